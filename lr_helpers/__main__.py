@@ -1,0 +1,4 @@
+from lr_helpers.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

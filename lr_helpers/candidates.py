@@ -1,0 +1,100 @@
+"""The table of candidate edits of one picture: K anchors × M sizes, each edited at most once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from lr_helpers.boxes import area
+from lr_helpers.config import Method
+from lr_helpers.losses import clip_loss, direction_loss, structure_loss
+from lr_helpers.models import Models
+from lr_helpers.ranking import score
+
+TERMS = ("clip", "structure", "direction", "area")
+
+
+class Candidates:
+    """Edits are made when first asked for, in batches; boxes that are clamped to the same are shared.
+
+    Attributes after `make`: `edits` (K, M, 3, S, S) in 0..1, `terms[name]` (K, M) for each of TERMS,
+    `text_similarity`, `image_similarity` and `score` (K, M), all NaN where nothing was edited.
+    """
+
+    def __init__(self, models: Models, image: torch.Tensor, prompt: str, source: str, boxes: torch.Tensor,
+                 method: Method, seed: int):
+        self.models, self.image, self.prompt, self.method, self.seed = models, image, prompt, method, seed
+        self.boxes = boxes
+        k, m = boxes.shape[:2]
+        flat = boxes.reshape(-1, 4)
+        self._unique, self._slot = torch.unique(flat, dim=0, return_inverse=True)
+        self._slot = self._slot.reshape(k, m)
+        self._made = torch.zeros(len(self._unique), dtype=torch.bool)
+        nothing = torch.full((k, m), float("nan"))
+        self.seconds = 0.0
+        """Spent on edits and on judging them so far."""
+        self.edits = torch.full((k, m, *image.shape), float("nan"))
+        self.terms = {name: nothing.clone() for name in TERMS[:3]}
+        self.terms["area"] = area(boxes).float() / image[0].numel()
+        self.text_similarity, self.image_similarity, self.score = (nothing.clone() for _ in range(3))
+        with torch.no_grad():
+            embedding, tokens = models.clip.see(image[None])
+            self._image, self._tokens = embedding[0], tokens[0]
+            self._prompt, self._source = models.clip.read([prompt, source])
+
+    @property
+    def count(self) -> int:
+        """How many different boxes there are to edit."""
+        return len(self._unique)
+
+    @property
+    def made(self) -> int:
+        """How many different boxes have been edited so far."""
+        return int(self._made.sum())
+
+    @torch.no_grad()
+    def make(self, wanted: torch.Tensor, on_edit: Callable[[int], None] | None = None) -> None:
+        """Edit the entries of the (K, M) boolean `wanted` that are not there yet; `on_edit(n)` after each n."""
+        begun = time.perf_counter()
+        missing = [int(s) for s in self._slot[wanted].unique() if not self._made[s]]
+        batch = self.models.editor.batch
+        for start in range(0, len(missing), batch):
+            slots = missing[start:start + batch]
+            edits = self.models.editor.edit(self.image, self._unique[slots], self.prompt, seed=self.seed,
+                                            steps=self.method.steps, guidance=self.method.guidance)
+            seen, tokens = self.models.clip.see(edits)
+            method = self.method
+            values = {
+                "clip": clip_loss(seen, self._prompt),
+                "structure": structure_loss(tokens, self._tokens),
+                "direction": direction_loss(seen, self._image, self._prompt, self._source),
+            }
+            total = score(seen, self._image, self._prompt, method.alpha, method.beta)
+            for i, slot in enumerate(slots):
+                here = self._slot == slot
+                self.edits[here] = edits[i]
+                for name, value in values.items():
+                    self.terms[name][here] = value[i]
+                self.text_similarity[here] = seen[i] @ self._prompt
+                self.image_similarity[here] = seen[i] @ self._image
+                self.score[here] = total[i]
+                self._made[slot] = True
+            if on_edit:
+                on_edit(len(slots))
+        self.seconds += time.perf_counter() - begun
+
+    @property
+    def loss(self) -> torch.Tensor:
+        """(K, M) weighted sum of the terms (eq. 6, and our area term); NaN where nothing was edited."""
+        return sum(getattr(self.method, f"{name}_weight") * self.terms[name] for name in TERMS)
+
+    def losses(self, choices: torch.Tensor | None, on_edit: Callable[[int], None] | None = None) -> torch.Tensor:
+        """What an estimator calls: (K,) chosen proposals → (K,) losses; None → the whole (K, M) table."""
+        k, m = self.boxes.shape[:2]
+        wanted = torch.ones(k, m, dtype=torch.bool)
+        if choices is not None:
+            wanted = torch.nn.functional.one_hot(choices, m).bool()
+        self.make(wanted, on_edit)
+        return self.loss if choices is None else self.loss[torch.arange(k), choices]

@@ -1,0 +1,160 @@
+"""The command line: `python -m lr_helpers edit | scene | report | benchmark | notebooks`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import fields
+from io import BytesIO
+from pathlib import Path
+
+from lr_helpers.errors import UserError
+
+# options that set a field of the method, with their types
+SETTINGS = {"anchors": int, "sizes": float, "pool": int, "estimator": str, "iterations": int, "lr": float,
+            "choice": str, "steps": int, "guidance": float, "area_weight": float}
+
+
+def _parser() -> argparse.ArgumentParser:
+    from lr_helpers.config import METHODS, PROFILES, Method
+
+    top = argparse.ArgumentParser(prog="python -m lr_helpers",
+                                  description="Learn where to edit a picture, and edit it.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    edit = commands.add_parser("edit", help="edit one picture", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    edit.add_argument("--image", required=True, help="JPEG, PNG, WebP …, any size")
+    edit.add_argument("--source", required=True, help='what is there now, e.g. "bird" (the paper\'s T_ROI)')
+    edit.add_argument("--prompt", required=True, help='what you want to see, e.g. "a rabbit"')
+    edit.add_argument("--output", required=True, help="folder for pictures, region network and result.json")
+    _add_profile(edit, list(PROFILES))
+    edit.add_argument("--method", default="learned", choices=list(METHODS),
+                      help="preset whose settings the options below change")
+    preset = METHODS["learned"]
+    for f in fields(Method):
+        if f.name in SETTINGS:
+            many = {"nargs": "+"} if f.name == "sizes" else {}
+            default = getattr(preset, f.name)
+            default = "the profile's" if default is None else " ".join(map(str, default)) if many else default
+            edit.add_argument(f"--{f.name.replace('_', '-')}", type=SETTINGS[f.name], default=argparse.SUPPRESS, **many,
+                              help=f"{f.metadata['help'].split(' (default')[0]} (in 'learned': {default})")
+    edit.add_argument("--seed", type=int, default=42, help="seed of noise and of the region network")
+    edit.add_argument("--device", default=None, help="cpu or cuda; the default is cuda where there is one")
+    edit.add_argument("--draw-boxes", action="store_true",
+                      help="also write each candidate with its box, and overview.png")
+    edit.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+
+    scene = commands.add_parser("scene", help="make a sample picture whose regions are known",
+                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    scene.add_argument("--seed", type=int, required=True,
+                       help="number of the scene; below 1000000 no model has seen it")
+    scene.add_argument("--objects", type=int, choices=(1, 2, 3), default=None,
+                       help="how many; the default lets the seed decide")
+    scene.add_argument("--output", default="scene", help="folder for scene.png and scene.json")
+
+    report = commands.add_parser("report", help="run all notebooks headless and write an HTML report",
+                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    _add_profile(report, list(PROFILES))
+    report.add_argument("--output", default=None, help="folder; the default is results/PROFILE")
+    report.add_argument("notebooks", nargs="*", type=Path, help="only these")
+
+    bench = commands.add_parser("benchmark", help="what one learned edit costs on this machine",
+                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    _add_profile(bench, list(PROFILES))
+    bench.add_argument("--repeats", type=int, default=3, choices=range(1, 101), metavar="1-100", help="timed edits")
+
+    books = commands.add_parser("notebooks", help="for authors: sync, execute and clean the notebook pairs")
+    books.add_argument("names", nargs="*", help="only these, e.g. 06_editing_one_image")
+    books.add_argument("--check", action="store_true", help="only compare both halves of each pair")
+    return top
+
+
+def _add_profile(parser: argparse.ArgumentParser, names: list[str]) -> None:
+    parser.add_argument("--profile", default=os.environ.get("LR_PROFILE", "tiny"), help=f"models: {', '.join(names)}")
+
+
+def _edit(options: argparse.Namespace) -> int:
+    from lr_helpers.config import get_method, get_profile
+    from lr_helpers.images import prepare_folder, read_image, write_bytes
+
+    # Everything that can be wrong with the input is found before a model is loaded.
+    changes = {k: v for k, v in vars(options).items() if k in SETTINGS}
+    if "sizes" in changes:
+        changes["sizes"] = tuple(changes["sizes"])
+    method, profile = get_method(options.method).but(**changes), get_profile(options.profile)
+    image, folder = read_image(options.image), prepare_folder(options.output)
+    from lr_helpers.editing import edit
+    from lr_helpers.models import load_models
+
+    models = load_models(profile, options.device)
+    for text in (options.prompt, options.source):
+        for warning in models.warnings_for(text):
+            print(f"warning: {warning}", file=sys.stderr)
+    result = edit(models, image, options.prompt, options.source, method, options.seed, progress=not options.quiet)
+    result.save(folder, draw_boxes=options.draw_boxes)
+    if options.draw_boxes:
+        from lr_helpers.plots import show_before_after
+
+        buffer = BytesIO()
+        show_before_after(result).savefig(buffer)
+        write_bytes(folder / "overview.png", buffer.getvalue())
+    if not options.quiet:
+        print(f"{'rank':>4} {'anchor':>6} {'box (x0, y0, x1, y1)':>22} {'loss':>7} {'S':>7} {'π':>6}")
+        for rank, c in enumerate(result.candidates):
+            print(f"{rank:>4} {c.anchor:>6} {c.box!s:>22} {c.loss:>7.3f} {c.score:>7.3f} {c.probability:>6.2f}")
+        cost = result.cost
+        print(f"{cost['different_edits']} different edits, {cost['denoiser_evaluations']} denoiser evaluations, "
+              f"{cost['seconds']['total']:.1f} s. Final picture: {folder / 'final_output.png'}")
+    return 0
+
+
+def _scene(options: argparse.Namespace) -> int:
+    from PIL import Image
+
+    from lr_helpers.images import prepare_folder, write_image, write_json
+    from tiny_world.scenes import scene
+
+    if options.seed < 0:
+        raise UserError(f"seed is {options.seed}; give a whole number from 0 on.")
+    folder, recipe = prepare_folder(options.output), scene(options.seed, options.objects)
+    write_image(folder / "scene.png", Image.fromarray(recipe.render()))
+    write_json(folder / "scene.json", {"seed": options.seed, **recipe.to_dict()})
+    print(f"{recipe.caption()}: {folder / 'scene.png'}; boxes in {folder / 'scene.json'}")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from lr_helpers import report
+    from lr_helpers.config import get_profile
+
+    get_profile(options.profile)
+    return report.run(options.profile, Path(options.output or f"results/{options.profile}"), options.notebooks or None)
+
+
+def _notebooks(options: argparse.Namespace) -> int:
+    from lr_helpers import notebooks
+
+    return notebooks.run(options.names, options.check)
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    from lr_helpers import benchmark
+
+    benchmark.run(options.profile, options.repeats)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 if it worked, 1 if a part failed, 2 for input that can't work."""
+    try:
+        options = _parser().parse_args(arguments)
+        commands = {"edit": _edit, "scene": _scene, "report": _report, "benchmark": _benchmark,
+                    "notebooks": _notebooks}
+        return commands[options.command](options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130

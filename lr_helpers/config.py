@@ -1,0 +1,148 @@
+"""Profiles (which models) and methods (how the region is found): plain data, with its sources."""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from lr_helpers.errors import UserError
+
+DATA = Path(os.environ.get("LR_DATA") or Path(__file__).resolve().parent.parent / "data")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One editor, one backbone and one CLIP, and the sizes at which they are used."""
+
+    name: str
+    title: str
+    size: int
+    """Side in pixels of the square picture that is edited."""
+    steps: int
+    """Denoising steps of one edit."""
+    guidance: float
+    """Classifier-free guidance scale."""
+    batch: int
+    """Edits made at once."""
+    backbone_size: int
+    """Side in pixels of the picture the backbone sees."""
+    editor: tuple[str, ...]
+    """Folders or hub ids of a diffusers inpainting pipeline, tried in order; likewise below."""
+    backbone: tuple[str, ...]
+    clip: tuple[str, ...]
+    vocabulary: Path | None = None
+    """Text file of all words the models know, one a line; None where any word may be used."""
+
+
+def _sources(entry: dict) -> tuple[str, ...]:
+    # A source that exists beside models.toml is a folder; anything else is a hub id.
+    return tuple(str(DATA / s) if (DATA / s).exists() else s for s in entry["sources"])
+
+
+def _read_profiles() -> dict[str, Profile]:
+    file = DATA / "models.toml"
+    if not file.exists():
+        raise UserError(f"{file} is missing; run from a full clone, or set LR_DATA to its data folder.")
+    profiles = {}
+    for name, entry in tomllib.loads(file.read_text(encoding="utf-8"))["profiles"].items():
+        models = {part: _sources(entry.pop(part)) for part in ("editor", "backbone", "clip")}
+        words = entry.pop("vocabulary", None)
+        profiles[name] = Profile(name=name, **entry, **models, vocabulary=DATA / words if words else None)
+    return profiles
+
+
+PROFILES = _read_profiles()
+
+
+def get_profile(name: str) -> Profile:
+    """The profile of this name; raises UserError for an unknown one."""
+    if name not in PROFILES:
+        raise UserError(f"The profile {name!r} is unknown; choose one of {', '.join(PROFILES)}.")
+    return PROFILES[name]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a region is found and learned. "Official" means the official code, "paper" CVPR 2024."""
+
+    anchors: int = field(default=9, metadata={"help": "anchor points K (official: point_number 9)"})
+    sizes: tuple[float, ...] = field(
+        default=(0.25, 0.375, 0.5, 0.625, 0.75, 0.875),
+        metadata={"help": "sides of the M proposals as shares of the picture's side (official: "
+                          "half-sizes 4, 6 … 14 of 32 tokens, which are these)"})
+    pool: int = field(default=7, metadata={"help": "RoIAlign output side l (paper 7, official 8)"})
+    standardise: bool = field(
+        default=False, metadata={"help": "pooled features standardised over the anchors (ours; not in the paper)"})
+    estimator: str = field(
+        default="expectation",
+        metadata={"help": "gradient of the region network: 'expectation' (exact) or 'none' (official)"})
+    iterations: int = field(default=150, metadata={"help": "updates of the region network (official 10)"})
+    lr: float = field(default=3e-3, metadata={"help": "learning rate of Adam (paper 3e-3, official 5e-3)"})
+    entropy_weight: float = field(
+        default=0.0, metadata={"help": "bonus for undecided probabilities, fading to 0 (ours; paper 0)"})
+    clip_weight: float = field(default=1.0, metadata={"help": "weight of L_Clip, eq. 3 (paper 1)"})
+    structure_weight: float = field(default=1.0, metadata={"help": "weight of L_Str, eq. 4 (paper 1)"})
+    direction_weight: float = field(default=1.0, metadata={"help": "weight of L_Dir, eq. 5 (paper 1)"})
+    area_weight: float = field(
+        default=0.0, metadata={"help": "weight of the box's share of the picture (ours; paper 0)"})
+    alpha: float = field(default=2.0, metadata={"help": "weight of cos(edit, prompt) in S, eq. 7 (paper 2)"})
+    beta: float = field(default=1.0, metadata={"help": "weight of cos(edit, source picture) in S (paper 1)"})
+    choice: str = field(
+        default="score",
+        metadata={"help": "which anchor's edit is final: 'score' (highest S, paper) or 'loss' (lowest loss)"})
+    steps: int | None = field(default=None, metadata={"help": "denoising steps (default: the profile's)"})
+    guidance: float | None = field(default=None, metadata={"help": "guidance scale (default: the profile's)"})
+
+    def __post_init__(self) -> None:
+        for name, value in ((f.name, getattr(self, f.name)) for f in fields(self)):
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(v, float) and not math.isfinite(v) for v in numbers):
+                raise UserError(f"{name} is {value}; give finite numbers.")
+        _check("anchors (K)", self.anchors, 1, 256)
+        _check("number of sizes (M)", len(self.sizes), 1, 64)
+        for size in self.sizes:
+            _check("each size", size, 0.02, 1.0)
+        if len(set(self.sizes)) < len(self.sizes):
+            raise UserError(f"sizes {self.sizes} name a size twice; give each once.")
+        _check("pool", self.pool, 1, 32)
+        _check("iterations", self.iterations, 0, 100_000)
+        _check("lr", self.lr, 1e-8, 1.0)
+        if self.steps is not None:
+            _check("steps", self.steps, 1, 1000)
+        if self.guidance is not None:
+            _check("guidance", self.guidance, 0.0, 100.0)
+        if self.estimator not in ESTIMATORS:
+            raise UserError(f"estimator is {self.estimator!r}; choose one of {', '.join(ESTIMATORS)}.")
+        if self.choice not in CHOICES:
+            raise UserError(f"choice is {self.choice!r}; choose one of {', '.join(CHOICES)}.")
+
+    def but(self, **changes) -> Method:
+        """A copy with these fields changed; fields given as None keep their value."""
+        return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+
+ESTIMATORS = ("expectation", "none")
+CHOICES = ("score", "loss")
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UserError(f"{name} is {value}; give a value from {low} to {high}.")
+
+
+METHODS: dict[str, Method] = {
+    "learned": Method(choice="loss", area_weight=0.2, standardise=True, lr=1e-3, entropy_weight=0.2),
+    "paper_objective": Method(),
+}
+"""Presets. `learned` is our default; `paper_objective` has the paper's losses and ranking, learned with
+the exact gradient."""
+
+
+def get_method(name: str) -> Method:
+    """The preset of this name; raises UserError for an unknown one."""
+    if name not in METHODS:
+        raise UserError(f"The method {name!r} is unknown; choose one of {', '.join(METHODS)}.")
+    return METHODS[name]

@@ -1,0 +1,140 @@
+"""Reading and writing pictures safely; the only place where pictures become tensors and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+
+from lr_helpers.boxes import Box
+from lr_helpers.errors import UserError
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Any JPEG, PNG, WebP … as RGB, turned as its EXIF says, transparency laid on white.
+
+    Raises UserError if there is no such file, it is no picture, is damaged, or has over 179 M pixels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no file {str(path)!r}; check the path of the image.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image = ImageOps.exif_transpose(image)
+                return _flatten(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"{path.name} has too many pixels to be opened safely; make it smaller first.") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path.name} is not a picture that can be read; give a JPEG, PNG or WebP file.") from error
+    except PermissionError as error:
+        raise UserError(f"{path.name} may not be read; change its permissions.") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path.name} is damaged ({error}); give a whole file.") from error
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        scaled = np.asarray(image, np.float64) / 257
+        return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_tensor(image: Image.Image, size: int | None = None) -> torch.Tensor:
+    """(3, H, W) float in 0..1; resized to a size×size square first if `size` is given."""
+    if size is not None and image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(image, np.float32) / 255).permute(2, 0, 1).contiguous()
+
+
+def to_image(tensor: torch.Tensor) -> Image.Image:
+    """(3, H, W) in 0..1 → PIL RGB, rounded to 8 bits."""
+    array = (tensor.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(array.permute(1, 2, 0).numpy())
+
+
+def paste_back(original: Image.Image, edited: torch.Tensor, box: Box, feather: float = 0.0) -> Image.Image:
+    """Put the inside of `box` of the edited square into the original at its own resolution.
+
+    `box` is in pixels of `edited` (3, S, S); pixels outside the box stay bit-identical. `feather` is
+    the width of the inward blend as a share of the box's side.
+    """
+    side = edited.shape[-1]
+    if original.size == (side, side) and feather == 0:
+        result, whole = original.copy(), to_image(edited)
+        result.paste(whole.crop(tuple(box)), (int(box[0]), int(box[1])))
+        return result
+    w, h = original.size
+    x0, x1 = round(box[0] * w / side), round(box[2] * w / side)
+    y0, y1 = round(box[1] * h / side), round(box[3] * h / side)
+    if x1 <= x0 or y1 <= y0:  # a sliver of an extremely long picture
+        return original.copy()
+    patch = to_image(edited).resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=tuple(box))
+    edge = max(1, round(feather * min(x1 - x0, y1 - y0))) if feather else 0
+    ramps = [np.minimum(np.arange(n) + 1, np.arange(n)[::-1] + 1) / (edge + 1) for n in (x1 - x0, y1 - y0)]
+    alpha = np.minimum(np.minimum.outer(ramps[1], ramps[0]), 1) if edge else np.ones((y1 - y0, x1 - x0))
+    result = original.copy()
+    result.paste(patch, (x0, y0), Image.fromarray((alpha * 255).round().astype(np.uint8)))
+    return result
+
+
+def draw_box(image: Image.Image, box: Box, side: int, colour: str = "#d55e00") -> Image.Image:
+    """A copy with `box` (in pixels of a side×side picture) drawn on it."""
+    image = image.copy()
+    sx, sy = image.width / side, image.height / side
+    x0, y0, x1, y1 = box[0] * sx, box[1] * sy, box[2] * sx - 1, box[3] * sy - 1
+    width = max(1, round(min(image.size) / 100))
+    ImageDraw.Draw(image).rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=width)
+    return image
+
+
+def prepare_folder(folder: str | Path) -> Path:
+    """Make the folder if need be; raises UserError if it can't be written to."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"The output folder {str(folder)!r} can't be written to ({error.strerror}); "
+                        "choose another one.") from error
+    return folder
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write whole or not at all: a temporary name beside it, flushed to disk, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} can't be written ({error.strerror}); free space or choose another folder.") from error
+
+
+def write_image(path: Path, image: Image.Image) -> None:
+    """`image` as PNG, atomically."""
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
+
+
+def write_json(path: Path, record: dict) -> None:
+    """`record` as JSON (no NaN), atomically."""
+    write_bytes(path, (json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,88 @@
+"""The editor: an inpainting pipeline of diffusers behind one call. Only this module speaks to diffusers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionInpaintPipeline
+from diffusers.utils import logging
+
+from lr_helpers.boxes import Box, box_mask
+from lr_helpers.errors import UserError
+
+logging.disable_progress_bar()  # loading takes a second; bars would litter the notebooks
+
+
+class Editor:
+    """Edits inside a mask: a pure function of picture, mask, prompt, steps, guidance and seed."""
+
+    def __init__(self, pipeline: Any, size: int, steps: int, guidance: float, batch: int):
+        pipeline.set_progress_bar_config(disable=True)
+        self.pipeline, self.size, self.batch = pipeline, size, batch
+        self.steps, self.guidance = steps, guidance
+        self.evaluations = 0
+        """Denoiser evaluations so far: pictures that went through the UNet, both guidance halves counted."""
+        pipeline.unet.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    @classmethod
+    def load(cls, source: str, device: str, dtype: torch.dtype, **settings) -> Editor:
+        """From a folder or a hub id; safetensors only. Raises what diffusers raises."""
+        with warnings.catch_warnings():
+            # Newer versions prefer `dtype`, which older ones (Colab's) don't know.
+            warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
+            pipeline = StableDiffusionInpaintPipeline.from_pretrained(
+                source, torch_dtype=dtype, use_safetensors=True, safety_checker=None, feature_extractor=None,
+                requires_safety_checker=False)
+        if pipeline.unet.config.in_channels != 9:
+            raise UserError(f"{source} is no inpainting model: its UNet takes {pipeline.unet.config.in_channels} "
+                            "channels, not 9; give an inpainting checkpoint.")
+        return cls(pipeline.to(device), **settings)
+
+    def _count(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        self.evaluations += (args[0] if args else kwargs["sample"]).shape[0]
+
+    @torch.no_grad()
+    def inpaint(self, image: torch.Tensor, masks: torch.Tensor, prompt: str, *, seed: int,
+                steps: int | None = None, guidance: float | None = None) -> torch.Tensor:
+        """The model's own frames for several masks of one picture.
+
+        `image` (3, S, S) and `masks` (N, 1, S, S) in 0..1, 1 = edit here → (N, 3, S, S) in 0..1. Every
+        mask gets the same initial noise (common random numbers), so results differ by the mask alone.
+        """
+        if len(masks) == 0:
+            return image.new_zeros(0, *image.shape)
+        embeds, negative = self.pipeline.encode_prompt(
+            prompt, self.pipeline.device, 1, do_classifier_free_guidance=True)
+        frames = []
+        for part in masks.split(self.batch):
+            n = len(part)
+            frames.append(self.pipeline(
+                image=image.expand(n, -1, -1, -1), mask_image=part, height=self.size, width=self.size,
+                prompt_embeds=embeds.expand(n, -1, -1), negative_prompt_embeds=negative.expand(n, -1, -1),
+                generator=[torch.Generator().manual_seed(seed) for _ in range(n)],
+                num_inference_steps=steps or self.steps,
+                guidance_scale=self.guidance if guidance is None else guidance,
+                strength=1.0, output_type="pt").images.float().cpu())
+        return torch.cat(frames)
+
+    def edit(self, image: torch.Tensor, boxes: Sequence[Box] | torch.Tensor, prompt: str, *, seed: int,
+             steps: int | None = None, guidance: float | None = None) -> torch.Tensor:
+        """`inpaint` inside each box, pasted back: pixels outside a box are those of `image`.
+
+        `image` (3, S, S) in 0..1, `boxes` N × (x0, y0, x1, y1) in pixels → (N, 3, S, S) in 0..1.
+        """
+        if len(boxes) == 0:
+            return image.new_zeros(0, *image.shape)
+        masks = torch.stack([box_mask(box, *image.shape[1:]) for box in boxes])
+        frames = self.inpaint(image, masks, prompt, seed=seed, steps=steps, guidance=guidance)
+        return masks * frames + (1 - masks) * image
+
+    def lost_words(self, prompt: str) -> str:
+        """The end of the prompt that does not fit into the text encoder; "" if all of it does."""
+        tokenizer = self.pipeline.tokenizer
+        ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
+        kept = tokenizer.model_max_length - 1
+        return tokenizer.decode(ids[kept:-1]).strip() if len(ids) > tokenizer.model_max_length else ""

@@ -1,0 +1,173 @@
+"""`load_models(profile)`: one loading path for the shipped miniatures and the real models."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import open_clip
+import torch
+from torch.nn import functional as F
+from transformers import AutoImageProcessor, ViTModel
+from transformers.utils import logging
+
+from lr_helpers.config import DATA, Profile, get_profile
+from lr_helpers.errors import UserError
+from lr_helpers.inpainting import Editor
+
+T = TypeVar("T")
+logging.disable_progress_bar()
+
+
+class Backbone:
+    """A self-supervised ViT (DINO): features for pooling, and the attention of its [CLS] query."""
+
+    def __init__(self, vit: ViTModel, mean: Sequence[float], std: Sequence[float], size: int):
+        self.vit, self.size = vit.eval(), size
+        self.mean = torch.tensor(mean, device=vit.device)[:, None, None]
+        self.std = torch.tensor(std, device=vit.device)[:, None, None]
+
+    @classmethod
+    def load(cls, source: str, device: str, size: int) -> Backbone:
+        """From a folder or a hub id; safetensors only."""
+        # Only eager attention returns its weights. The stored type may be half; the CPU wants float32.
+        vit = ViTModel.from_pretrained(source, attn_implementation="eager", add_pooling_layer=False,
+                                       use_safetensors=True, dtype=torch.float32)
+        processor = AutoImageProcessor.from_pretrained(source)
+        return cls(vit.to(device), processor.image_mean, processor.image_std, size)
+
+    @torch.no_grad()
+    def see(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(3, H, W) in 0..1 → features (d, h, w) of the last layer, and the last layer's attention of
+        the [CLS] query over the patches, (heads, h, w). Section 3.1 of the paper.
+        """
+        pixels = F.interpolate(image[None].to(self.vit.device), size=(self.size, self.size), mode="bicubic",
+                               antialias=True).clamp(0, 1)
+        out = self.vit((pixels - self.mean) / self.std, output_attentions=True, interpolate_pos_encoding=True)
+        side = self.size // self.vit.config.patch_size
+        features = out.last_hidden_state[0, 1:].T.reshape(-1, side, side)
+        attention = out.attentions[-1][0, :, 0, 1:].reshape(-1, side, side)
+        return features.float().cpu(), attention.float().cpu()
+
+
+class Clip:
+    """open_clip's CLIP: unit embeddings of pictures and texts, and the image tower's tokens."""
+
+    def __init__(self, model: torch.nn.Module, tokenizer: Callable, device: str):
+        self.model, self.tokenizer, self.device = model.eval().requires_grad_(False), tokenizer, device
+        size = model.visual.image_size
+        self.size = size if isinstance(size, tuple) else (size, size)
+        self.mean = torch.tensor(model.visual.image_mean, device=device)[:, None, None]
+        self.std = torch.tensor(model.visual.image_std, device=device)[:, None, None]
+
+    @classmethod
+    def load(cls, source: str, device: str) -> Clip:
+        """From a folder with `open_clip_config.json`, or `openclip:NAME:TAG` for a released model."""
+        if source.startswith("openclip:"):
+            _, name, tag = source.split(":")
+            model, _, _ = open_clip.create_model_and_transforms(name, pretrained=tag, device=device)
+        else:
+            if not (Path(source) / "open_clip_model.safetensors").is_file():
+                raise FileNotFoundError(f"{source} has no open_clip_model.safetensors")
+            name = f"local-dir:{source}"
+            model, _, _ = open_clip.create_model_and_transforms(name, device=device)
+        return cls(model.float(), open_clip.get_tokenizer(name), device)
+
+    def see(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, 3, H, W) in 0..1 → unit embeddings (N, D) and the (N, L, d) visual tokens that enter the
+        last block (as the official code takes them for its structural loss). Differentiable.
+        """
+        pixels = images.to(self.device)
+        if tuple(pixels.shape[-2:]) != self.size:
+            pixels = F.interpolate(pixels, size=self.size, mode="bicubic", antialias=True).clamp(0, 1)
+        out = self.model.forward_intermediates(
+            image=(pixels - self.mean) / self.std, image_indices=2, image_output_fmt="NLC")
+        return out["image_features"].cpu(), out["image_intermediates"][0].cpu()
+
+    @torch.no_grad()
+    def read(self, texts: Sequence[str]) -> torch.Tensor:
+        """Texts → unit embeddings (N, D)."""
+        return self.model.encode_text(self.tokenizer(list(texts)).to(self.device), normalize=True).cpu()
+
+
+@dataclass
+class Models:
+    """What `load_models` returns: the three models, and where each came from."""
+
+    profile: Profile
+    editor: Editor
+    backbone: Backbone
+    clip: Clip
+    device: str
+    sources: dict[str, str]
+    words: frozenset[str] | None = None
+    """All words the models know, or None where any word may be used."""
+
+    def warnings_for(self, text: str) -> list[str]:
+        """What the user should know about a prompt: unknown words with the nearest known ones, lost ends."""
+        found = []
+        if self.words is not None:
+            for word in dict.fromkeys(re.findall(r"[a-z0-9]+", text.lower())):
+                if word not in self.words:
+                    near = difflib.get_close_matches(word, sorted(self.words), n=3, cutoff=0.0)
+                    found.append(f"The models of profile {self.profile.name!r} do not know the word {word!r}; "
+                                 f"the nearest they know: {', '.join(near)}.")
+        if lost := self.editor.lost_words(text):
+            found.append(f"The text is longer than the model can read; cut off: {lost[:200]!r}.")
+        return found
+
+
+def default_device() -> str:
+    """"cuda" where there is one, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _label(source: str) -> str:
+    """What records say of a source: shipped folders by their place in the project, not on this machine."""
+    path = Path(source)
+    return path.relative_to(DATA.parent).as_posix() if path.is_relative_to(DATA.parent) else source
+
+
+def _first(part: str, sources: Sequence[str], load: Callable[[str], T]) -> tuple[T, str]:
+    """Try the sources in order; one sentence with every reason if none of them serves."""
+    reasons = []
+    for source in sources:
+        try:
+            return load(source), _label(source)
+        except UserError:
+            raise
+        except Exception as error:  # each library has its own; the reason goes to the user
+            reasons.append(f"{source} ({type(error).__name__}: {str(error).strip().splitlines()[0][:160]})"
+                           if str(error).strip() else f"{source} ({type(error).__name__})")
+    raise UserError(f"No source of the {part} could be loaded: {'; '.join(reasons)}; give a folder with the "
+                    "whole model, connect to the model hub, or use the profile 'tiny', which is shipped.")
+
+
+def load_models(profile: str | Profile = "tiny", device: str | None = None) -> Models:
+    """Load editor, backbone and CLIP of a profile (a name, or a Profile of your own).
+
+    Raises UserError for an unknown profile, a device that is not there, and models that are missing,
+    damaged or out of reach.
+    """
+    profile = get_profile(profile) if isinstance(profile, str) else profile
+    device = device or default_device()
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"The device {device!r} is not available here; use 'cpu'.")
+    dtype = torch.float32 if device == "cpu" else torch.float16
+    settings = {k: getattr(profile, k) for k in ("size", "steps", "guidance", "batch")}
+    editor, editor_source = _first(
+        "editor", profile.editor, lambda s: Editor.load(s, device, dtype, **settings))
+    backbone, backbone_source = _first(
+        "backbone", profile.backbone, lambda s: Backbone.load(s, device, profile.backbone_size))
+    clip, clip_source = _first("CLIP model", profile.clip, lambda s: Clip.load(s, device))
+    words = None
+    if profile.vocabulary is not None:
+        if not profile.vocabulary.is_file():
+            raise UserError(f"The word list {profile.vocabulary} is missing; restore it from the repository.")
+        words = frozenset(profile.vocabulary.read_text(encoding="utf-8").split())
+    return Models(profile, editor, backbone, clip, device,
+                  {"editor": editor_source, "backbone": backbone_source, "clip": clip_source}, words)

@@ -1,0 +1,169 @@
+"""Figures in one style: readable at laptop width, colour-blind-safe, the same in notebooks and report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from lr_helpers.result import EditResult
+
+# Okabe and Ito's palette.
+BLUE, ORANGE, GREEN, PURPLE, BLACK = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#222222"
+HEAT = "viridis"
+
+STYLE = {"figure.dpi": 100, "figure.facecolor": "white", "savefig.facecolor": "white", "font.size": 10,
+         "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False, "image.interpolation": "nearest"}
+plt.rcParams.update(STYLE)
+
+Picture = torch.Tensor | np.ndarray | Image.Image
+
+
+def pixels(picture: Picture) -> np.ndarray:
+    """(3, H, W) in 0..1, (H, W, 3) uint8 or a PIL image → what matplotlib draws."""
+    if isinstance(picture, torch.Tensor):
+        return picture.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+    return np.asarray(picture)
+
+
+def add_box(axes: plt.Axes, box: Sequence[float], colour: str = ORANGE, width: float = 2.0, **style) -> None:
+    """Outline a box (x0, y0, x1, y1), in pixels of the picture on these axes."""
+    x0, y0, x1, y1 = (float(v) for v in box)
+    # Pixel i is drawn from i - 0.5 to i + 0.5.
+    axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=colour,
+                             linewidth=width, clip_on=False, **style))
+
+
+def show_pictures(pictures: Sequence[Picture], titles: Sequence[str] | None = None, columns: int = 6,
+                  boxes: Sequence[Sequence[float] | None] | None = None, side: float = 1.8,
+                  colours: Sequence[str] | None = None) -> Figure:
+    """A grid of pictures with optional titles and one box each."""
+    count = len(pictures)
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    extra = 0.45 if titles else 0.1
+    figure, grid = plt.subplots(rows, columns, figsize=(columns * side, rows * (side + extra)), squeeze=False,
+                                layout="constrained")
+    for i, axes in enumerate(grid.flat):
+        axes.axis("off")
+        if i >= count:
+            continue
+        axes.imshow(pixels(pictures[i]))
+        if titles:
+            axes.set_title(titles[i])
+        if boxes is not None and boxes[i] is not None:
+            add_box(axes, boxes[i], colours[i] if colours else ORANGE)
+    return figure
+
+
+def show_attention(result: EditResult) -> Figure:
+    """The picture, its [CLS] attention averaged over the heads, and the anchor points on the picture."""
+    h, w = result.attention.shape[1:]
+    size = result.picture.shape[-1]
+    x = (result.anchors[:, 1] + 0.5) * size / w - 0.5
+    y = (result.anchors[:, 0] + 0.5) * size / h - 0.5
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
+    axes[0].imshow(pixels(result.picture))
+    axes[0].set_title("picture")
+    shown = axes[1].imshow(result.attention.mean(0), cmap=HEAT, extent=(-0.5, size - 0.5, size - 0.5, -0.5))
+    axes[1].set_title(f"attention of [CLS], {h}×{w} patches")
+    figure.colorbar(shown, ax=axes[1], shrink=0.8)
+    axes[2].imshow(pixels(result.picture))
+    axes[2].scatter(x, y, s=90, color=ORANGE, edgecolor="white", linewidth=1.2)
+    for i in range(len(x)):
+        axes[2].annotate(str(i), (x[i], y[i]), ha="center", va="center", color="white", fontsize=7)
+    axes[2].set_title(f"{len(x)} anchor points, 0 = most attended")
+    for a in axes:
+        a.axis("off")
+    return figure
+
+
+def show_proposals(result: EditResult, anchor: int = 0) -> Figure:
+    """All M proposals around one anchor."""
+    figure, axes = plt.subplots(figsize=(3.4, 3.6), layout="constrained")
+    axes.imshow(pixels(result.picture))
+    shades = plt.get_cmap("plasma")(np.linspace(0.1, 0.85, result.boxes.shape[1]))
+    for box, shade in zip(result.boxes[anchor].tolist(), shades, strict=True):
+        add_box(axes, box, shade)
+    axes.set_title(f"{result.boxes.shape[1]} proposals around anchor {anchor}")
+    axes.axis("off")
+    return figure
+
+
+def show_candidates(result: EditResult, columns: int = 5) -> Figure:
+    """Each anchor's edit, best first, with its box."""
+    titles = [f"{'★ ' if i == 0 else ''}anchor {c.anchor}\nloss {c.loss:.2f}  S {c.score:.2f}"
+              for i, c in enumerate(result.candidates)]
+    colours = [ORANGE if i == 0 else BLUE for i in range(len(titles))]
+    return show_pictures([c.picture for c in result.candidates], titles, columns,
+                         [c.box for c in result.candidates], colours=colours)
+
+
+def show_table(table: torch.Tensor, sizes: Sequence[float], title: str, axes: plt.Axes | None = None,
+               marked: Sequence[int] | None = None) -> Figure:
+    """A (K, M) table as a heat map over anchors × sizes; `marked` rings one proposal an anchor."""
+    if axes is None:
+        _, axes = plt.subplots(figsize=(4.2, 3.6), layout="constrained")
+    shown = axes.imshow(table, cmap=HEAT, aspect="auto")
+    axes.set_xticks(range(table.shape[1]), [f"{s:.2g}" for s in sizes])
+    axes.set_yticks(range(table.shape[0]))
+    axes.set_xlabel("side of the box / side of the picture")
+    axes.set_ylabel("anchor")
+    axes.set_title(title)
+    axes.spines[:].set_visible(False)
+    axes.figure.colorbar(shown, ax=axes, shrink=0.85)
+    if marked is not None:
+        axes.scatter(list(marked), range(len(marked)), s=70, facecolor="none", edgecolor="white", linewidth=1.8)
+    return axes.figure
+
+
+def show_terms(result: EditResult) -> Figure:
+    """Every loss term and their weighted sum over anchors × sizes, each anchor's choice ringed."""
+    tables = {"$L_{Clip}$": result.terms["clip"], "$L_{Str}$": result.terms["structure"],
+              "$L_{Dir}$": result.terms["direction"], "weighted sum": result.loss}
+    marked = result.probabilities.argmax(1).tolist()
+    figure, axes = plt.subplots(1, len(tables), figsize=(3.1 * len(tables), 3.4), layout="constrained")
+    for a, (title, table) in zip(axes, tables.items(), strict=True):
+        show_table(table, result.method.sizes, title, a, marked)
+    return figure
+
+
+def show_learning(result: EditResult) -> Figure:
+    """Loss and gradient norm of the region network, and how its probabilities moved for the chosen anchor."""
+    history, best = result.history, result.candidates[0].anchor
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 2.9), layout="constrained")
+    left.plot(history.loss, color=BLUE)
+    floor = float(result.loss.min(1).values.mean())
+    if floor == floor:
+        left.axhline(floor, color=BLACK, linestyle=":", linewidth=1)
+        left.annotate("each anchor's best", (len(history.loss), floor), ha="right", va="bottom", fontsize=8)
+    left.set(title="loss", xlabel="iteration")
+    norms = [np.nan if g is None else g for g in history.gradient_norm]
+    if np.isnan(norms).all():
+        middle.text(0.5, 0.5, "no gradient\nreaches the network", ha="center", va="center", transform=middle.transAxes)
+    else:
+        middle.plot(norms, color=ORANGE)
+        middle.set_yscale("log")
+    middle.set(title="gradient norm", xlabel="iteration")
+    curves = np.array([p[best] for p in history.probabilities]).reshape(len(history.probabilities), -1)
+    shades = plt.get_cmap("plasma")(np.linspace(0.1, 0.85, max(1, curves.shape[1])))
+    for m in range(curves.shape[1]):
+        right.plot(curves[:, m], color=shades[m], label=f"{result.method.sizes[m]:.2g}")
+    right.set(title=f"π of anchor {best}, by size", xlabel="iteration", ylim=(-0.02, 1.02))
+    if curves.size:
+        right.legend(fontsize=7, ncols=2)
+    return figure
+
+
+def show_before_after(result: EditResult) -> Figure:
+    """The input with the learned region, and the final picture."""
+    w, h = result.original.size
+    side = result.picture.shape[-1]
+    box = [result.box[0] * w / side, result.box[1] * h / side, result.box[2] * w / side, result.box[3] * h / side]
+    return show_pictures([result.original, result.original, result.image],
+                         [f"“{result.source}”", "learned region", f"“{result.prompt}”"], 3, [None, box, None], side=2.8)

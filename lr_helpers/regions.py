@@ -1,0 +1,88 @@
+"""The box generator: proposals around anchors, their pooled features, and the network that scores them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+from torchvision.ops import roi_align
+
+from lr_helpers.boxes import square_around
+from lr_helpers.errors import UserError
+from lr_helpers.images import write_bytes
+
+
+def proposals(centres: torch.Tensor, sizes: Sequence[float], size: int) -> torch.Tensor:
+    """M squares of growing side around each of K centres (section 3.2).
+
+    `centres` (K, 2) as (x, y) in pixels; `sizes` sides as shares of the picture's side; `size` that side
+    in pixels → (K, M, 4) int64 boxes (x0, y0, x1, y1), clamped to the picture.
+    """
+    boxes = [[square_around(x, y, share * size, size) for share in sizes] for x, y in centres.tolist()]
+    return torch.tensor(boxes, dtype=torch.int64)
+
+
+def pool_proposals(features: torch.Tensor, boxes: torch.Tensor, size: int, side: int) -> torch.Tensor:
+    """RoIAlign of each proposal, the M results of an anchor side by side in the channels.
+
+    `features` (d, h, w), `boxes` (K, M, 4) in pixels of a size×size picture → (K, M·d, side, side).
+    (The official code scales boxes that are in patches already, and so pools another place.)
+    """
+    k, m = boxes.shape[:2]
+    pooled = roi_align(features[None], [boxes.reshape(-1, 4).to(features)], output_size=side,
+                       spatial_scale=features.shape[-1] / size, sampling_ratio=2, aligned=True)
+    return pooled.reshape(k, m * features.shape[0], side, side)
+
+
+def standardise(pooled: torch.Tensor) -> torch.Tensor:
+    """Pooled features (K, C, l, l) with mean 0 and deviation 1 over the K anchors.
+
+    What all anchors share says nothing about where they differ, yet it dominates the raw features: the
+    network then learns one size for all and its softmax saturates before it can tell them apart.
+    """
+    if len(pooled) == 1:
+        return pooled
+    return (pooled - pooled.mean(0)) / (pooled.std(0, correction=0) + 1e-5)
+
+
+class RegionNetwork(nn.Module):
+    """The region generation network (eq. 1): two convolutions and two linear layers, ReLU between.
+
+    (K, M·d, l, l) pooled proposals → (K, M) logits π; their softmax over M scores the proposals (eq. 2).
+    """
+
+    def __init__(self, proposals: int, channels: int, pool: int, hidden: int = 32):
+        super().__init__()
+        self.settings = {"proposals": proposals, "channels": channels, "pool": pool, "hidden": hidden}
+        self.layers = nn.Sequential(
+            nn.Conv2d(proposals * channels, hidden, 1), nn.ReLU(),
+            nn.Conv2d(hidden, hidden // 2, 1), nn.ReLU(), nn.Flatten(),
+            nn.Linear(hidden // 2 * pool * pool, hidden), nn.ReLU(),
+            nn.Linear(hidden, proposals))
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        return self.layers(pooled)
+
+    def save(self, path: str | Path) -> None:
+        """Weights and settings as one safetensors file, written atomically."""
+        state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
+        settings = {k: torch.tensor(v) for k, v in self.settings.items()}
+        write_bytes(Path(path), save({**state, **{f"settings.{k}": v for k, v in settings.items()}}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> RegionNetwork:
+        """What `save` wrote; raises UserError if the file is missing, damaged or something else."""
+        try:
+            state = load_file(path)
+            stored = [k for k in state if k.startswith("settings.")]
+            settings = {k.removeprefix("settings."): int(state.pop(k)) for k in stored}
+            network = cls(**settings)
+            network.load_state_dict(state)
+        except (OSError, SafetensorError, TypeError, RuntimeError) as error:
+            raise UserError(f"{path} is not a stored region network; give a region_network.safetensors "
+                            "that an edit has written.") from error
+        return network

@@ -1,0 +1,170 @@
+"""What an edit leaves behind, in memory and on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+
+from lr_helpers.config import Method
+from lr_helpers.errors import UserError
+from lr_helpers.images import draw_box, prepare_folder, read_image, to_image, to_tensor, write_image, write_json
+from lr_helpers.learning import History
+from lr_helpers.regions import RegionNetwork
+
+if TYPE_CHECKING:
+    from lr_helpers.candidates import Candidates
+
+FORMAT = 1
+RECORD = ("profile", "sources", "device", "size", "steps", "guidance", "method", "versions")
+
+
+@dataclass
+class Candidate:
+    """The edit inside one anchor's best proposal."""
+
+    anchor: int
+    """Index of the anchor, 0 the most attended."""
+    proposal: int
+    """Index of its size, 0 the smallest."""
+    box: tuple[int, int, int, int]
+    """(x0, y0, x1, y1) in pixels of the edited square."""
+    probability: float
+    loss: float
+    terms: dict[str, float]
+    score: float
+    text_similarity: float
+    image_similarity: float
+    picture: torch.Tensor = field(repr=False)
+    """(3, S, S) in 0..1."""
+
+    @classmethod
+    def of(cls, table: Candidates, probabilities: torch.Tensor, k: int, m: int) -> Candidate:
+        """Entry (k, m) of the table."""
+        return cls(k, m, tuple(table.boxes[k, m].tolist()), float(probabilities[k, m]), float(table.loss[k, m]),
+                   {name: float(values[k, m]) for name, values in table.terms.items()},
+                   float(table.score[k, m]), float(table.text_similarity[k, m]),
+                   float(table.image_similarity[k, m]), table.edits[k, m])
+
+    def to_dict(self) -> dict:
+        """Plain data for JSON, without the picture."""
+        return {k: v for k, v in vars(self).items() if k != "picture"}
+
+
+@dataclass
+class EditResult:
+    """The final picture, and everything that led to it. Tables are (K, M), NaN where nothing was edited."""
+
+    image: Image.Image
+    """The final picture at the input's own resolution."""
+    original: Image.Image
+    picture: torch.Tensor
+    """The input as the models saw it, (3, S, S) in 0..1."""
+    candidates: list[Candidate]
+    """One for each anchor, best first; the first is the final one."""
+    network: RegionNetwork
+    history: History
+    attention: torch.Tensor
+    """(heads, h, w)."""
+    anchors: torch.Tensor
+    """(K, 2) rows and columns."""
+    boxes: torch.Tensor
+    """(K, M, 4) proposals in pixels of the edited square."""
+    probabilities: torch.Tensor
+    terms: dict[str, torch.Tensor]
+    loss: torch.Tensor
+    scores: torch.Tensor
+    edits: torch.Tensor | None
+    """(K, M, 3, S, S) all edits; None after loading from disk, where only the candidates are kept."""
+    prompt: str
+    source: str
+    seed: int
+    method: Method
+    cost: dict
+    record: dict
+    """Profile, model sources, device, versions and settings."""
+    warnings: list[str]
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """The learned region: (x0, y0, x1, y1) in pixels of the edited square."""
+        return self.candidates[0].box
+
+    def save(self, folder: str | Path, draw_boxes: bool = False) -> Path:
+        """Write pictures as the official code lays them out, then `result.json` last; returns the folder.
+
+        `input.png`, `results/NN.png` (one an anchor, best first), `boxes/NN.png` if asked for,
+        `final_output.png`, `region_network.safetensors`. Each file is written whole or not at all.
+        """
+        folder = prepare_folder(folder)
+        (folder / "result.json").unlink(missing_ok=True)  # a record is only ever beside its own pictures
+        for stale in [*folder.glob("results/[0-9][0-9].png"), *folder.glob("boxes/[0-9][0-9].png")]:
+            stale.unlink()
+        write_image(folder / "input.png", self.original)
+        for i, candidate in enumerate(self.candidates):
+            picture = to_image(candidate.picture)
+            write_image(folder / "results" / f"{i:02}.png", picture)
+            if draw_boxes:
+                large = picture.resize((max(256, picture.width),) * 2, Image.Resampling.NEAREST)
+                write_image(folder / "boxes" / f"{i:02}.png", draw_box(large, candidate.box, picture.width))
+        write_image(folder / "final_output.png", self.image)
+        self.network.save(folder / "region_network.safetensors")
+        write_json(folder / "result.json", self.to_dict())
+        return folder
+
+    def to_dict(self) -> dict:
+        """Everything but pictures, as plain data for JSON (null where nothing was edited)."""
+        tables = {name: _plain(values) for name, values in self.terms.items()}
+        return {"format": FORMAT, "prompt": self.prompt, "source": self.source, "seed": self.seed,
+                "box": list(self.box), "cost": self.cost, "warnings": self.warnings, **self.record,
+                "candidates": [c.to_dict() for c in self.candidates], "anchors": self.anchors.tolist(),
+                "boxes": self.boxes.tolist(), "probabilities": _plain(self.probabilities), "terms": tables,
+                "loss": _plain(self.loss), "scores": _plain(self.scores), "history": asdict(self.history),
+                "attention": _plain(self.attention)}
+
+    @classmethod
+    def load(cls, folder: str | Path) -> EditResult:
+        """What `save` wrote, without the edits that were no anchor's best."""
+        folder = Path(folder)
+        file = folder / "result.json"
+        if not file.is_file():
+            raise UserError(f"{folder} holds no finished edit (no result.json); give the output folder of an edit.")
+        try:
+            d = json.loads(file.read_text(encoding="utf-8"))
+            if d["format"] != FORMAT:
+                raise UserError(f"{file} has format {d['format']}, not {FORMAT}; make the edit again.")
+            method = Method(**{k: tuple(v) if isinstance(v, list) else v for k, v in d["method"].items()})
+            candidates = [
+                Candidate(**{**c, "box": tuple(c["box"])},
+                          picture=to_tensor(read_image(folder / "results" / f"{i:02}.png")))
+                for i, c in enumerate(d["candidates"])]
+            original = read_image(folder / "input.png")
+            record = {k: d[k] for k in RECORD}
+            return cls(
+                image=read_image(folder / "final_output.png"), original=original,
+                picture=to_tensor(original, d["size"]), candidates=candidates,
+                network=RegionNetwork.load(folder / "region_network.safetensors"), history=History(**d["history"]),
+                attention=_table(d["attention"]), anchors=torch.tensor(d["anchors"]), boxes=torch.tensor(d["boxes"]),
+                probabilities=_table(d["probabilities"]), terms={k: _table(v) for k, v in d["terms"].items()},
+                loss=_table(d["loss"]), scores=_table(d["scores"]), edits=None, prompt=d["prompt"],
+                source=d["source"], seed=d["seed"], method=method, cost=d["cost"], record=record,
+                warnings=d["warnings"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{file} is damaged ({type(error).__name__}: {error}); make the edit again.") from error
+
+
+def _plain(values: torch.Tensor) -> list:
+    """Nested lists with 6 decimals and None for NaN."""
+    def walk(v):
+        return [walk(x) for x in v] if isinstance(v, list) else None if v != v else round(v, 6)
+    return walk(values.double().tolist())
+
+
+def _table(values: list) -> torch.Tensor:
+    def walk(v):
+        return [walk(x) for x in v] if isinstance(v, list) else float("nan") if v is None else v
+    return torch.tensor(walk(values))

@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Everything from a fresh clone: packages, then all notebooks (run) or all tests (test).
+# Kept to what bash 3.2 knows, which is what macOS ships.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: ./reproduce.sh [run | test] [--profile NAME] [--help]
+
+  run             run all notebooks and write results/NAME/index.html (the default)
+  test            check the style, then run the unit tests and the notebooks' cells (profile tiny)
+  --profile NAME  which models `run` uses; the default is $LR_PROFILE, else tiny (shipped, no GPU needed)
+  --help          show this text
+
+The first call makes a virtual environment in .venv and installs the versions of constraints.txt there (about 3 GB
+with CUDA on Linux; with uv on your PATH, UV_TORCH_BACKEND=cpu ./reproduce.sh takes the smaller CPU build of torch).
+Needs Python 3.11, 3.12 or 3.13, or uv, which can fetch one.
+TEXT
+}
+
+# Say one sentence and stop: fail CODE SENTENCE
+fail() {
+  printf 'reproduce.sh: %s\n' "$2" >&2
+  exit "$1"
+}
+
+command=
+profile=${LR_PROFILE:-tiny}
+while [ $# -gt 0 ]; do
+  case $1 in
+    run | test)
+      [ -z "$command" ] || fail 2 "Give either run or test once, not also '$1'; see ./reproduce.sh --help."
+      command=$1
+      ;;
+    --profile)
+      [ $# -ge 2 ] || fail 2 "--profile needs a name, for example --profile tiny."
+      profile=$2
+      shift
+      ;;
+    --profile=*) profile=${1#--profile=} ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *) fail 2 "Unknown argument '$1'; see ./reproduce.sh --help." ;;
+  esac
+  shift
+done
+command=${command:-run}
+case $profile in
+  '' | *[!A-Za-z0-9_-]*) fail 2 "The profile '$profile' is not a name; it may hold letters, digits, - and _." ;;
+esac
+
+unset CDPATH PYTHONHOME PYTHONPATH
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+python=.venv/bin/python
+needed="Python 3.11, 3.12 or 3.13 is needed and was not found; install one and run this again."
+
+# Is $1 a Python that the course supports?
+supported() {
+  "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
+}
+
+# The first supported Python on PATH, into $base.
+find_python() {
+  for base in python3 python3.13 python3.12 python3.11 python; do
+    if supported "$base"; then return 0; fi
+  done
+  return 1
+}
+
+# Make an empty .venv and leave the uv to use in $uv; it stays empty where there is none and pip has to do.
+make_environment() {
+  rm -rf .venv
+  mkdir .venv
+  echo unfinished >.venv/stamp
+  uv=$(command -v uv || true)
+  if [ -n "$uv" ]; then
+    "$uv" venv --quiet --allow-existing --python '>=3.11,<3.14' .venv || fail 1 "$needed"
+    return
+  fi
+  find_python || fail 1 "$needed"
+  if "$base" -m venv .venv >/dev/null 2>&1; then
+    if "$python" -m pip install --quiet uv; then uv=.venv/bin/uv; fi
+  # Debian's python3 without python3-venv can't make one, but its pip can fetch uv, which can.
+  elif "$base" -m pip install --quiet --upgrade --target .cache/uv uv &&
+    .cache/uv/bin/uv venv --quiet --allow-existing --python "$base" .venv; then
+    uv=.cache/uv/bin/uv
+  else
+    fail 1 "$base can't make a virtual environment; install its venv module (on Debian: apt install python3-venv) or uv."
+  fi
+}
+
+# Make .venv anew unless it already holds what is asked for.
+prepare() {
+  # The place belongs to the stamp because an environment that was moved still points to its old place.
+  stamp="$(cat pyproject.toml constraints.txt | cksum) $PWD"
+  if [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ] && supported "$python"; then return; fi
+  if [ -e .venv ] && [ ! -f .venv/stamp ]; then
+    fail 1 "The folder .venv was not made by this script; move it away or delete it, and run this again."
+  fi
+  echo "Making the virtual environment .venv and installing the packages (once; a few minutes)"
+  make_environment
+  if [ -n "$uv" ]; then
+    "$uv" pip install --quiet --python "$python" -c constraints.txt -e '.[test]'
+  else
+    "$python" -m pip install --quiet -c constraints.txt -e '.[test]'
+  fi || fail 1 "The packages could not be installed (see above); check the network and the disk, and run this again."
+  printf '%s\n' "$stamp" >.venv/stamp
+}
+
+prepare
+# Kernels come from .venv even if the user's home folder holds another kernel named python3.
+export JUPYTER_PREFER_ENV_PATH=1 TOKENIZERS_PARALLELISM=false
+
+if [ "$command" = run ]; then
+  exec "$python" -m lr_helpers report --profile "$profile" --output "results/$profile"
+fi
+
+export LR_PROFILE=tiny
+status=0
+"$python" -m ruff check . || status=1
+[ "$status" = 0 ] || echo "The style check failed (above); the tests run all the same."
+# One run for both, so that the last line counts unit tests and notebook cells together.
+set -- notebooks/*.ipynb
+[ -f "$1" ] || fail 1 "notebooks/ holds no .ipynb to test; make them by: .venv/bin/python -m lr_helpers notebooks"
+"$python" -m pytest --nbval-lax --nbval-current-env --continue-on-collection-errors tests "$@" || status=$?
+exit "$status"

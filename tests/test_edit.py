@@ -1,0 +1,141 @@
+"""The whole method on the shipped models: one learned edit whose region is known, and its properties."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from lr_helpers import METHODS, EditResult, edit
+from lr_helpers.boxes import iou
+from lr_helpers.images import to_tensor
+from tiny_world.scenes import Placed, Recipe
+
+FAST = METHODS["learned"].but(anchors=3, sizes=(0.4, 0.6), steps=3, iterations=20)
+
+
+@pytest.fixture(scope="module")
+def wolf():
+    return Recipe("snow", 7, (Placed("wolf", 24, 16, 32),))
+
+
+@pytest.fixture(scope="module")
+def picture(wolf):
+    return Image.fromarray(wolf.render())
+
+
+@pytest.fixture(scope="module")
+def learned(models, picture):
+    return edit(models, picture, "a rabbit", "wolf", seed=42, progress=False)
+
+
+def test_the_learned_region_overlaps_the_true_object(learned, wolf):
+    truth = torch.tensor(wolf.objects[0].box).float()
+    assert iou(torch.tensor(learned.box).float(), truth) >= 0.5
+
+
+def test_the_judge_sees_the_new_object_and_not_the_old(learned):
+    from tiny_world import judge
+
+    seen = judge.load().name(learned.candidates[0].picture[None], [learned.box])
+    assert seen == ["rabbit"]
+
+
+def test_nothing_outside_the_region_changes(learned, picture):
+    x0, y0, x1, y1 = learned.box
+    before, after = to_tensor(picture), to_tensor(learned.image)
+    changed = (before != after).any(0)
+    assert changed[y0:y1, x0:x1].float().mean() > 0.5
+    changed[y0:y1, x0:x1] = False
+    assert not changed.any()
+
+
+def test_cost_counts_every_different_box_once(learned, models):
+    different = len(torch.unique(learned.boxes.reshape(-1, 4), dim=0))
+    assert learned.cost["different_edits"] == different
+    assert learned.cost["denoiser_evaluations"] == different * models.profile.steps * 2
+
+
+def test_the_final_candidate_is_the_best_of_its_rule(learned, models, picture):
+    assert [c.loss for c in learned.candidates] == sorted(c.loss for c in learned.candidates)
+    by_score = edit(models, picture, "a rabbit", "wolf", FAST.but(choice="score"), progress=False)
+    assert [c.score for c in by_score.candidates] == sorted((c.score for c in by_score.candidates), reverse=True)
+    for c in by_score.candidates:
+        assert c.score == pytest.approx(2 * c.text_similarity + c.image_similarity, abs=1e-5)
+        assert c.loss == pytest.approx(sum(c.terms[t] for t in ("clip", "structure", "direction"))
+                                       + 0.2 * c.terms["area"], abs=1e-5)
+
+
+def test_same_seed_same_pixels_and_other_seed_other_pixels(models, picture):
+    a, b = (edit(models, picture, "a rabbit", "wolf", FAST, seed=7, progress=False) for _ in range(2))
+    c = edit(models, picture, "a rabbit", "wolf", FAST, seed=8, progress=False)
+    assert torch.equal(a.edits, b.edits)
+    assert a.image.tobytes() == b.image.tobytes()
+    assert a.box == b.box
+    assert torch.equal(a.boxes, c.boxes)
+    assert not torch.equal(a.edits, c.edits)
+
+
+def test_the_callers_random_state_is_left_alone(models, picture):
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    edit(models, picture, "a rabbit", "wolf", FAST, progress=False)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_an_edit_depends_on_its_box_and_seed_only(models, picture):
+    image, boxes = to_tensor(picture), [(8, 8, 40, 40), (20, 12, 60, 52), (0, 24, 30, 54)]
+    together = models.editor.edit(image, boxes, "a cat", seed=5, steps=3)
+    alone = torch.cat([models.editor.edit(image, [b], "a cat", seed=5, steps=3) for b in boxes])
+    # Kernels may sum in another order for another batch size; measured spread 4e-6.
+    assert (together - alone).abs().max() < 1e-4
+    again = models.editor.edit(image, boxes, "a cat", seed=5, steps=3)
+    assert torch.equal(together, again)
+    other = models.editor.edit(image, boxes, "a cat", seed=6, steps=3)
+    assert (together - other).abs().max() > 0.05
+
+
+def test_without_gradient_the_network_stays_as_it_began(models, picture):
+    one = edit(models, picture, "a rabbit", "wolf", FAST.but(estimator="none", iterations=1), progress=False)
+    many = edit(models, picture, "a rabbit", "wolf", FAST.but(estimator="none", iterations=9), progress=False)
+    for a, b in zip(one.network.parameters(), many.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert many.history.gradient_norm == [None] * 9
+
+
+def test_a_result_comes_back_from_disk(learned, tmp_path):
+    folder = learned.save(tmp_path / "a result", draw_boxes=True)
+    again = EditResult.load(folder)
+    assert again.box == learned.box
+    assert again.cost == learned.cost
+    assert again.method == learned.method
+    assert again.image.tobytes() == learned.image.tobytes()
+    assert torch.allclose(again.loss, learned.loss, atol=1e-5)
+    assert again.history.loss == learned.history.loss
+    assert len(list(folder.glob("results/*.png"))) == len(list(folder.glob("boxes/*.png"))) == 9
+    record = json.loads((folder / "result.json").read_text())
+    assert record["seed"] == 42
+    assert record["sources"]["editor"].endswith("inpainting")
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_a_second_save_leaves_no_pictures_of_the_first(models, learned, picture, tmp_path):
+    learned.save(tmp_path, draw_boxes=True)
+    edit(models, picture, "a cat", "wolf", FAST, progress=False).save(tmp_path)
+    assert len(list(tmp_path.glob("results/*.png"))) == 3
+    assert not list(tmp_path.glob("boxes/*.png"))
+
+
+@pytest.mark.parametrize("size", [(200, 120), (33, 500)])
+def test_pictures_of_any_size_are_edited_at_their_own_resolution(models, picture, size):
+    wide = picture.resize(size)
+    result = edit(models, wide, "a rabbit", "wolf", FAST, progress=False)
+    assert result.image.size == size
+    before, after = to_tensor(wide), to_tensor(result.image)
+    sx, sy = size[0] / 64, size[1] / 64
+    x0, y0, x1, y1 = (round(v * s) for v, s in zip(result.box, (sx, sy, sx, sy), strict=True))
+    changed = (before != after).any(0)
+    assert changed[y0:y1, x0:x1].any()
+    changed[y0:y1, x0:x1] = False
+    assert not changed.any()

@@ -1,0 +1,262 @@
+"""Anchors, proposals, pooling, region network, losses, ranking, learning: one property at a time."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from lr_helpers.anchors import anchor_centres, top_anchors
+from lr_helpers.boxes import area, box_mask, intersection, iou, square_around
+from lr_helpers.config import METHODS, Method
+from lr_helpers.errors import UserError
+from lr_helpers.learning import ESTIMATORS, expectation, learn, none
+from lr_helpers.losses import clip_loss, cosine_distance, direction_loss, self_similarity, structure_loss
+from lr_helpers.ranking import score
+from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# Boxes
+
+
+def test_iou_of_hand_computed_boxes():
+    a = torch.tensor([0, 0, 10, 10])
+    others = torch.tensor([[0, 0, 10, 10], [5, 0, 15, 10], [10, 10, 20, 20], [2, 2, 4, 4]])
+    assert intersection(a, others).tolist() == [100, 50, 0, 4]
+    assert iou(a, others).tolist() == pytest.approx([1, 1 / 3, 0, 0.04])
+
+
+def test_mask_has_the_area_and_place_of_its_box():
+    mask = box_mask((3, 5, 9, 6), 8, 16)
+    assert mask.shape == (1, 8, 16)
+    assert mask.sum() == 6
+    assert mask[0, 5, 3:9].all()
+
+
+@given(x=st.floats(0, 64), y=st.floats(0, 64), side=st.floats(2, 200))
+def test_squares_stay_inside_and_are_never_empty(x, y, side):
+    x0, y0, x1, y1 = square_around(x, y, side, 64)
+    assert 0 <= x0 < x1 <= 64
+    assert 0 <= y0 < y1 <= 64
+
+
+# Anchors
+
+
+@pytest.mark.parametrize(("h", "w"), [(16, 16), (8, 12)])
+def test_anchors_are_planted_peaks_at_the_right_row_and_column(h, w):
+    attention = torch.rand(3, h, w, generator=generator()) * 0.1
+    peaks = [(1, 7), (5, 2), (h - 1, w - 1)]
+    for height, (row, column) in zip((9.0, 6.0, 3.0), peaks, strict=True):
+        attention[:, row, column] = height
+    anchors = top_anchors(attention, 3)
+    assert [tuple(a) for a in anchors.tolist()] == peaks
+    # x comes from the column, y from the row
+    x, y = anchor_centres(anchors, (h, w), 480)[0].tolist()
+    assert (x, y) == (7.5 * 480 / w, 1.5 * 480 / h)
+
+
+def test_anchors_average_the_heads():
+    attention = torch.zeros(2, 4, 4)
+    attention[0, 0, 0] = 1.0  # strong in one head only
+    attention[:, 2, 3] = 0.6
+    assert top_anchors(attention, 1).tolist() == [[2, 3]]
+
+
+@pytest.mark.parametrize("count", [0, 17])
+def test_more_anchors_than_patches_are_refused(count):
+    with pytest.raises(UserError, match=rf"\(K\) is {count}.*16 patches"):
+        top_anchors(torch.rand(1, 4, 4), count)
+
+
+# Proposals and pooling
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.floats(0, 64), st.floats(0, 64)), min_size=1, max_size=5),
+       st.lists(st.floats(0.05, 1.0), min_size=1, max_size=5, unique=True).map(sorted))
+def test_proposals_are_inside_and_grow(centres, sizes):
+    boxes = proposals(torch.tensor(centres), sizes, 64)
+    assert boxes.shape == (len(centres), len(sizes), 4)
+    assert boxes.min() >= 0
+    assert boxes.max() <= 64
+    assert (area(boxes) > 0).all()
+    assert (area(boxes).diff(dim=1) >= 0).all()
+
+
+def test_proposals_are_centred_squares_where_there_is_room():
+    boxes = proposals(torch.tensor([[30.0, 34.0]]), (0.25, 0.5), 64)
+    assert boxes.tolist() == [[[22, 26, 38, 42], [14, 18, 46, 50]]]
+
+
+def test_pooling_reads_the_place_of_the_box():
+    # A feature that is the x coordinate of its patch, in pixels of a 64 px picture; another that is y.
+    centre = torch.arange(16) * 4.0 + 2
+    features = torch.stack([centre.expand(16, 16), centre[:, None].expand(16, 16)])
+    boxes = torch.tensor([[[8, 24, 24, 40], [16, 8, 48, 40]]])
+    pooled = pool_proposals(features, boxes, 64, 7).reshape(2, 2, 7, 7)
+    assert pooled.mean((2, 3)).tolist() == [pytest.approx([16, 32], abs=1e-3), pytest.approx([32, 24], abs=1e-3)]
+    assert (pooled[0, 0].diff(dim=1) > 0).all()  # x grows to the right
+    assert (pooled[0, 1].diff(dim=0) > 0).all()  # y grows downwards
+
+
+def test_standardised_features_differ_only_between_anchors():
+    pooled = torch.randn(9, 4, 7, 7, generator=generator()) * 3 + 5
+    result = standardise(pooled)
+    assert result.mean(0).abs().max() < 1e-5
+    assert (result.std(0, correction=0) - 1).abs().max() < 1e-3
+    assert torch.equal(standardise(pooled[:1]), pooled[:1])
+
+
+def test_region_network_comes_back_from_disk(tmp_path):
+    network = RegionNetwork(6, 8, 7)
+    pooled = torch.randn(3, 48, 7, 7, generator=generator())
+    network.save(tmp_path / "n.safetensors")
+    assert torch.equal(RegionNetwork.load(tmp_path / "n.safetensors")(pooled), network(pooled))
+    (tmp_path / "n.safetensors").write_bytes(b"no network")
+    with pytest.raises(UserError, match="not a stored region network"):
+        RegionNetwork.load(tmp_path / "n.safetensors")
+
+
+# Losses
+
+
+def unit(*shape, seed=0):
+    return F.normalize(torch.randn(*shape, generator=generator(seed)), dim=-1)
+
+
+def test_losses_are_zero_where_they_must_be():
+    prompt, source, image = unit(8, seed=1), unit(8, seed=2), unit(8, seed=3)
+    assert clip_loss(prompt[None], prompt).item() == pytest.approx(0, abs=1e-6)
+    assert clip_loss(-prompt[None], prompt).item() == pytest.approx(2, abs=1e-6)
+    moved = image + 0.3 * (prompt - source)
+    assert direction_loss(moved[None], image, prompt, source).item() == pytest.approx(0, abs=1e-6)
+    back = image - 0.3 * (prompt - source)
+    assert direction_loss(back[None], image, prompt, source).item() == pytest.approx(2, abs=1e-6)
+    assert direction_loss(image[None], image, prompt, source).item() == pytest.approx(1)
+    tokens = torch.randn(5, 8, generator=generator())
+    assert structure_loss(tokens[None], tokens).item() == pytest.approx(0, abs=1e-6)
+    # Q is made of cosines: the length of the tokens doesn't count, nor a rotation of all of them
+    rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator(4))).Q
+    assert structure_loss(3 * tokens[None] @ rotation, tokens).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_structure_loss_of_a_hand_computed_case():
+    before = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # Q = identity
+    after = torch.tensor([[1.0, 0.0], [2.0, 0.0]])  # Q = all ones
+    assert self_similarity(after).tolist() == [[1, 1], [1, 1]]
+    assert structure_loss(after[None], before).item() == pytest.approx(math.sqrt(2) / 2)
+
+
+def test_losses_have_gradients():
+    edited = unit(4, 8).requires_grad_(True)
+    image, prompt, source = (unit(8, seed=s) for s in (2, 1, 3))
+    (clip_loss(edited, prompt) + direction_loss(edited, image, prompt, source)).sum().backward()
+    assert edited.grad.abs().sum(1).min() > 0
+    tokens = torch.randn(4, 5, 8, generator=generator()).requires_grad_(True)
+    structure_loss(tokens, torch.randn(5, 8, generator=generator(1))).sum().backward()
+    assert tokens.grad.abs().sum((1, 2)).min() > 0
+
+
+def test_score_weighs_text_and_picture():
+    prompt, image = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    edits = torch.stack([prompt, image])
+    assert score(edits, image, prompt).tolist() == [2, 1]
+    assert score(edits, image, prompt, alpha=1, beta=3).tolist() == [1, 3]
+    assert cosine_distance(edits, prompt).tolist() == [0, 1]
+
+
+# Learning
+
+
+def table_losses(table):
+    return lambda choices: table if choices is None else table[torch.arange(len(table)), choices]
+
+
+def test_expectation_has_the_gradient_of_the_enumerated_expected_loss():
+    table = torch.rand(4, 5, generator=generator(), dtype=torch.float64)
+    logits = torch.randn(4, 5, generator=generator(1), dtype=torch.float64, requires_grad=True)
+    expectation(logits, table_losses(table), generator()).backward()
+    # For a softmax, dE/dlogit_m = π_m (L_m − E[L]), for each anchor.
+    pi = logits.detach().softmax(1)
+    mean = torch.stack([sum(pi[k, m] * table[k, m] for m in range(5)) for k in range(4)])
+    assert torch.allclose(logits.grad, pi * (table - mean[:, None]) / 4, atol=1e-12)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_gradient_reaches_every_weight_under_expectation_and_none_under_none(estimator):
+    torch.manual_seed(0)
+    network = RegionNetwork(6, 8, 7)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    pooled, table = torch.randn(9, 48, 7, 7, generator=generator()), torch.rand(9, 6, generator=generator(1))
+    history = learn(network, pooled, table_losses(table), estimator=estimator, iterations=10, lr=1e-3,
+                    generator=generator(), entropy_weight=0.2)
+    changed = {k: not torch.equal(v, before[k]) for k, v in network.state_dict().items()}
+    assert len(changed) == 8
+    if estimator == "none":
+        assert not any(changed.values())
+        assert all(p.grad is None for p in network.parameters())
+        assert history.gradient_norm == [None] * 10
+    else:
+        assert all(changed.values())
+        assert all(p.grad.abs().sum() > 0 for p in network.parameters())
+        assert min(history.gradient_norm) > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_learning_finds_the_best_proposal_of_every_anchor(seed):
+    torch.manual_seed(seed)
+    pooled = torch.randn(9, 48, 7, 7, generator=generator(seed))
+    table = torch.rand(9, 6, generator=generator(seed + 1))
+    network = RegionNetwork(6, 8, 7)
+    method = METHODS["learned"]
+    history = learn(network, pooled, table_losses(table), estimator="expectation", iterations=method.iterations,
+                    lr=method.lr, generator=generator(), entropy_weight=method.entropy_weight)
+    assert torch.equal(network(pooled).argmax(1), table.argmin(1))
+    # 0.5 at the start; over 12 seeds the end lies 0.01-0.02 above each anchor's best.
+    assert history.loss[-1] == pytest.approx(float(table.min(1).values.mean()), abs=0.04)
+    assert history.loss[0] > history.loss[-1] + 0.2
+
+
+def test_none_samples_like_the_softmax():
+    logits = torch.tensor([[0.0, 1.0, 2.0]])
+    counts, draws = torch.zeros(3), 6000
+    chosen = []
+    rng = generator(3)
+
+    def losses(choices):
+        chosen.append(int(choices))
+        return torch.zeros(1)
+
+    for _ in range(draws):
+        none(logits, losses, rng)
+    counts = torch.bincount(torch.tensor(chosen), minlength=3) / draws
+    spread = (logits.softmax(1)[0] * (1 - logits.softmax(1)[0]) / draws).sqrt()
+    assert ((counts - logits.softmax(1)[0]).abs() < 4 * spread).all()
+
+
+# Settings
+
+
+@pytest.mark.parametrize("change", [
+    {"anchors": 0}, {"sizes": ()}, {"sizes": (0.5, 0.5)}, {"sizes": (0.0,)}, {"sizes": (1.5,)}, {"sizes": (math.nan,)},
+    {"iterations": -1}, {"lr": 0.0}, {"lr": math.inf}, {"steps": 0}, {"guidance": -1.0}, {"estimator": "magic"},
+    {"choice": "taste"}, {"pool": 0}, {"clip_weight": math.nan}])
+def test_settings_that_cannot_work_are_refused_in_one_sentence(change):
+    with pytest.raises(UserError) as refusal:
+        Method(**change)
+    assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) > 20
+
+
+def test_every_setting_says_what_it_is_and_where_it_comes_from():
+    from dataclasses import fields
+
+    assert all(len(f.metadata.get("help", "")) > 20 for f in fields(Method))
+    assert METHODS["paper_objective"] == Method()

@@ -1,0 +1,133 @@
+"""The committed notebook pairs agree and are executed; the tools that make and run them say so when they are not."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lr_helpers import notebooks, report
+from lr_helpers.errors import UserError
+
+SOURCES = sorted(notebooks.FOLDER.glob(notebooks.PATTERN + ".py"))
+
+SCRIPT = '''# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation: {extension: .py, format_name: percent}
+# ---
+
+# %% [markdown]
+# # A small <one>
+
+# %% tags=["parameters"]
+profile = "none"
+
+# %% [markdown]
+# ## Under this heading
+
+# %% tags=["figure-text"]
+import os, sys
+print("profile", profile, os.environ["LR_PROFILE"], "<b>")
+print(" 50%|#####     | 1/2 [00:00<00:00,  3.0it/s]", file=sys.stderr)
+
+# %%
+import matplotlib.pyplot as plt
+plt.plot([0, 1]);
+'''
+
+
+def test_there_is_a_notebook() -> None:
+    assert SOURCES
+    assert {p.stem for p in notebooks.FOLDER.glob(notebooks.PATTERN + ".ipynb")} == {s.stem for s in SOURCES}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_both_halves_agree_and_are_executed(source: Path) -> None:
+    assert notebooks.problems(source) == []
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A notebooks folder with one script, in a path with a space and braces."""
+    folder = tmp_path / "a {b} c"
+    folder.mkdir()
+    (folder / "01_small.py").write_text(SCRIPT, encoding="utf-8")
+    monkeypatch.setattr(notebooks, "FOLDER", folder)
+    monkeypatch.setattr(report, "FOLDER", folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_build_then_check_then_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert notebooks.run([], check=True) == 1
+    assert notebooks.run(["01"], check=False) == 0
+    assert notebooks.run([], check=True) == 0
+    first = (folder / "01_small.ipynb").read_text(encoding="utf-8")
+    stored = nbformat.reads(first, as_version=4)
+    assert [c.id for c in stored.cells] == [f"cell-{i:03d}" for i in range(5)]
+    assert [o.text for o in stored.cells[3].outputs] == ["profile none tiny <b>\n"]
+    assert stored.cells[3].metadata == {"tags": ["figure-text"]}
+    assert "image/png" in stored.cells[4].outputs[-1].data
+
+    output = folder / "results"
+    assert report.run("dummy", output) == 0
+    page = (output / "index.html").read_text(encoding="utf-8")
+    assert str(output / "index.html") in capsys.readouterr().out
+    assert "A small" in page and "profile dummy dummy &lt;b&gt;" in page and "<b>" not in page
+    (picture,) = (output / "pictures").iterdir()
+    assert f"pictures/{picture.name}" in page and "Under this heading" in page
+    assert (output / "01_small.html").exists() and (output / "01_small.ipynb").exists()
+    assert (folder / "01_small.ipynb").read_text(encoding="utf-8") == first
+
+
+@pytest.mark.slow
+def test_a_failing_notebook_is_told_and_does_not_stop_the_others(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
+    good = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])
+    for name, notebook in (("02_bad", bad), ("03_good", good)):
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    assert report.run("tiny", folder / "results") == 1
+    told = capsys.readouterr().out
+    assert "ZeroDivisionError: division by zero" in told and "1 of 2 notebooks passed" in told
+    assert "ZeroDivisionError" in (folder / "results" / "index.html").read_text(encoding="utf-8")
+
+    (folder / "01_small.py").write_text(SCRIPT + "\n# %%\n1 / 0\n", encoding="utf-8")
+    assert notebooks.run(["01_small"], check=False) == 1
+    assert not (folder / "01_small.ipynb").exists()
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_check_finds_each_kind_of_difference(folder: Path) -> None:
+    source = folder / "01_small.py"
+    notebook = notebooks.read_script(source)
+    for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+        cell.execution_count = number + 1
+
+    def found(change=lambda n: None) -> str:
+        changed = nbformat.from_dict(notebook)
+        change(changed)
+        nbformat.write(changed, source.with_suffix(".ipynb"))
+        return " ".join(notebooks.problems(source))
+
+    error = nbformat.v4.new_output("error", ename="KeyError", evalue="x", traceback=[])
+    assert found() == ""
+    assert "differ in cell 1" in found(lambda n: n.cells[0].update(source="# Another title"))
+    assert "differ in cell 4" in found(lambda n: n.cells[3].metadata.update(tags=["other"]))
+    assert "differ from cell 5" in found(lambda n: n.cells.pop())
+    assert "cell 5 was not executed" in found(lambda n: n.cells[4].update(execution_count=None))
+    assert "cell 5 holds an error, KeyError" in found(lambda n: n.cells[4].outputs.append(error))
+
+
+def test_wrong_names_and_folders_are_answered(folder: Path) -> None:
+    with pytest.raises(UserError, match="there are 01_small"):
+        notebooks.run(["07"], check=True)
+    with pytest.raises(UserError, match=r"no \.ipynb"):
+        report.run("tiny", folder / "results")
+    with pytest.raises(UserError, match="not a notebook"):
+        report.run("tiny", folder / "results", [folder / "09_none.ipynb"])
+    nbformat.write(nbformat.v4.new_notebook(), folder / "01_small.ipynb")
+    with pytest.raises(UserError, match="overwrite"):
+        report.run("tiny", folder)

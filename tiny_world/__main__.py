@@ -1,0 +1,80 @@
+"""`python -m tiny_world`: draw the sprites, train the miniature models, evaluate them, show scenes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tiny_world import DATA
+
+# part -> (module, function, steps, batch) of the shipped zoo
+PARTS = {
+    "vae": ("vae", "run", 5200, 16),
+    "decoder": ("vae", "run_decoder", 4000, 16),
+    "inpainting": ("inpainting", "run", 9000, 32),
+    "clip": ("clip", "run", 1300, 128),
+    "dino": ("dino", "run", 600, 64),
+    "classifier": ("judge", "run", 1200, 128),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `python -m tiny_world`."""
+    show = argparse.ArgumentDefaultsHelpFormatter
+    top = argparse.ArgumentParser(prog="python -m tiny_world", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True)
+
+    train = commands.add_parser("train", formatter_class=show,
+                                help="train one part of the zoo; resumes where it stopped")
+    train.add_argument("--part", choices=PARTS, required=True,
+                       help="vae, then inpainting (and decoder, which sharpens the vae); the others stand alone")
+    train.add_argument("--steps", type=int, help="updates (default: as for the shipped zoo)")
+    train.add_argument("--batch", type=int, help="samples an update (default: as shipped; 8 times that on cuda)")
+    train.add_argument("--device", default="cpu", help="cpu or cuda")
+    train.add_argument("--threads", type=int, default=0, help="CPU threads (0: all)")
+    train.add_argument("--runs", type=Path, default=Path("runs/tiny_world"), help="checkpoints and logs")
+    train.add_argument("--output", type=Path, default=DATA, help="where the trained model goes")
+
+    evaluate = commands.add_parser("evaluate", help="measure the zoo on held-out scenes, write METRICS.json",
+                                   formatter_class=show)
+    evaluate.add_argument("--cases", type=int, default=500, help="edits a row")
+    evaluate.add_argument("--scenes", type=int, default=400, help="scenes for CLIP and for the anchors")
+    evaluate.add_argument("--output", type=Path, default=DATA / "METRICS.json", help="file to write")
+    evaluate.add_argument("--pictures", type=Path, default=Path("results/tiny_world"), help="folder for grids of edits")
+
+    sprites = commands.add_parser("sprites", help="draw the sprites again from the emoji font", formatter_class=show)
+    sprites.add_argument("--font", type=Path, required=True, help="NotoColorEmoji.ttf")
+    commands.add_parser("vocabulary", help="write vocabulary.txt again")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command."""
+    options = parser().parse_args(arguments)
+    if options.command == "train":
+        import importlib
+
+        import torch
+
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        module, function, steps, size = PARTS[options.part]
+        size = options.batch or size * (8 if options.device.startswith("cuda") else 1)
+        run = getattr(importlib.import_module(f"tiny_world.{module}"), function)
+        run(options.runs / options.part, options.output, options.steps or steps, size, options.device)
+    elif options.command == "evaluate":
+        from tiny_world.evaluate import evaluate
+
+        evaluate(options.cases, options.scenes, options.output, options.pictures)
+    elif options.command == "sprites":
+        from tiny_world.sprites import render_sprites
+
+        render_sprites(options.font)
+    else:
+        from tiny_world.words import vocabulary
+
+        (DATA / "vocabulary.txt").write_text("\n".join(vocabulary()) + "\n")
+
+
+if __name__ == "__main__":
+    main()

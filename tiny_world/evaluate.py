@@ -1,0 +1,198 @@
+"""What the shipped zoo reaches on held-out scenes: counts, 95 % intervals, and grids to look at."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from lr_helpers.anchors import anchor_centres, top_anchors
+from lr_helpers.boxes import box_mask
+from lr_helpers.images import to_image, write_image, write_json
+from lr_helpers.models import Models, load_models
+from tiny_world import DATA, SIZE, judge
+from tiny_world.scenes import Box, Placed, Recipe, random_placed, scene
+from tiny_world.words import NAMES, PLACES, held_out, with_article
+
+FIRST_SEED = 100_000
+"""Seeds 100,000 … are this script's share of the held-out ones."""
+
+
+def rate(right: int, count: int) -> dict:
+    """A share with Wilson's 95 % interval."""
+    z, p = 1.96, right / count
+    middle = (p + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return {"value": round(p, 4), "low": round(middle - half, 4), "high": round(middle + half, 4), "count": count}
+
+
+def mean(values: list[float]) -> dict:
+    """A mean with its 95 % interval (1.96 standard errors)."""
+    v = np.asarray(values, float)
+    middle, half = float(v.mean()), float(1.96 * v.std(ddof=1) / math.sqrt(len(v)))
+    return {"value": round(middle, 4), "low": round(middle - half, 4), "high": round(middle + half, 4),
+            "count": len(v)}
+
+
+def tensor(recipe: Recipe) -> torch.Tensor:
+    """The rendered scene as (3, 64, 64) in 0..1."""
+    return torch.from_numpy(recipe.render()).permute(2, 0, 1) / 255
+
+
+def square(thing: Placed, room: int = 3) -> Box:
+    """The object's square with a little room around, clamped to the picture."""
+    return (max(thing.x - room, 0), max(thing.y - room, 0),
+            min(thing.x + thing.size + room, SIZE), min(thing.y + thing.size + room, SIZE))
+
+
+def cases(kind: str, count: int) -> list[tuple[Recipe, Box, str]]:
+    """`count` held-out (scene, box, name of the object to paint): kind "empty" or "replace"."""
+    found, seed = [], FIRST_SEED
+    while len(found) < count:
+        seed += 1
+        rng, recipe = Random(f"case {seed}"), scene(seed)
+        names = [n for n in NAMES if n not in {o.name for o in recipe.objects} and not held_out(n, recipe.place)]
+        name = names[len(found) % len(names)] if kind == "empty" else rng.choice(names)
+        if kind == "replace":
+            thing = rng.choice(recipe.objects)
+        else:
+            thing = random_placed(name, rng)
+            if any(judge.overlap_share(o.box, square(thing)) > 0 for o in recipe.objects):
+                continue
+        found.append((recipe, square(thing), name))
+    return found
+
+
+def edits(models: Models, chosen: list[tuple[Recipe, Box, str]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The model's own frame for each case, and how far it is from the picture outside the box (PSNR, dB)."""
+    frames, outside = [], []
+    for i, (recipe, box, name) in enumerate(tqdm(chosen, leave=False)):
+        picture, mask = tensor(recipe), box_mask(box, SIZE, SIZE)
+        frame = models.editor.inpaint(picture, mask[None], with_article(name), seed=i)[0]
+        error = ((frame - picture).square() * (1 - mask)).sum() / (3 * (1 - mask).sum())
+        frames.append(mask * frame + (1 - mask) * picture)
+        outside.append(-10 * math.log10(float(error)))
+    return torch.stack(frames), torch.tensor(outside)
+
+
+def evaluate_judge(judge_model: judge.Judge, count: int) -> dict:
+    """Does the judge name the objects of real scenes, and see nothing where nothing is?"""
+    right = total = 0
+    for seed in range(FIRST_SEED, FIRST_SEED + count):
+        recipe = scene(seed)
+        pictures = tensor(recipe).expand(len(recipe.objects), -1, -1, -1)
+        said = judge_model.name(pictures, [square(o) for o in recipe.objects])
+        right += sum(a == o.name for a, o in zip(said, recipe.objects, strict=True))
+        total += len(said)
+    empty = cases("empty", count)
+    nothing = judge_model.name(torch.stack([tensor(r) for r, _, _ in empty]), [b for _, b, _ in empty])
+    return {"names real objects": rate(right, total),
+            "sees nothing where nothing is": rate(sum(w == "nothing" for w in nothing), count)}
+
+
+def evaluate_editor(models: Models, judge_model: judge.Judge, count: int, pictures: Path) -> dict:
+    """Edit success in a given box, by the judge, and the background outside it."""
+    result = {}
+    for kind in ("empty", "replace"):
+        chosen = cases(kind, count)
+        made, outside = edits(models, chosen)
+        said = judge_model.name(made, [box for _, box, _ in chosen])
+        kept = sum(bool(((e - tensor(r)).abs() * (1 - box_mask(b, SIZE, SIZE))).max() == 0)
+                   for e, (r, b, _) in zip(made, chosen, strict=True))
+        result[f"{kind}: judge sees the object"] = rate(
+            sum(a == name for a, (_, _, name) in zip(said, chosen, strict=True)), count)
+        result[f"{kind}: own frame outside the box, PSNR dB"] = mean(outside.tolist())
+        result[f"{kind}: pasted edit exact outside the box"] = rate(kept, count)
+        write_image(pictures / f"{kind}.png", to_image(tiles(made[:60], 10)))
+    thing = Placed("", 12, 12, 40)
+    grid = [(Recipe(list(PLACES)[i % 8], i % 48, ()), square(thing), n) for i, n in enumerate(NAMES)]
+    write_image(pictures / "all_objects.png", to_image(tiles(edits(models, grid)[0], 10)))
+    return result
+
+
+def evaluate_vae(models: Models, count: int) -> dict:
+    """Pictures through the autoencoder and back."""
+    values = []
+    vae = models.editor.pipeline.vae
+    for seed in range(FIRST_SEED, FIRST_SEED + count):
+        picture = tensor(scene(seed))[None]
+        with torch.no_grad():
+            back = vae.decode(vae.encode(picture * 2 - 1).latent_dist.mode()).sample.clamp(-1, 1) / 2 + 0.5
+        values.append(-10 * math.log10(float((back - picture).square().mean())))
+    return {"reconstruction PSNR dB": mean(values)}
+
+
+def evaluate_clip(models: Models, count: int) -> dict:
+    """Retrieval among 200 scenes with different captions, and the right one of two scenes."""
+    by_caption = {scene(s).caption(): scene(s) for s in range(FIRST_SEED, FIRST_SEED + 300)}
+    texts = list(by_caption)[:200]
+    with torch.no_grad():
+        seen = models.clip.see(torch.stack([tensor(by_caption[t]) for t in texts]))[0]
+    table, same = seen @ models.clip.read(texts).T, torch.arange(len(texts))
+    right = 0
+    for seed in range(FIRST_SEED, FIRST_SEED + count):
+        recipe, rng = scene(seed), Random(f"pair {seed}")
+        index = rng.randrange(len(recipe.objects))
+        other = rng.choice([n for n in NAMES if n not in {o.name for o in recipe.objects}])
+        pair = torch.stack([tensor(recipe), tensor(recipe.replaced(index, other))])
+        with torch.no_grad():
+            likeness = models.clip.see(pair)[0] @ models.clip.read([with_article(recipe.objects[index].name)])[0]
+        right += bool(likeness[0] > likeness[1])
+    return {"caption found for picture, of 200": rate(int((table.argmax(1) == same).sum()), len(texts)),
+            "picture found for caption, of 200": rate(int((table.argmax(0) == same).sum()), len(texts)),
+            "prefers the scene with X to the one with Y": rate(right, count)}
+
+
+def evaluate_anchors(models: Models, count: int, top: int = 9) -> dict:
+    """Share of the most attended patches whose centre is inside an object's box, and chance."""
+    shares, chance = [], []
+    for seed in range(FIRST_SEED, FIRST_SEED + count):
+        recipe = scene(seed)
+        attention = models.backbone.see(tensor(recipe))[1]
+        grid = attention.shape[1:]
+        everywhere = anchor_centres(torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1])), grid, SIZE)
+        chance.append(_inside(everywhere, recipe))
+        shares.append(_inside(anchor_centres(top_anchors(attention, top), grid, SIZE), recipe))
+    return {f"top {top} anchors inside an object": mean(shares), "chance": mean(chance)}
+
+
+def _inside(points: torch.Tensor, recipe: Recipe) -> float:
+    x, y = points[:, 0:1], points[:, 1:2]
+    b = torch.tensor([o.box for o in recipe.objects])
+    return float(((x >= b[:, 0]) & (x < b[:, 2]) & (y >= b[:, 1]) & (y < b[:, 3])).any(1).float().mean())
+
+
+def tiles(pictures: torch.Tensor, columns: int) -> torch.Tensor:
+    """(N, 3, H, W) → one picture (3, rows·2H, columns·2W), at twice the size."""
+    rows = [torch.cat(list(pictures[i:i + columns]), dim=2) for i in range(0, len(pictures), columns)]
+    rows = [r for r in rows if r.shape[2] == rows[0].shape[2]]
+    return torch.cat(rows, dim=1).repeat_interleave(2, 1).repeat_interleave(2, 2)
+
+
+def evaluate(count: int, scenes: int, output: Path, pictures: Path) -> dict:
+    """Measure all parts, print the table, write it as JSON; returns it."""
+    begun, models, judge_model = time.perf_counter(), load_models("tiny", "cpu"), judge.load()
+    sizes = {p.name: round(sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) / 1e6, 2)
+             for p in sorted(DATA.iterdir()) if p.is_dir()}
+    metrics = {
+        "judge": evaluate_judge(judge_model, scenes),
+        "editor": {"steps": models.profile.steps, "guidance": models.profile.guidance,
+                   **evaluate_editor(models, judge_model, count, pictures)},
+        "vae": evaluate_vae(models, scenes),
+        "clip": evaluate_clip(models, scenes),
+        "dino": evaluate_anchors(models, scenes),
+        "megabytes": {**sizes, "all": round(sum(sizes.values()), 2)},
+    }
+    for part, rows in metrics.items():
+        for name, value in rows.items():
+            shown = (f"{value['value']:.4g}  [{value['low']:.4g}, {value['high']:.4g}]  n = {value['count']}"
+                     if isinstance(value, dict) else value)
+            print(f"{part:10} {name:48} {shown}")
+    write_json(output, metrics)
+    print(f"{time.perf_counter() - begun:.0f} s; written to {output}; grids in {pictures}")
+    return metrics

@@ -1,0 +1,122 @@
+"""The judge: a small CNN that names the object in a box. It only measures; no method ever sees it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+
+from tiny_world import DATA, SIZE
+from tiny_world.scenes import Box, random_recipe
+from tiny_world.training import train
+from tiny_world.words import NAMES
+
+CROP = 32
+NOTHING = len(NAMES)
+"""The class of a crop that shows no object."""
+
+
+class Judge(nn.Module):
+    """(N, 3, 32, 32) crops in 0..1 → (N, 51) logits over the object names and "nothing"."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths, layers = (3, 32, 64, 128, 192), []
+        for i, (before, after) in enumerate(pairwise(widths)):
+            layers += [nn.Conv2d(before, after, 3, stride=1 if i == 0 else 2, padding=1),
+                       nn.GroupNorm(8, after), nn.SiLU()]
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1], len(NAMES) + 1)
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layers(crops * 2 - 1).mean((2, 3)))
+
+    @torch.no_grad()
+    def name(self, pictures: torch.Tensor, boxes: list[Box]) -> list[str]:
+        """The judge's word for each box of each picture ((N, 3, H, W) in 0..1), or "nothing"."""
+        crops = torch.stack([crop(p, b) for p, b in zip(pictures, boxes, strict=True)])
+        words = (*NAMES, "nothing")
+        return [words[i] for i in self(crops).argmax(1).tolist()]
+
+
+def crop(picture: torch.Tensor, box: Box) -> torch.Tensor:
+    """The square around `box` (its longer side, clamped to the picture), resized to 32×32."""
+    side = min(max(box[2] - box[0], box[3] - box[1]), *picture.shape[1:])
+    x = min(max((box[0] + box[2] - side) // 2, 0), picture.shape[2] - side)
+    y = min(max((box[1] + box[3] - side) // 2, 0), picture.shape[1] - side)
+    part = picture[None, :, y:y + side, x:x + side]
+    return F.interpolate(part, size=CROP, mode="bilinear", align_corners=False, antialias=True)[0]
+
+
+def load(folder: Path = DATA / "classifier") -> Judge:
+    """The shipped judge, ready to use."""
+    judge = Judge().eval()
+    judge.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+    return judge
+
+
+def _example(rng: Random) -> tuple[np.ndarray, Box, int]:
+    recipe = random_recipe(rng, combinations="all")
+    if rng.random() < 0.12:
+        side = rng.randrange(20, 44)
+        x, y = rng.randrange(SIZE - side + 1), rng.randrange(SIZE - side + 1)
+        box = (x, y, x + side, y + side)
+        empty = [t for t in recipe.objects if overlap_share(t.box, box) < 0.1]
+        return recipe.__class__(recipe.place, recipe.variant, tuple(empty)).render(), box, NOTHING
+    thing = rng.choice(recipe.objects)
+    x0, y0, x1, y1 = thing.box
+    side = max(x1 - x0, y1 - y0)
+    grow, shift = round(side * rng.uniform(-0.05, 0.4)), round(0.12 * side)
+    dx, dy = rng.randint(-shift, shift), rng.randint(-shift, shift)
+    return (recipe.render(), (x0 - grow + dx, y0 - grow + dy, x1 + grow + dx, y1 + grow + dy),
+            NAMES.index(thing.name))
+
+
+def overlap_share(inner: Box, outer: Box) -> float:
+    """Share of `inner`'s area that lies in `outer`."""
+    w = min(inner[2], outer[2]) - max(inner[0], outer[0])
+    h = min(inner[3], outer[3]) - max(inner[1], outer[1])
+    return max(w, 0) * max(h, 0) / ((inner[2] - inner[0]) * (inner[3] - inner[1]))
+
+
+def batch(step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(size, 3, 32, 32) crops in 0..1, half of them softened or noisy, and their (size,) classes."""
+    rng = Random(f"judge {step}")
+    crops, labels = [], []
+    for _ in range(size):
+        picture, box, label = _example(rng)
+        crops.append(crop(torch.from_numpy(picture).permute(2, 0, 1) / 255, box))
+        labels.append(label)
+    crops = torch.stack(crops)
+    noise = torch.Generator().manual_seed(abs(step))
+    soft = F.interpolate(F.avg_pool2d(crops, 2), scale_factor=2, mode="bilinear")
+    share = torch.rand(size, 1, 1, 1, generator=noise) * (torch.rand(size, 1, 1, 1, generator=noise) < 0.5)
+    crops = (1 - share) * crops + share * soft
+    crops = crops + 0.03 * torch.randn(crops.shape, generator=noise)
+    return crops.clamp(0, 1), torch.tensor(labels)
+
+
+def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
+    """Train on crops of real scenes; write `out/classifier`."""
+    torch.manual_seed(0)
+    judge = Judge().to(device)
+
+    def loss_of(step: int) -> dict[str, torch.Tensor]:
+        crops, labels = (t.to(device) for t in batch(step, size))
+        logits = judge(crops)
+        right = (logits.argmax(1) == labels).float().mean()
+        return {"loss": F.cross_entropy(logits, labels, label_smoothing=0.05), "right": right}
+
+    def export(modules: dict[str, nn.Module]) -> None:
+        target = out / "classifier"
+        target.mkdir(parents=True, exist_ok=True)
+        state = {k: v.half().cpu().contiguous() for k, v in modules["judge"].state_dict().items()}
+        save_file(state, target / "model.safetensors")
+
+    train({"judge": judge}, loss_of, folder=folder, steps=steps, rate=2e-3, export=export)

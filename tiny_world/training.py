@@ -1,0 +1,113 @@
+"""What all trainings share: a resumable loop with weight averaging, progress and time left."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+def cosine_rate(step: int, steps: int, warm_up: int = 200) -> float:
+    """Learning rate factor 0..1: a linear warm-up, then half a cosine down to 0.02."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    done = (step - warm_up) / max(1, steps - warm_up)
+    return 0.02 + 0.49 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+class Average:
+    """Exponential moving average of the weights of some modules; ramps up over the first steps."""
+
+    def __init__(self, modules: dict[str, nn.Module], decay: float):
+        self.decay = decay
+        self.modules = {name: copy.deepcopy(module).eval() for name, module in modules.items()}
+
+    @torch.no_grad()
+    def update(self, modules: dict[str, nn.Module], step: int) -> None:
+        """Move the average towards the present weights."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, module in modules.items():
+            mine, theirs = self.modules[name].state_dict(), module.state_dict()
+            for key, value in mine.items():
+                if value.is_floating_point():
+                    value.lerp_(theirs[key], 1 - decay)
+                else:
+                    value.copy_(theirs[key])
+
+
+def train(
+    modules: dict[str, nn.Module],
+    loss_of: Callable[[int], dict[str, torch.Tensor]],
+    *,
+    folder: Path,
+    steps: int,
+    rate: float,
+    decay: float = 0.999,
+    weight_decay: float = 1e-2,
+    betas: tuple[float, float] = (0.9, 0.99),
+    export: Callable[[dict[str, nn.Module]], None],
+    every: int = 500,
+    log_every: int = 100,
+) -> None:
+    """Minimise `loss_of(step)["loss"]` with AdamW; resume from `folder/last.pt` if it is there.
+
+    `loss_of` draws its own batch from a generator seeded by the step, so a resumed run sees the same
+    batches. Every `every` steps the state is stored and `export` gets the averaged modules.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=rate, betas=betas, weight_decay=weight_decay)
+    average = Average(modules, decay)
+    checkpoint, first = folder / "last.pt", 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        first = state["step"]
+        optimiser.load_state_dict(state["optimiser"])
+        for name, module in modules.items():
+            module.load_state_dict(state["modules"][name])
+            average.modules[name].load_state_dict(state["average"][name])
+        print(f"resumed at step {first} of {steps}", flush=True)
+
+    begun, sums = time.perf_counter(), {}
+    for step in range(first, steps):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * cosine_rate(step, steps)
+        losses = loss_of(step)
+        optimiser.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        average.update(modules, step)
+        for key, value in losses.items():
+            sums[key] = sums.get(key, 0.0) + float(value.detach())
+        done = step + 1
+        if done % log_every == 0 or done == steps:
+            count = log_every if done % log_every == 0 else done % log_every
+            each = (time.perf_counter() - begun) / (done - first)
+            record = {k: round(v / count, 5) for k, v in sums.items()}
+            print(f"step {done}/{steps}  " + "  ".join(f"{k} {v:.4f}" for k, v in record.items())
+                  + f"  {each:.3f} s/step, {each * (steps - done) / 60:.1f} min left", flush=True)
+            with (folder / "log.jsonl").open("a") as log:
+                log.write(json.dumps({"step": done, **record}) + "\n")
+            sums = {}
+        if done % every == 0 or done == steps:
+            state = {"step": done, "optimiser": optimiser.state_dict(),
+                     "modules": {k: m.state_dict() for k, m in modules.items()},
+                     "average": {k: m.state_dict() for k, m in average.modules.items()}}
+            torch.save(state, folder / "next.pt")
+            os.replace(folder / "next.pt", checkpoint)
+            export(average.modules)
+    if first >= steps:
+        export(average.modules)
+
+
+def save_half(module: nn.Module, folder: Path) -> None:
+    """`save_pretrained` with the weights stored as float16, to halve the download."""
+    copy.deepcopy(module).half().cpu().save_pretrained(folder, safe_serialization=True)

@@ -1,0 +1,105 @@
+"""What exists in the emoji world, and how people say it."""
+
+from __future__ import annotations
+
+from random import Random
+
+# name -> (code point of the Noto Color Emoji glyph, other words for the same thing)
+OBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "rabbit": ("1f430", ("bunny",)), "bird": ("1f426", ()), "wolf": ("1f43a", ()),
+    "cow": ("1f42e", ()), "dog": ("1f436", ("puppy",)), "cat": ("1f431", ("kitten",)),
+    "fox": ("1f98a", ()), "bear": ("1f43b", ()), "panda": ("1f43c", ()), "lion": ("1f981", ()),
+    "pig": ("1f437", ()), "frog": ("1f438", ()), "penguin": ("1f427", ()), "owl": ("1f989", ()),
+    "horse": ("1f434", ()), "elephant": ("1f418", ()), "turtle": ("1f422", ()),
+    "fish": ("1f41f", ()), "butterfly": ("1f98b", ()), "whale": ("1f433", ()),
+    "tree": ("1f333", ("trees",)), "christmas tree": ("1f384", ()), "palm tree": ("1f334", ()),
+    "flowers": ("1f490", ("bouquet",)), "tulip": ("1f337", ()), "sunflower": ("1f33b", ()),
+    "cactus": ("1f335", ()), "mushroom": ("1f344", ()),
+    "coffee": ("2615", ("cup of coffee",)), "soft drink": ("1f964", ("drink",)),
+    "cake": ("1f382", ()), "bread": ("1f35e", ()), "ice cream": ("1f366", ()),
+    "apple": ("1f34e", ()), "banana": ("1f34c", ()), "burger": ("1f354", ("hamburger",)),
+    "donut": ("1f369", ()), "strawberry": ("1f353", ()), "watermelon": ("1f349", ()),
+    "house": ("1f3e0", ()), "castle": ("1f3f0", ()), "car": ("1f697", ()),
+    "boat": ("26f5", ("ship",)), "train": ("1f682", ()), "rocket": ("1f680", ()),
+    "ball": ("26bd", ()), "balloon": ("1f388", ()), "guitar": ("1f3b8", ()),
+    "gift": ("1f381", ("present",)), "robot": ("1f916", ()),
+}
+NAMES: tuple[str, ...] = tuple(OBJECTS)
+
+# name -> how a caption places something there
+PLACES: dict[str, str] = {
+    "grass": "on the grass", "snow": "in the snow", "sky": "in the sky", "sand": "on the sand",
+    "water": "in the water", "night": "at night", "table": "on the table", "room": "in the room",
+}
+
+# Phrases true of one object only; the official demo prompts (REFERENCE, `images.json`) among them.
+PHRASES: dict[str, tuple[str, ...]] = {
+    "rabbit": ("a rabbit with white fur", "a white rabbit"),
+    "cow": ("a white cow", "a white cow standing"),
+    "tree": ("a big tree", "a big tree with many flowers", "many trees"),
+    "flowers": ("many flowers", "a bouquet of flowers"),
+    "apple": ("a red apple",), "fox": ("an orange fox",), "frog": ("a green frog",),
+    "panda": ("a black and white panda",), "whale": ("a blue whale",), "car": ("a red car",),
+    "strawberry": ("a red strawberry",), "balloon": ("a red balloon",), "pig": ("a pink pig",),
+}
+ADJECTIVES = ("big", "small", "cute", "nice", "little")
+TEMPLATES = ("{}", "a picture of {}", "a photo of {}", "an image of {}", "a high quality image of {}.",
+             "there is {}", "{} in the center", "{} standing {place}", "{} is {place}")
+PLACE_PROMPTS = ("{}", "the {}", "only {}", "empty {}", "nothing but {}", "the {} in the background",
+                 "a picture of {}")
+MASS_WORDS = ("flowers", "bread", "ice cream", "coffee", "trees")
+
+
+def with_article(noun: str) -> str:
+    """`"owl"` → `"an owl"`; mass words and plurals stay bare."""
+    if noun in MASS_WORDS:
+        return noun
+    return ("an " if noun[0] in "aeiou" else "a ") + noun
+
+
+def held_out(name: str, place: str) -> bool:
+    """True for the one tenth of the object-place pairs that no training picture shows."""
+    return (7 * NAMES.index(name) + 3 * list(PLACES).index(place)) % 10 == 0
+
+
+def noun_phrase(name: str, rng: Random) -> str:
+    """One of the ways to say that `name` is there, e.g. `"a cute rabbit"`."""
+    kind = rng.random()
+    if kind < 0.15 and name in PHRASES:
+        return rng.choice(PHRASES[name])
+    noun = rng.choice((name, *OBJECTS[name][1])) if kind < 0.4 else name
+    if kind > 0.85 and noun not in MASS_WORDS:
+        return f"a {rng.choice(ADJECTIVES)} {noun}"
+    return noun if kind > 0.75 else with_article(noun)
+
+
+def prompt_for(name: str, place: str, rng: Random) -> str:
+    """A prompt a person might write for one object; half of them name the place."""
+    phrase = noun_phrase(name, rng)
+    if rng.random() < 0.35:
+        return f"{phrase} {PLACES[place]}"
+    return rng.choice(TEMPLATES).format(phrase, place=PLACES[place])
+
+
+def prompt_for_place(place: str, rng: Random) -> str:
+    """A prompt for background alone, e.g. `"empty grass"`."""
+    return rng.choice(PLACE_PROMPTS).format(place)
+
+
+def caption(names: list[str], place: str, rng: Random | None = None) -> str:
+    """`(["cat", "car"], "snow")` → `"a cat and a car in the snow"`; wording varies with `rng`."""
+    phrases = [noun_phrase(n, rng) if rng else with_article(n) for n in names]
+    if not phrases:
+        return prompt_for_place(place, rng) if rng else f"empty {place}"
+    if rng and rng.random() < 0.2:
+        return " and ".join(phrases)
+    return f"{' and '.join(phrases)} {PLACES[place]}"
+
+
+def vocabulary() -> list[str]:
+    """Every word that the miniature models have seen, sorted."""
+    text = [*OBJECTS, *(s for _, synonyms in OBJECTS.values() for s in synonyms), *PLACES,
+            *PLACES.values(), *(p for ps in PHRASES.values() for p in ps), *ADJECTIVES,
+            *TEMPLATES, *PLACE_PROMPTS, "a an the and with of in on at"]
+    words = " ".join(text).replace("{place}", " ").replace("{}", " ").replace(".", " . ").split()
+    return sorted(set(words))
