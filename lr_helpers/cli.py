@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from dataclasses import fields
-from io import BytesIO
 from pathlib import Path
 
 from lr_helpers.errors import UserError
@@ -75,14 +74,15 @@ def _add_profile(parser: argparse.ArgumentParser, names: list[str]) -> None:
 
 
 def _edit(options: argparse.Namespace) -> int:
-    from lr_helpers.config import get_method, get_profile
-    from lr_helpers.images import prepare_folder, read_image, write_bytes
+    from lr_helpers.config import check_input, get_method, get_profile
+    from lr_helpers.images import prepare_folder, read_image
 
     # Everything that can be wrong with the input is found before a model is loaded.
     changes = {k: v for k, v in vars(options).items() if k in SETTINGS}
     if "sizes" in changes:
         changes["sizes"] = tuple(changes["sizes"])
     method, profile = get_method(options.method).but(**changes), get_profile(options.profile)
+    check_input(options.prompt, options.source, options.seed)
     image, folder = read_image(options.image), prepare_folder(options.output)
     from lr_helpers.editing import edit
     from lr_helpers.models import load_models
@@ -93,12 +93,6 @@ def _edit(options: argparse.Namespace) -> int:
             print(f"warning: {warning}", file=sys.stderr)
     result = edit(models, image, options.prompt, options.source, method, options.seed, progress=not options.quiet)
     result.save(folder, draw_boxes=options.draw_boxes)
-    if options.draw_boxes:
-        from lr_helpers.plots import show_before_after
-
-        buffer = BytesIO()
-        show_before_after(result).savefig(buffer)
-        write_bytes(folder / "overview.png", buffer.getvalue())
     if not options.quiet:
         print(f"{'rank':>4} {'anchor':>6} {'box (x0, y0, x1, y1)':>22} {'loss':>7} {'S':>7} {'π':>6}")
         for rank, c in enumerate(result.candidates):

@@ -146,3 +146,16 @@ def get_method(name: str) -> Method:
     if name not in METHODS:
         raise UserError(f"The method {name!r} is unknown; choose one of {', '.join(METHODS)}.")
     return METHODS[name]
+
+
+MAX_SEED = 2**63 - 1
+
+
+def check_input(prompt: str, source: str, seed: int) -> tuple[str, str]:
+    """The two texts without space around them; raises UserError for an empty one or a seed out of range."""
+    for name, text, what in (("prompt", prompt, "what you want to see"), ("source", source, "what is there now")):
+        if not text.strip():
+            raise UserError(f"The {name} is empty; say in a few words {what}.")
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed is {seed}; give a whole number from 0 to {MAX_SEED}.")
+    return prompt.strip(), source.strip()

@@ -16,15 +16,12 @@ from tqdm.auto import tqdm
 
 from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.candidates import Candidates
-from lr_helpers.config import Method, get_method
-from lr_helpers.errors import UserError
-from lr_helpers.images import paste_back, read_image, to_tensor
+from lr_helpers.config import Method, check_input, get_method
+from lr_helpers.images import flatten, paste_back, read_image, to_tensor
 from lr_helpers.learning import learn
 from lr_helpers.models import Models
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
 from lr_helpers.result import Candidate, EditResult
-
-MAX_SEED = 2**63 - 1
 
 
 def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: str,
@@ -34,10 +31,8 @@ def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: s
     The same seed on the same machine gives the same pixels. Raises UserError for input that can't work.
     """
     method = get_method(method) if isinstance(method, str) else method
-    original = read_image(image) if isinstance(image, (str, Path)) else image.convert("RGB")
-    prompt, source = _text("prompt", prompt), _text("source", source)
-    if not 0 <= seed <= MAX_SEED:
-        raise UserError(f"seed is {seed}; give a whole number from 0 to {MAX_SEED}.")
+    original = read_image(image) if isinstance(image, (str, Path)) else flatten(image)
+    prompt, source = check_input(prompt, source, seed)
     begun, seconds, evaluations = time.perf_counter(), {}, models.editor.evaluations
     size = models.profile.size
     picture = to_tensor(original, size)
@@ -92,13 +87,6 @@ def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: s
                 "guidance": models.profile.guidance if method.guidance is None else method.guidance,
                 "method": asdict(method), "versions": versions()},
         warnings=[*models.warnings_for(prompt), *models.warnings_for(source)])
-
-
-def _text(name: str, text: str) -> str:
-    if not text or not text.strip():
-        raise UserError(f"The {name} is empty; say in a few words "
-                        + ("what you want to see." if name == "prompt" else "what is in the picture now."))
-    return text.strip()
 
 
 def versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -20,28 +21,30 @@ from lr_helpers.errors import UserError
 def read_image(path: str | Path) -> Image.Image:
     """Any JPEG, PNG, WebP … as RGB, turned as its EXIF says, transparency laid on white.
 
-    Raises UserError if there is no such file, it is no picture, is damaged, or has over 179 M pixels.
+    Raises UserError if there is no such file, it is no picture, is damaged, or has over 179 M pixels
+    (twice Pillow's limit, from which on it may be a decompression bomb).
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"There is no file {str(path)!r}; check the path of the image.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error stands
             with Image.open(path) as image:
-                image = ImageOps.exif_transpose(image)
-                return _flatten(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+                return flatten(image)
+    except Image.DecompressionBombError as error:
         raise UserError(f"{path.name} has too many pixels to be opened safely; make it smaller first.") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path.name} is not a picture that can be read; give a JPEG, PNG or WebP file.") from error
     except PermissionError as error:
         raise UserError(f"{path.name} may not be read; change its permissions.") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
         raise UserError(f"{path.name} is damaged ({error}); give a whole file.") from error
 
 
-def _flatten(image: Image.Image) -> Image.Image:
+def flatten(image: Image.Image) -> Image.Image:
+    """Any picture as RGB: turned as its EXIF says, 16 bits scaled to 8, transparency laid on white."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or image.mode == "I":
         scaled = np.asarray(image, np.float64) / 257
         return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8)).convert("RGB")
@@ -115,16 +118,17 @@ def prepare_folder(folder: str | Path) -> Path:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write whole or not at all: a temporary name beside it, flushed to disk, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise UserError(f"{path} can't be written ({error.strerror}); free space or choose another folder.") from error
 
 

@@ -9,11 +9,18 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionInpaintPipeline
 from diffusers.utils import logging
+from transformers import CLIPTextModel
 
 from lr_helpers.boxes import Box, box_mask
 from lr_helpers.errors import UserError
 
 logging.disable_progress_bar()  # loading takes a second; bars would litter the notebooks
+
+
+def require_weights(loaded: dict) -> None:
+    """Raise ValueError if transformers found no stored value for some weights (it would make them up)."""
+    if loaded["missing_keys"]:
+        raise ValueError(f"{len(loaded['missing_keys'])} weights are missing, e.g. {sorted(loaded['missing_keys'])[0]}")
 
 
 class Editor:
@@ -30,15 +37,22 @@ class Editor:
     @classmethod
     def load(cls, source: str, device: str, dtype: torch.dtype, **settings) -> Editor:
         """From a folder or a hub id; safetensors only. Raises what diffusers raises."""
+        # diffusers would fill missing weights of the text encoder with random ones, so it is loaded here.
+        text_encoder, loaded = CLIPTextModel.from_pretrained(
+            source, subfolder="text_encoder", use_safetensors=True, dtype=dtype, output_loading_info=True)
+        require_weights(loaded)
         with warnings.catch_warnings():
             # Newer versions prefer `dtype`, which older ones (Colab's) don't know.
             warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
             pipeline = StableDiffusionInpaintPipeline.from_pretrained(
-                source, torch_dtype=dtype, use_safetensors=True, safety_checker=None, feature_extractor=None,
-                requires_safety_checker=False)
+                source, text_encoder=text_encoder, torch_dtype=dtype, use_safetensors=True, safety_checker=None,
+                feature_extractor=None, requires_safety_checker=False)
         if pipeline.unet.config.in_channels != 9:
             raise UserError(f"{source} is no inpainting model: its UNet takes {pipeline.unet.config.in_channels} "
                             "channels, not 9; give an inpainting checkpoint.")
+        if len(pipeline.tokenizer) < text_encoder.config.vocab_size:
+            raise ValueError(f"its tokenizer has {len(pipeline.tokenizer)} tokens, its text encoder "
+                             f"{text_encoder.config.vocab_size}")
         return cls(pipeline.to(device), **settings)
 
     def _count(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from lr_helpers.config import DATA, Profile, get_profile
 from lr_helpers.errors import UserError
-from lr_helpers.inpainting import Editor
+from lr_helpers.inpainting import Editor, require_weights
 
 T = TypeVar("T")
 logging.disable_progress_bar()
@@ -33,10 +33,11 @@ class Backbone:
 
     @classmethod
     def load(cls, source: str, device: str, size: int) -> Backbone:
-        """From a folder or a hub id; safetensors only."""
+        """From a folder or a hub id; safetensors only. Raises ValueError if weights are missing."""
         # Only eager attention returns its weights. The stored type may be half; the CPU wants float32.
-        vit = ViTModel.from_pretrained(source, attn_implementation="eager", add_pooling_layer=False,
-                                       use_safetensors=True, dtype=torch.float32)
+        vit, loaded = ViTModel.from_pretrained(source, attn_implementation="eager", add_pooling_layer=False,
+                                               use_safetensors=True, dtype=torch.float32, output_loading_info=True)
+        require_weights(loaded)
         processor = AutoImageProcessor.from_pretrained(source)
         return cls(vit.to(device), processor.image_mean, processor.image_std, size)
 
@@ -75,7 +76,11 @@ class Clip:
                 raise FileNotFoundError(f"{source} has no open_clip_model.safetensors")
             name = f"local-dir:{source}"
             model, _, _ = open_clip.create_model_and_transforms(name, device=device)
-        return cls(model.float(), open_clip.get_tokenizer(name), device)
+        tokenizer = open_clip.get_tokenizer(name)
+        words = getattr(tokenizer, "tokenizer", None)
+        if words is not None and len(words) < model.vocab_size:
+            raise ValueError(f"its tokenizer has {len(words)} tokens, its text tower {model.vocab_size}")
+        return cls(model.float(), tokenizer, device)
 
     def see(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, 3, H, W) in 0..1 → unit embeddings (N, D) and the (N, L, d) visual tokens that enter the
@@ -111,7 +116,7 @@ class Models:
         """What the user should know about a prompt: unknown words with the nearest known ones, lost ends."""
         found = []
         if self.words is not None:
-            for word in dict.fromkeys(re.findall(r"[a-z0-9]+", text.lower())):
+            for word in dict.fromkeys(re.findall(r"[^\s!-/:-@\[-`{-~]+", text.lower())):
                 if word not in self.words:
                     near = difflib.get_close_matches(word, sorted(self.words), n=3, cutoff=0.0)
                     found.append(f"The models of profile {self.profile.name!r} do not know the word {word!r}; "
@@ -155,8 +160,10 @@ def load_models(profile: str | Profile = "tiny", device: str | None = None) -> M
     """
     profile = get_profile(profile) if isinstance(profile, str) else profile
     device = device or default_device()
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"The device {device!r} is not available here; use 'cpu'.")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device {device!r} is not available here; use 'cpu'.") from error
     dtype = torch.float32 if device == "cpu" else torch.float16
     settings = {k: getattr(profile, k) for k in ("size", "steps", "guidance", "batch")}
     editor, editor_source = _first(

@@ -98,12 +98,14 @@ class EditResult:
         """Write pictures as the official code lays them out, then `result.json` last; returns the folder.
 
         `input.png`, `results/NN.png` (one an anchor, best first), `boxes/NN.png` if asked for,
-        `final_output.png`, `region_network.safetensors`. Each file is written whole or not at all.
+        `overview.png` with them (input, region, final picture), `final_output.png`,
+        `region_network.safetensors`. Each file is written whole or not at all.
         """
         folder = prepare_folder(folder)
         (folder / "result.json").unlink(missing_ok=True)  # a record is only ever beside its own pictures
-        for stale in [*folder.glob("results/[0-9][0-9].png"), *folder.glob("boxes/[0-9][0-9].png")]:
-            stale.unlink()
+        for pattern in ("results/[0-9][0-9].png", "boxes/[0-9][0-9].png", "overview.png"):
+            for stale in folder.glob(pattern):
+                stale.unlink()
         write_image(folder / "input.png", self.original)
         for i, candidate in enumerate(self.candidates):
             picture = to_image(candidate.picture)
@@ -111,10 +113,22 @@ class EditResult:
             if draw_boxes:
                 large = picture.resize((max(256, picture.width),) * 2, Image.Resampling.NEAREST)
                 write_image(folder / "boxes" / f"{i:02}.png", draw_box(large, candidate.box, picture.width))
+        if draw_boxes:
+            write_image(folder / "overview.png", self._overview())
         write_image(folder / "final_output.png", self.image)
         self.network.save(folder / "region_network.safetensors")
         write_json(folder / "result.json", self.to_dict())
         return folder
+
+    def _overview(self, height: int = 256) -> Image.Image:
+        """Input, input with the learned region, and final picture, side by side."""
+        size = (max(1, round(self.original.width * height / self.original.height)), height)
+        scaling = Image.Resampling.NEAREST if self.original.height < height else Image.Resampling.LANCZOS
+        before, after = (p.resize(size, scaling) for p in (self.original, self.image))
+        sheet = Image.new("RGB", (3 * size[0] + 16, height), "white")
+        for i, panel in enumerate((before, draw_box(before, self.box, self.picture.shape[-1]), after)):
+            sheet.paste(panel, (i * (size[0] + 8), 0))
+        return sheet
 
     def to_dict(self) -> dict:
         """Everything but pictures, as plain data for JSON (null where nothing was edited)."""

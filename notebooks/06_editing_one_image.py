@@ -51,9 +51,9 @@ print(models.profile.title)
 # one. The method itself never sees the recipe.
 
 # %% tags=["nbval-check-output"]
-from tiny_world.scenes import Placed, Recipe
+from tiny_world.scenes import scene
 
-recipe = Recipe("snow", 7, (Placed("wolf", 24, 16, 32),)) if image is None else None
+recipe = scene(1118, count=1) if image is None else None
 picture = Image.fromarray(recipe.render()) if recipe else read_image(image)
 print(recipe.caption() if recipe else image, picture.size)
 

@@ -9,14 +9,14 @@ from PIL import Image
 from lr_helpers import METHODS, EditResult, edit
 from lr_helpers.boxes import iou
 from lr_helpers.images import to_tensor
-from tiny_world.scenes import Placed, Recipe
+from tiny_world.scenes import scene
 
 FAST = METHODS["learned"].but(anchors=3, sizes=(0.4, 0.6), steps=3, iterations=20)
 
 
 @pytest.fixture(scope="module")
 def wolf():
-    return Recipe("snow", 7, (Placed("wolf", 24, 16, 32),))
+    return scene(1118, 1)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`python -m tiny_world`: draw the sprites, train the miniature models, evaluate them, show scenes."""
+"""`python -m tiny_world`: draw the sprites, train the miniature models, evaluate them."""
 
 from __future__ import annotations
 

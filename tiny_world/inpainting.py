@@ -45,7 +45,7 @@ def build_text_encoder() -> CLIPTextModel:
 def build_scheduler() -> DDIMScheduler:
     """DDIM with v-prediction; zero terminal SNR and trailing steps, so sampling starts where training did."""
     return DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-                         prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False,
+                         prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False, steps_offset=1,
                          rescale_betas_zero_snr=True, timestep_spacing="trailing")
 
 
@@ -141,10 +141,10 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str, examples: i
     folder.mkdir(parents=True, exist_ok=True)
     vae = AutoencoderKL.from_pretrained(out / "inpainting" / "vae", torch_dtype=torch.float32).to(device).eval()
     caches = {}
-    for crop, count in ((CROP, examples), (SIZE, examples * 3 // 10)):
+    for crop, number in ((CROP, examples), (SIZE, examples * 3 // 10)):
         file = folder / f"examples_{crop}.pt"
         if not file.exists():
-            torch.save(prepare(vae, count, crop, f"inpainting {crop}", device), file)
+            torch.save(prepare(vae, number, crop, f"inpainting {crop}", device), file)
         caches[crop] = torch.load(file, weights_only=True)
     words, scheduler = tokenizer.build(), build_scheduler()
     empty = words("", padding="max_length", return_tensors="pt").input_ids
@@ -153,14 +153,15 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str, examples: i
 
     def loss_of(step: int) -> dict[str, torch.Tensor]:
         draw = torch.Generator().manual_seed(step)
-        whole = step >= 0.7 * steps and step % 2
+        whole = step >= 0.7 * steps and step % 4 == 0
         cache = caches[SIZE if whole else CROP]
         rows = torch.randint(len(cache["mask"]), (size,), generator=draw)
         latent, masked, mask = (cache[k][rows].float().to(device) for k in ("latent", "masked", "mask"))
         tokens = cache["tokens"][rows].long()
         tokens = torch.where(torch.rand(size, 1, generator=draw) < 0.12, empty, tokens).to(device)
         noise = torch.randn(latent.shape, generator=draw).to(device)
-        times = torch.randint(1000, (size,), generator=draw).to(device)
+        # What an object looks like is decided in the noisy half; the last few levels are never sampled.
+        times = (1000 * torch.rand(size, generator=draw) ** 0.6).long().to(device)
         noisy = scheduler.add_noise(latent, noise, times)
         target = scheduler.get_velocity(latent, noise, times)
         context = text_encoder(tokens).last_hidden_state
@@ -172,7 +173,7 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str, examples: i
     def export(modules: dict[str, nn.Module]) -> None:
         save_pipeline(out / "inpainting", modules["unet"], modules["text_encoder"])
 
-    train({"unet": unet, "text_encoder": text_encoder}, loss_of, folder=folder, steps=steps, rate=1e-3,
+    train({"unet": unet, "text_encoder": text_encoder}, loss_of, folder=folder, steps=steps, rate=1.5e-3,
           export=export)
 
 

@@ -116,4 +116,8 @@ def random_recipe(rng: Random, count: int | None = None, combinations: str = "tr
 
 def scene(seed: int, count: int | None = None, combinations: str = "training") -> Recipe:
     """The scene with this number; seeds below 1,000,000 are held out from every training."""
-    return random_recipe(Random(f"scene {seed}"), count, combinations)
+    rng = Random(f"scene {seed}")
+    recipe = random_recipe(rng, count, combinations)
+    while count is not None and len(recipe.objects) < count:  # a first object in the middle can leave no room
+        recipe = random_recipe(rng, count, combinations)
+    return recipe

@@ -50,8 +50,10 @@ def sprite(name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     small = [Image.fromarray(planes[..., c]).resize((size, size), Image.Resampling.BOX)
              for c in range(4)]
     small = np.stack([np.asarray(p, np.float32) for p in small], axis=2)
-    small.setflags(write=False)
-    return small[..., :3], small[..., 3:] / 255
+    colour, alpha = small[..., :3], small[..., 3:] / 255
+    colour.setflags(write=False)
+    alpha.setflags(write=False)
+    return colour, alpha
 
 
 @cache

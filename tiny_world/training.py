@@ -89,9 +89,9 @@ def train(
             sums[key] = sums.get(key, 0.0) + float(value.detach())
         done = step + 1
         if done % log_every == 0 or done == steps:
-            count = log_every if done % log_every == 0 else done % log_every
+            since = min(log_every if done % log_every == 0 else done % log_every, done - first)
             each = (time.perf_counter() - begun) / (done - first)
-            record = {k: round(v / count, 5) for k, v in sums.items()}
+            record = {k: round(v / since, 5) for k, v in sums.items()}
             print(f"step {done}/{steps}  " + "  ".join(f"{k} {v:.4f}" for k, v in record.items())
                   + f"  {each:.3f} s/step, {each * (steps - done) / 60:.1f} min left", flush=True)
             with (folder / "log.jsonl").open("a") as log:

@@ -58,7 +58,10 @@ def with_article(noun: str) -> str:
 
 
 def held_out(name: str, place: str) -> bool:
-    """True for the one tenth of the object-place pairs that no training picture shows."""
+    """True for the one tenth of the object-place pairs that the editor, its autoencoder and CLIP never see.
+
+    The ViT, which learns no words, sees objects on any background, and so does the judge.
+    """
     return (7 * NAMES.index(name) + 3 * list(PLACES).index(place)) % 10 == 0
 
 

@@ -1,0 +1,40 @@
+"""What several test files share: the shipped models, loaded once, and a picture whose regions are known."""
+
+import os
+
+# No test may depend on the model hub; set before a library reads it.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def models():
+    """The shipped miniature models on the CPU."""
+    from lr_helpers import load_models
+
+    return load_models("tiny", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def scene_recipe():
+    """A held-out scene of one object."""
+    from tiny_world.scenes import scene
+
+    return scene(7, 1)
+
+
+@pytest.fixture
+def scene_picture(scene_recipe) -> Image.Image:
+    """The picture of `scene_recipe`, 64×64."""
+    return Image.fromarray(scene_recipe.render())
+
+
+@pytest.fixture
+def scene_file(scene_picture, tmp_path):
+    """The same as a PNG file, in a folder with a space in its name."""
+    file = tmp_path / "my pictures" / "scene.png"
+    file.parent.mkdir()
+    scene_picture.save(file)
+    return file

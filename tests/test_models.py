@@ -1,0 +1,402 @@
+"""Loading models: what goes wrong is said in one sentence, and real architectures go the same way as the tiny ones."""
+
+import json
+import shutil
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    PNDMScheduler,
+    StableDiffusionInpaintPipeline,
+    UNet2DConditionModel,
+)
+from open_clip import CLIP
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel, ViTConfig, ViTImageProcessor, ViTModel
+
+from lr_helpers import METHODS, Profile, UserError, edit, load_models
+from lr_helpers.config import get_profile
+from tiny_world import clip, tokenizer
+
+FAST = METHODS["learned"].but(anchors=2, sizes=(0.4, 0.6), iterations=3, steps=2)
+TINY = get_profile("tiny")
+FOLDERS = {part: Path(getattr(TINY, part)[0]) for part in ("editor", "backbone", "clip")}
+
+
+def refused(profile, *names: str, device: str = "cpu") -> str:
+    """The one sentence with which loading is refused; it must hold all `names`."""
+    with pytest.raises(UserError) as error:
+        load_models(profile, device=device)
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    for name in names:
+        assert name in text
+    return text
+
+
+# What can't be loaded
+
+
+def test_an_unknown_profile_is_answered_with_the_known_ones():
+    refused("sd3", "'sd3'", "tiny", "sd2")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_not_there(device):
+    refused("tiny", device, "cpu", device=device)
+
+
+def test_an_unknown_device_is_named():
+    assert "No source" not in refused("tiny", "'tpu9'", device="tpu9")
+
+
+@pytest.mark.parametrize("part", FOLDERS)
+def test_a_missing_folder_is_named(part, tmp_path):
+    for source in (tmp_path / "nowhere", tmp_path):
+        refused(replace(TINY, **{part: (str(source),)}), str(source))
+
+
+@pytest.mark.parametrize("part", FOLDERS)
+def test_an_unreachable_hub_is_named(part):
+    # conftest.py sets HF_HUB_OFFLINE
+    refused(replace(TINY, **{part: ("no-such-owner/no-such-model",)}), "no-such-owner/no-such-model")
+
+
+def test_a_released_clip_out_of_reach_is_named():
+    refused(replace(TINY, clip=("openclip:ViT-B-16:no_such_tag",)), "openclip:ViT-B-16:no_such_tag")
+    refused(replace(TINY, clip=("openclip:no-such-model:openai",)), "openclip:no-such-model:openai")
+
+
+def test_sources_are_tried_in_order(tmp_path, models):
+    missing = str(tmp_path / "gone")
+    found = load_models(replace(TINY, editor=(missing, *TINY.editor), backbone=(*TINY.backbone, missing)), "cpu")
+    assert found.sources == models.sources
+    assert all(Path(found.sources[part]).name == folder.name for part, folder in FOLDERS.items())
+    refused(replace(TINY, clip=(missing, missing + "2")), missing, missing + "2")
+
+
+def test_a_missing_word_list_is_named(tmp_path):
+    refused(replace(TINY, vocabulary=tmp_path / "words.txt"), "words.txt")
+
+
+WEIGHTS = {
+    "unet": ("editor", "unet/diffusion_pytorch_model.safetensors"),
+    "vae": ("editor", "vae/diffusion_pytorch_model.safetensors"),
+    "text_encoder": ("editor", "text_encoder/model.safetensors"),
+    "backbone": ("backbone", "model.safetensors"),
+    "clip": ("clip", "open_clip_model.safetensors"),
+}
+
+
+@pytest.fixture
+def copy_of(tmp_path):
+    """Copies the folder of a part; returns it and a profile that uses it."""
+
+    def copied(part: str) -> tuple[Path, Profile]:
+        folder = tmp_path / f"my {part}"
+        shutil.copytree(FOLDERS[part], folder)
+        return folder, replace(TINY, **{part: (str(folder),)})
+
+    return copied
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def lose_a_tensor(file: Path) -> None:
+    state = load_file(file)
+    del state[max(state, key=lambda k: state[k].numel())]
+    save_file(state, file, {"format": "pt"})
+
+
+def reshape_a_tensor(file: Path) -> None:
+    state = load_file(file)
+    name = max((k for k in state if state[k].ndim == 2), key=lambda k: state[k].numel())
+    state[name] = state[name][:, 1:].contiguous()
+    save_file(state, file, {"format": "pt"})
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, truncate, lose_a_tensor, reshape_a_tensor], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("which", WEIGHTS)
+def test_damaged_weights_are_refused(which, damage, copy_of):
+    part, file = WEIGHTS[which]
+    folder, profile = copy_of(part)
+    if damage is reshape_a_tensor and which == "vae":
+        pytest.skip("has no matrices")
+    damage(folder / file)
+    refused(profile, str(folder))
+
+
+@pytest.mark.parametrize(
+    ("part", "file"),
+    [
+        ("editor", "model_index.json"),
+        ("editor", "unet/config.json"),
+        ("editor", "vae/config.json"),
+        ("editor", "text_encoder/config.json"),
+        ("editor", "scheduler/scheduler_config.json"),
+        ("editor", "tokenizer/tokenizer.json"),
+        ("backbone", "config.json"),
+        ("backbone", "preprocessor_config.json"),
+        ("clip", "open_clip_config.json"),
+        ("clip", "tokenizer.json"),
+    ],
+)
+@pytest.mark.parametrize("damage", [Path.unlink, truncate], ids=["unlink", "truncate"])
+def test_damaged_settings_are_refused(part, file, damage, copy_of):
+    folder, profile = copy_of(part)
+    damage(folder / file)
+    refused(profile, str(folder))
+
+
+def test_an_editor_that_is_no_inpainting_model_is_refused(copy_of):
+    folder, profile = copy_of("editor")
+    file = folder / "unet" / "config.json"
+    config = json.loads(file.read_text()) | {"in_channels": 4}
+    UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
+    refused(profile, str(folder), "inpainting", "4")
+
+
+def test_the_shipped_models_load_without_a_warning():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_models("tiny", device="cpu")
+    ours = [str(w.message) for w in caught if not issubclass(w.category, (DeprecationWarning, ResourceWarning))]
+    assert not [text for text in ours if "outdated" in text or "scheduler" in text], ours
+
+
+def test_the_shipped_weights_are_safetensors_within_the_limit():
+    root = FOLDERS["clip"].parent
+    files = [f for f in root.rglob("*") if f.is_file()]
+    assert {f.suffix for f in files}.isdisjoint({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
+    assert sum(f.stat().st_size for f in files) <= 25_000_000
+
+
+# What the user is told about words
+
+
+def test_unknown_words_come_with_near_ones(models):
+    (text,) = models.warnings_for("a rabit")
+    assert "'rabit'" in text
+    assert "rabbit" in text.split("know")[-1]
+    assert "'tiny'" in text
+    found = models.warnings_for("Zebra, zebra and a QUICK wolf!")
+    assert len(found) == 2
+    assert "'zebra'" in found[0]
+    assert "'quick'" in found[1]
+    assert all(near in models.words for t in found for near in t.rstrip(".").split(": ")[-1].split(", "))
+
+
+@pytest.mark.parametrize("text", ["a rabbit", "A Rabbit, in the SNOW.", "a big tree with many flowers in the center"])
+def test_known_words_give_no_warning(models, text):
+    assert models.warnings_for(text) == []
+
+
+@pytest.mark.parametrize("letters", ["чёрный кот", "兔子", "una piñata", "🐇"])
+def test_words_in_other_letters_are_unknown_too(models, letters):
+    assert models.warnings_for(letters)
+
+
+def test_a_long_prompt_names_what_is_cut_off(models):
+    fits = " ".join(["cat"] * (tokenizer.LENGTH - 2))
+    assert models.warnings_for(fits) == []
+    (text,) = models.warnings_for(f"{fits} rabbit in the snow")
+    assert "'rabbit in the snow'" in text
+    assert "cat" not in text
+
+
+def test_any_word_may_be_used_without_a_word_list(models):
+    assert replace(models, words=None).warnings_for("a zebra") == []
+
+
+# What the models see
+
+
+@pytest.fixture
+def picture(scene_recipe):
+    return torch.from_numpy(scene_recipe.render()).permute(2, 0, 1) / 255
+
+
+def test_the_backbone_gives_features_and_attention(models, picture):
+    features, attention = models.backbone.see(picture)
+    vit = models.backbone.vit.config
+    assert features.shape == (vit.hidden_size, 16, 16)
+    assert attention.shape == (vit.num_attention_heads, 16, 16)
+    # what is missing to 1 is the attention of [CLS] to itself
+    total = attention.sum((1, 2))
+    assert (total > 0).all()
+    assert (total < 1).all()
+    assert (attention >= 0).all()
+    # rows stay rows: another object in the left top changes the features there most
+    other = picture.clone()
+    other[:, :16, :32] = 1 - other[:, :16, :32]
+    difference = (models.backbone.see(other)[0] - features).norm(dim=0)
+    assert difference[:4, :8].mean() > 2 * difference[8:, :].mean()
+    assert difference[:4, :8].mean() > difference[:8, :4].mean()
+
+
+def test_the_backbone_takes_any_size(models, picture):
+    large = torch.nn.functional.interpolate(picture[None], scale_factor=3, mode="nearest")[0]
+    assert torch.allclose(models.backbone.see(large)[0], models.backbone.see(picture)[0], atol=0.8)
+    assert models.backbone.see(large)[0].shape[1:] == (16, 16)
+
+
+def test_clip_gives_unit_embeddings_tokens_and_a_gradient(models, picture):
+    images = torch.stack([picture, picture.flip(2)]).requires_grad_(True)
+    embeddings, tokens = models.clip.see(images)
+    assert torch.allclose(embeddings.norm(dim=1), torch.ones(2), atol=1e-5)
+    assert tokens.shape == (2, 64, 128)
+    read = models.clip.read(["a rabbit", "a wolf", "a rabbit"])
+    assert torch.allclose(read.norm(dim=1), torch.ones(3), atol=1e-5)
+    assert torch.equal(read[0], read[2])
+    assert not torch.allclose(read[0], read[1], atol=0.1)
+    (embeddings @ read[0]).sum().backward()
+    assert images.grad.abs().max() > 0
+    alone = models.clip.see(picture[None])[0]
+    assert torch.allclose(alone[0], embeddings[0], atol=1e-4)
+
+
+def test_clip_prefers_the_right_caption(models, scene_recipe, picture):
+    name = scene_recipe.objects[0].name
+    others = [n for n in ("wolf", "car", "cake", "banana", "tree") if n != name]
+    texts = [scene_recipe.caption(), *(scene_recipe.replaced(0, n).caption() for n in others)]
+    likeness = models.clip.read(texts) @ models.clip.see(picture[None])[0][0]
+    assert int(likeness.argmax()) == 0
+
+
+# Real architectures at a small width, with random weights
+
+SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "set_alpha_to_one": False,
+            "steps_offset": 1}
+SCHEDULERS = {
+    "pndm": (lambda: PNDMScheduler(**SCHEDULE, skip_prk_steps=True), 1),
+    "ddim": (lambda: DDIMScheduler(**SCHEDULE, clip_sample=False), 0),
+}
+
+
+def write_editor(folder: Path, scheduler) -> None:
+    """Stable Diffusion's classes: four latents, an eighth of the side, 77 tokens, 9 channels."""
+    words = tokenizer.build()
+    words.model_max_length = 77
+    text_encoder = CLIPTextModel(CLIPTextConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=77, projection_dim=32, bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id))
+    vae = AutoencoderKL(
+        in_channels=3, out_channels=3, latent_channels=4, scaling_factor=0.18215, sample_size=64,
+        block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=9, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=32, attention_head_dim=4, norm_num_groups=8)
+    StableDiffusionInpaintPipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=words, unet=unet, scheduler=scheduler, safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False).save_pretrained(folder)
+
+
+def write_backbone(folder: Path) -> None:
+    """DINO's class and patch size; trained at 48 pixels, used at 64."""
+    ViTModel(ViTConfig(image_size=48, patch_size=8, hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
+                       intermediate_size=32)).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 48, "width": 48}, image_mean=[0.485, 0.456, 0.406],
+                      image_std=[0.229, 0.224, 0.225]).save_pretrained(folder)
+
+
+def write_clip(folder: Path) -> None:
+    """An open_clip folder whose tower sees 48 pixels."""
+    folder.mkdir()
+    config = clip.config()
+    config["model_cfg"]["embed_dim"] = 16
+    config["model_cfg"]["vision_cfg"] = {"image_size": 48, "patch_size": 16, "layers": 3, "width": 32, "head_width": 16}
+    config["model_cfg"]["text_cfg"] |= {"width": 32, "heads": 2, "layers": 1}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    tokenizer.save(tokenizer.build(), folder)
+    save_file({k: v.contiguous() for k, v in CLIP(**config["model_cfg"]).state_dict().items()},
+              folder / "open_clip_model.safetensors")
+
+
+@pytest.fixture(scope="module", params=SCHEDULERS)
+def random_models(request, tmp_path_factory):
+    """Models of random weights, and how many evaluations the scheduler needs beyond its steps."""
+    root = tmp_path_factory.mktemp("real classes")
+    scheduler, more = SCHEDULERS[request.param]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        write_editor(root / "editor", scheduler())
+        write_backbone(root / "backbone")
+        write_clip(root / "clip")
+    profile = Profile(
+        name="mine", title="random weights", size=64, steps=3, guidance=7.5, batch=3, backbone_size=64,
+        editor=(str(root / "editor"),), backbone=(str(root / "backbone"),), clip=(str(root / "clip"),))
+    return load_models(profile, device="cpu"), more
+
+
+def test_real_classes_go_through_the_whole_edit(random_models, scene_picture):
+    models, more = random_models
+    features, attention = models.backbone.see(torch.rand(3, 64, 64))
+    assert features.shape == (24, 8, 8)
+    assert attention.shape == (3, 8, 8)
+
+    method = FAST.but(anchors=3)
+    wide = scene_picture.resize((150, 90))
+    a, b, c = (edit(models, wide, "a rabbit", "wolf", method, seed=s, progress=False) for s in (1, 1, 2))
+    assert a.image.size == (150, 90)
+    assert a.boxes.shape == (3, 2, 4)
+    assert a.edits.shape == (3, 2, 3, 64, 64)
+    assert len(a.candidates) == 3
+    assert len(a.history.loss) == 3
+    assert a.loss.isfinite().all()
+    different = len(a.boxes.reshape(-1, 4).unique(dim=0))
+    assert a.cost["different_edits"] == different
+    # PNDM evaluates its second step twice
+    assert a.cost["denoiser_evaluations"] == different * (2 + more) * 2
+    assert a.record["profile"] == "mine"
+    assert a.warnings == []
+
+    assert torch.equal(a.edits, b.edits)
+    assert a.image.tobytes() == b.image.tobytes()
+    assert torch.equal(a.boxes, c.boxes)
+    assert not torch.equal(a.edits, c.edits)
+
+
+def test_the_profile_gives_steps_and_batch(random_models):
+    models, more = random_models
+    boxes = [(8 * i, 0, 8 * i + 16, 24) for i in range(5)]
+    before = models.editor.evaluations
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    edits = models.editor.edit(image, boxes, "a cat", seed=0)
+    assert models.editor.evaluations - before == 5 * (models.profile.steps + more) * 2
+    for (x0, y0, x1, y1), edited in zip(boxes, edits, strict=True):
+        inside = torch.zeros(64, 64, dtype=torch.bool)
+        inside[y0:y1, x0:x1] = True
+        assert torch.equal(edited[:, ~inside], image[:, ~inside])
+        assert (edited != image).any(0)[inside].float().mean() > 0.9
+    assert edits.min() >= 0
+    assert edits.max() <= 1
+
+
+def test_prompt_and_guidance_decide_the_edit(random_models):
+    models, _ = random_models
+    image, box = torch.full((3, 64, 64), 0.5), [(8, 8, 56, 56)]
+
+    def made(prompt, guidance):
+        return models.editor.edit(image, box, prompt, seed=0, steps=2, guidance=guidance)
+
+    assert not torch.equal(made("a cat", 7.5), made("a dog", 7.5))
+    assert not torch.equal(made("a cat", 7.5), made("a cat", 2.0))
+    assert torch.equal(made("a cat", None), made("a cat", models.profile.guidance))
+
+
+def test_no_boxes_no_edits(models):
+    before = models.editor.evaluations
+    assert models.editor.edit(torch.rand(3, 64, 64), [], "a cat", seed=0).shape == (0, 3, 64, 64)
+    assert models.editor.evaluations == before
