@@ -9,11 +9,11 @@ import torch
 
 from lr_helpers.boxes import area
 from lr_helpers.config import Method
-from lr_helpers.losses import clip_loss, direction_loss, structure_loss
+from lr_helpers.losses import clip_loss, direction_loss, source_loss, structure_loss
 from lr_helpers.models import Models
 from lr_helpers.ranking import score
 
-TERMS = ("clip", "structure", "direction", "area")
+TERMS = ("clip", "structure", "direction", "source", "area")
 
 
 class Candidates:
@@ -36,7 +36,7 @@ class Candidates:
         self.seconds = 0.0
         """Spent on edits and on judging them so far."""
         self.edits = torch.full((k, m, *image.shape), float("nan"))
-        self.terms = {name: nothing.clone() for name in TERMS[:3]}
+        self.terms = {name: nothing.clone() for name in TERMS if name != "area"}
         self.terms["area"] = area(boxes).float() / image[0].numel()
         self.text_similarity, self.image_similarity, self.score = (nothing.clone() for _ in range(3))
         with torch.no_grad():
@@ -70,6 +70,7 @@ class Candidates:
                 "clip": clip_loss(seen, self._prompt),
                 "structure": structure_loss(tokens, self._tokens),
                 "direction": direction_loss(seen, self._image, self._prompt, self._source),
+                "source": source_loss(seen, self._source),
             }
             total = score(seen, self._image, self._prompt, method.alpha, method.beta)
             for i, slot in enumerate(slots):
@@ -87,7 +88,7 @@ class Candidates:
 
     @property
     def loss(self) -> torch.Tensor:
-        """(K, M) weighted sum of the terms (eq. 6, and our area term); NaN where nothing was edited."""
+        """(K, M) weighted sum of the terms (eq. 6, and our source and area terms); NaN where nothing was edited."""
         return sum(getattr(self.method, f"{name}_weight") * self.terms[name] for name in TERMS)
 
     def losses(self, choices: torch.Tensor | None, on_edit: Callable[[int], None] | None = None) -> torch.Tensor:

@@ -12,7 +12,8 @@ from lr_helpers.errors import UserError
 
 # options that set a field of the method, with their types
 SETTINGS = {"anchors": int, "sizes": float, "pool": int, "estimator": str, "iterations": int, "lr": float,
-            "choice": str, "steps": int, "guidance": float, "area_weight": float}
+            "choice": str, "steps": int, "guidance": float, "source_weight": float,
+            "area_weight": float}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -86,6 +86,8 @@ class Method:
     clip_weight: float = field(default=1.0, metadata={"help": "weight of L_Clip, eq. 3 (paper 1)"})
     structure_weight: float = field(default=1.0, metadata={"help": "weight of L_Str, eq. 4 (paper 1)"})
     direction_weight: float = field(default=1.0, metadata={"help": "weight of L_Dir, eq. 5 (paper 1)"})
+    source_weight: float = field(
+        default=0.0, metadata={"help": "weight of cos(edit, source text): is the old object gone? (ours; paper 0)"})
     area_weight: float = field(
         default=0.0, metadata={"help": "weight of the box's share of the picture (ours; paper 0)"})
     alpha: float = field(default=2.0, metadata={"help": "weight of cos(edit, prompt) in S, eq. 7 (paper 2)"})
@@ -134,11 +136,11 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 
 
 METHODS: dict[str, Method] = {
-    "learned": Method(choice="loss", area_weight=0.2, standardise=True, lr=1e-3, entropy_weight=0.2),
+    "learned": Method(choice="loss", source_weight=1.0, area_weight=0.5, standardise=True, lr=1e-3, entropy_weight=0.2),
     "paper_objective": Method(),
 }
-"""Presets. `learned` is our default; `paper_objective` has the paper's losses and ranking, learned with
-the exact gradient."""
+"""Presets. `learned` is our default; its weights are a first guess, not yet measured. `paper_objective` has
+the paper's losses and ranking, learned with the exact gradient."""
 
 
 def get_method(name: str) -> Method:

@@ -59,24 +59,27 @@ class Editor:
         self.evaluations += (args[0] if args else kwargs["sample"]).shape[0]
 
     @torch.no_grad()
-    def inpaint(self, image: torch.Tensor, masks: torch.Tensor, prompt: str, *, seed: int,
+    def inpaint(self, image: torch.Tensor, masks: torch.Tensor, prompt: str | Sequence[str], *, seed: int,
                 steps: int | None = None, guidance: float | None = None) -> torch.Tensor:
-        """The model's own frames for several masks of one picture.
+        """The model's own frames for several masks, of one picture and prompt or of N.
 
-        `image` (3, S, S) and `masks` (N, 1, S, S) in 0..1, 1 = edit here → (N, 3, S, S) in 0..1. Every
-        mask gets the same initial noise (common random numbers), so results differ by the mask alone.
+        `image` (3, S, S) or (N, 3, S, S) and `masks` (N, 1, S, S) in 0..1, 1 = edit here → (N, 3, S, S) in
+        0..1. Every mask gets the same initial noise (common random numbers), so edits of one picture differ
+        by the mask alone.
         """
-        if len(masks) == 0:
-            return image.new_zeros(0, *image.shape)
+        n = len(masks)
+        if n == 0:
+            return image.new_zeros(0, *image.shape[-3:])
         embeds, negative = self.pipeline.encode_prompt(
-            prompt, self.pipeline.device, 1, do_classifier_free_guidance=True)
+            prompt if isinstance(prompt, str) else list(prompt), self.pipeline.device, 1,
+            do_classifier_free_guidance=True)
+        each = (image.expand(n, -1, -1, -1), masks, embeds.expand(n, -1, -1), negative.expand(n, -1, -1))
         frames = []
-        for part in masks.split(self.batch):
-            n = len(part)
+        for pictures, part, positive, other in zip(*(t.split(self.batch) for t in each), strict=True):
             frames.append(self.pipeline(
-                image=image.expand(n, -1, -1, -1), mask_image=part, height=self.size, width=self.size,
-                prompt_embeds=embeds.expand(n, -1, -1), negative_prompt_embeds=negative.expand(n, -1, -1),
-                generator=[torch.Generator().manual_seed(seed) for _ in range(n)],
+                image=pictures, mask_image=part, height=self.size, width=self.size,
+                prompt_embeds=positive, negative_prompt_embeds=other,
+                generator=[torch.Generator().manual_seed(seed) for _ in range(len(part))],
                 num_inference_steps=steps or self.steps,
                 guidance_scale=self.guidance if guidance is None else guidance,
                 strength=1.0, output_type="pt").images.float().cpu())

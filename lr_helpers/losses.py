@@ -1,4 +1,4 @@
-"""The three losses (eq. 3-6). All take CLIP's outputs, so nothing is encoded here."""
+"""The three losses (eq. 3-6), and one of ours. All take CLIP's outputs, so nothing is encoded here."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def direction_loss(edited: torch.Tensor, image: torch.Tensor, prompt: torch.Tens
     An edit that changes nothing has no direction and gets 1.
     """
     return cosine_distance(edited - image, (prompt - source).expand_as(edited))
+
+
+def source_loss(edited: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """Is the old object gone? cos of the edit (N, D) and the source text (D,) → (N,) in -1..1. Not in the paper."""
+    return F.cosine_similarity(edited, source.expand_as(edited), dim=-1)
 
 
 def self_similarity(tokens: torch.Tensor) -> torch.Tensor:

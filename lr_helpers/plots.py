@@ -125,9 +125,10 @@ def show_table(table: torch.Tensor, sizes: Sequence[float], title: str, axes: pl
 def show_terms(result: EditResult) -> Figure:
     """Every loss term and their weighted sum over anchors × sizes, each anchor's choice ringed."""
     tables = {"$L_{Clip}$": result.terms["clip"], "$L_{Str}$": result.terms["structure"],
-              "$L_{Dir}$": result.terms["direction"], "weighted sum": result.loss}
+              "$L_{Dir}$": result.terms["direction"], "source still there": result.terms["source"],
+              "weighted sum": result.loss}
     marked = result.probabilities.argmax(1).tolist()
-    figure, axes = plt.subplots(1, len(tables), figsize=(3.1 * len(tables), 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, len(tables), figsize=(2.7 * len(tables), 3.2), layout="constrained")
     for a, (title, table) in zip(axes, tables.items(), strict=True):
         show_table(table, result.method.sizes, title, a, marked)
     return figure

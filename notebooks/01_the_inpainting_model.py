@@ -33,7 +33,7 @@
 import os
 
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
-prompt = "a rabbit"
+prompt = "an apple"
 seed = 42
 
 # %%
@@ -135,7 +135,7 @@ show_pictures([strip[i] for i in shown], [f"step {i + 1}" for i in shown], colum
 # %% [markdown]
 # ## The knobs
 #
-# **Seed.** Other noise, another rabbit. In this course all edits of one picture share the same noise,
+# **Seed.** Other noise, another apple. In this course all edits of one picture share the same noise,
 # so that they differ by their region alone.
 
 # %%
@@ -172,7 +172,7 @@ show_pictures([models.editor.edit(picture, [box], prompt, seed=seed, guidance=g)
 # ## Why the region matters
 #
 # The same prompt and the same noise, six regions. Too small: no room for the object, or the old one peeps
-# out. Too large: the background changes. In the wrong place: now there are two animals. This is the paper's
+# out. Too large: the background changes. In the wrong place: now the old object is still there. This is the paper's
 # figure 2 in our world, and the reason for everything that follows.
 
 # %%

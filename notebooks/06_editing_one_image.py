@@ -31,7 +31,7 @@ import os
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
 image = None        # path of a picture of your own; None takes an emoji scene whose regions are known
 source = "wolf"     # what is there now
-prompt = "a rabbit"  # what you want to see
+prompt = "an apple"  # what you want to see
 seed = 42
 
 # %%
@@ -53,7 +53,7 @@ print(models.profile.title)
 # %% tags=["nbval-check-output"]
 from tiny_world.scenes import scene
 
-recipe = scene(1118, count=1) if image is None else None
+recipe = scene(2477, count=1) if image is None else None
 picture = Image.fromarray(recipe.render()) if recipe else read_image(image)
 print(recipe.caption() if recipe else image, picture.size)
 
@@ -118,7 +118,8 @@ plots.show_terms(result);
 
 # %% [markdown]
 # Read the columns: $L_{Clip}$ is happy once there is room for the new object, wherever it is. $L_{Str}$
-# alone prefers small boxes that change nothing. $L_{Dir}$ falls only where the *old* object goes.
+# alone prefers small boxes that change nothing. $L_{Dir}$ falls only where the *old* object goes. Two terms of
+# ours help it: does CLIP still see the source's word, and how large is the box?
 
 # %% tags=["nbval-check-output"]
 for name in ("clip", "structure", "direction"):
@@ -205,7 +206,7 @@ for warning in models.warnings_for("a zebra with a hat") if models.words else ["
 
 # %%
 wide = Image.fromarray(recipe.render()).resize((480, 320), Image.Resampling.BICUBIC) if recipe else picture
-big = edit(models, wide, "a bear", source, METHODS["learned"].but(anchors=4), seed=seed, progress=False)
+big = edit(models, wide, "a balloon", source, METHODS["learned"].but(anchors=4), seed=seed, progress=False)
 print(big.original.size, "→", big.image.size)
 plots.show_before_after(big);
 

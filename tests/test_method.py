@@ -13,7 +13,7 @@ from lr_helpers.boxes import area, box_mask, intersection, iou, square_around
 from lr_helpers.config import METHODS, Method
 from lr_helpers.errors import UserError
 from lr_helpers.learning import ESTIMATORS, expectation, learn, none
-from lr_helpers.losses import clip_loss, cosine_distance, direction_loss, self_similarity, structure_loss
+from lr_helpers.losses import clip_loss, cosine_distance, direction_loss, self_similarity, source_loss, structure_loss
 from lr_helpers.ranking import score
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
 
@@ -140,6 +140,7 @@ def test_losses_are_zero_where_they_must_be():
     back = image - 0.3 * (prompt - source)
     assert direction_loss(back[None], image, prompt, source).item() == pytest.approx(2, abs=1e-6)
     assert direction_loss(image[None], image, prompt, source).item() == pytest.approx(1)
+    assert source_loss(torch.stack([source, -source]), source).tolist() == pytest.approx([1, -1])
     tokens = torch.randn(5, 8, generator=generator())
     assert structure_loss(tokens[None], tokens).item() == pytest.approx(0, abs=1e-6)
     # Q is made of cosines: the length of the tokens doesn't count, nor a rotation of all of them

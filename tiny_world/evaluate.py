@@ -70,14 +70,16 @@ def cases(kind: str, count: int) -> list[tuple[Recipe, Box, str]]:
 
 def edits(models: Models, chosen: list[tuple[Recipe, Box, str]]) -> tuple[torch.Tensor, torch.Tensor]:
     """The model's own frame for each case, and how far it is from the picture outside the box (PSNR, dB)."""
-    frames, outside = [], []
-    for i, (recipe, box, name) in enumerate(tqdm(chosen, leave=False)):
-        picture, mask = tensor(recipe), box_mask(box, SIZE, SIZE)
-        frame = models.editor.inpaint(picture, mask[None], with_article(name), seed=i)[0]
-        error = ((frame - picture).square() * (1 - mask)).sum() / (3 * (1 - mask).sum())
-        frames.append(mask * frame + (1 - mask) * picture)
-        outside.append(-10 * math.log10(float(error)))
-    return torch.stack(frames), torch.tensor(outside)
+    made, outside = [], []
+    for start in tqdm(range(0, len(chosen), models.editor.batch), leave=False):
+        part = chosen[start:start + models.editor.batch]
+        pictures = torch.stack([tensor(recipe) for recipe, _, _ in part])
+        masks = torch.stack([box_mask(box, SIZE, SIZE) for _, box, _ in part])
+        frames = models.editor.inpaint(pictures, masks, [with_article(name) for _, _, name in part], seed=start)
+        error = ((frames - pictures).square() * (1 - masks)).sum((1, 2, 3)) / (3 * (1 - masks).sum((1, 2, 3)))
+        made.append(masks * frames + (1 - masks) * pictures)
+        outside.append(-10 * error.log10())
+    return torch.cat(made), torch.cat(outside)
 
 
 def evaluate_judge(judge_model: judge.Judge, count: int) -> dict:
