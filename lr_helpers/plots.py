@@ -110,7 +110,7 @@ def show_table(table: torch.Tensor, sizes: Sequence[float], title: str, axes: pl
     if axes is None:
         _, axes = plt.subplots(figsize=(4.2, 3.6), layout="constrained")
     shown = axes.imshow(table, cmap=HEAT, aspect="auto")
-    axes.set_xticks(range(table.shape[1]), [f"{s:.2g}" for s in sizes])
+    axes.set_xticks(range(table.shape[1]), [f"{s:.2g}" for s in sizes], rotation=90)
     axes.set_yticks(range(table.shape[0]))
     axes.set_xlabel("side of the box / side of the picture")
     axes.set_ylabel("anchor")

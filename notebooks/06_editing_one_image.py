@@ -20,7 +20,7 @@
 #
 # | | |
 # |---|---|
-# | time | about 1 minute on a laptop without GPU (profile `tiny`) |
+# | time | 1-2 minutes on a laptop without GPU (profile `tiny`) |
 # | memory | about 1.5 GB |
 # | paper | sections 3.1-3.4, equations 1-7 of [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
 # | before | [01 The inpainting model](01_the_inpainting_model.ipynb) |
