@@ -5,10 +5,11 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: ./reproduce.sh [run | test] [--profile NAME] [--help]
+usage: ./reproduce.sh [run | test | lab] [--profile NAME] [--help]
 
   run             run all notebooks and write results/NAME/index.html (the default)
   test            check the style, then run the unit tests and the notebooks' cells (profile tiny)
+  lab             open the notebooks in JupyterLab (installs it first, once)
   --profile NAME  which models `run` uses; the default is $LR_PROFILE, else tiny (shipped, no GPU needed)
   --help          show this text
 
@@ -28,8 +29,8 @@ command=
 profile=${LR_PROFILE:-tiny}
 while [ $# -gt 0 ]; do
   case $1 in
-    run | test)
-      [ -z "$command" ] || fail 2 "Give either run or test once, not also '$1'; see ./reproduce.sh --help."
+    run | test | lab)
+      [ -z "$command" ] || fail 2 "Give one of run, test and lab, once, not also '$1'; see ./reproduce.sh --help."
       command=$1
       ;;
     --profile)
@@ -101,12 +102,17 @@ prepare() {
   fi
   echo "Making the virtual environment .venv and installing the packages (once; a few minutes)"
   make_environment
-  if [ -n "$uv" ]; then
-    "$uv" pip install --quiet --python "$python" -c constraints.txt -e '.[test]'
-  else
-    "$python" -m pip install --quiet -c constraints.txt -e '.[test]'
-  fi || fail 1 "The packages could not be installed (see above); check the network and the disk, and run this again."
+  install test
   printf '%s\n' "$stamp" >.venv/stamp
+}
+
+# Install the project with an extra of pyproject.toml, by $uv or else by pip: install EXTRA
+install() {
+  if [ -n "$uv" ]; then
+    "$uv" pip install --quiet --python "$python" -c constraints.txt -e ".[$1]"
+  else
+    "$python" -m pip install --quiet -c constraints.txt -e ".[$1]"
+  fi || fail 1 "The packages could not be installed (see above); check the network and the disk, and run this again."
 }
 
 prepare
@@ -115,6 +121,17 @@ export JUPYTER_PREFER_ENV_PATH=1 TOKENIZERS_PARALLELISM=false
 
 if [ "$command" = run ]; then
   exec "$python" -m lr_helpers report --profile "$profile" --output "results/$profile"
+fi
+
+if [ "$command" = lab ]; then
+  if ! "$python" -c 'import jupyterlab' >/dev/null 2>&1; then
+    echo "Installing JupyterLab (once)"
+    for uv in "$(command -v uv || true)" .venv/bin/uv .cache/uv/bin/uv ''; do
+      if [ -x "$uv" ]; then break; fi
+    done
+    install lab
+  fi
+  LR_PROFILE=$profile exec "$python" -m jupyterlab notebooks
 fi
 
 export LR_PROFILE=tiny

@@ -11,7 +11,8 @@ from pathlib import Path
 from lr_helpers.errors import UserError
 
 # options that set a field of the method, with their types
-SETTINGS = {"anchors": int, "sizes": float, "pool": int, "estimator": str, "iterations": int, "lr": float,
+SETTINGS = {"anchors": int, "border": float, "sizes": float, "pool": int, "estimator": str, "temperature": float,
+            "samples": int, "iterations": int, "lr": float,
             "choice": str, "steps": int, "guidance": float, "source_weight": float,
             "area_weight": float}
 

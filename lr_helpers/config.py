@@ -64,23 +64,47 @@ def get_profile(name: str) -> Profile:
     return PROFILES[name]
 
 
+OFFICIAL_SIZES = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
+"""Half-sizes 4, 6 … 14 of 32 tokens, as sides of the box / side of the picture."""
+
+DEFECTS = {
+    "raw_backbone": "the picture enters DINO as 0..1, without the normalisation it was trained with",
+    "transposed_anchors": "rows and columns of the anchors are swapped before boxes are drawn around them",
+    "scaled_twice": "RoIAlign scales boxes that are in tokens already by 1/8, and so pools an eighth of their place",
+    "pixels_255": "the edited pictures enter CLIP as 0..255, the source as 0..1",
+}
+"""What the official code does and surely does not mean to, each measured on it; its missing gradient is
+the estimator 'none'."""
+
+
 @dataclass(frozen=True)
 class Method:
-    """How a region is found and learned. "Official" means the official code, "paper" CVPR 2024."""
+    """How a region is found and learned; the defaults are the paper's. "Official" means the official code."""
 
     anchors: int = field(default=9, metadata={"help": "anchor points K (official: point_number 9)"})
+    border: float = field(
+        default=0.0, metadata={"help": "anchors nearer to the border than this share of the picture's side are passed "
+                                       "over while there are enough others (official 15/32; paper 0)"})
     sizes: tuple[float, ...] = field(
-        default=(0.25, 0.375, 0.5, 0.625, 0.75, 0.875),
-        metadata={"help": "sides of the M proposals as shares of the picture's side (official: "
-                          "half-sizes 4, 6 … 14 of 32 tokens, which are these)"})
+        default=(*OFFICIAL_SIZES, 1.0),
+        metadata={"help": "sides of the M proposals as shares of the picture's side (paper: M = 7, sizes not told; "
+                          "official: half-sizes 4, 6 … 14 of 32 tokens, the first six of these)"})
     pool: int = field(default=7, metadata={"help": "RoIAlign output side l (paper 7, official 8)"})
     standardise: bool = field(
         default=False, metadata={"help": "pooled features standardised over the anchors (ours; not in the paper)"})
     estimator: str = field(
-        default="expectation",
-        metadata={"help": "gradient of the region network: 'expectation' (exact) or 'none' (official)"})
-    iterations: int = field(default=150, metadata={"help": "updates of the region network (official 10)"})
+        default="straight_through",
+        metadata={"help": "gradient of the region network: 'straight_through' (paper), 'none' (official), "
+                          "'expectation' (exact, ours) or 'reinforce' (ours)"})
+    temperature: float = field(
+        default=1.0, metadata={"help": "temperature of the Gumbel-softmax under straight_through (paper: not told)"})
+    samples: int = field(
+        default=4, metadata={"help": "draws an update under reinforce, each compared with the others (ours)"})
+    iterations: int = field(
+        default=150, metadata={"help": "updates of the region network (official 10; paper: 5 epochs, length not told)"})
     lr: float = field(default=3e-3, metadata={"help": "learning rate of Adam (paper 3e-3, official 5e-3)"})
+    update_every: int = field(
+        default=1, metadata={"help": "the optimiser steps at every so-manieth iteration (official 25, of 10: once)"})
     entropy_weight: float = field(
         default=0.0, metadata={"help": "bonus for undecided probabilities, fading to 0 (ours; paper 0)"})
     clip_weight: float = field(default=1.0, metadata={"help": "weight of L_Clip, eq. 3 (paper 1)"})
@@ -94,9 +118,13 @@ class Method:
     beta: float = field(default=1.0, metadata={"help": "weight of cos(edit, source picture) in S (paper 1)"})
     choice: str = field(
         default="score",
-        metadata={"help": "which anchor's edit is final: 'score' (highest S, paper) or 'loss' (lowest loss)"})
+        metadata={"help": "which anchor's edit is final: 'score' (highest S, paper), 'softmax_score' (official: S of "
+                          "similarities softmaxed over the anchors, among the three nearest to the text) or 'loss' "
+                          "(lowest loss, ours)"})
     steps: int | None = field(default=None, metadata={"help": "denoising steps (default: the profile's)"})
     guidance: float | None = field(default=None, metadata={"help": "guidance scale (default: the profile's)"})
+    defects: tuple[str, ...] = field(
+        default=(), metadata={"help": f"defects of the official code to repeat, any of {', '.join(DEFECTS)}"})
 
     def __post_init__(self) -> None:
         for name, value in ((f.name, getattr(self, f.name)) for f in fields(self)):
@@ -112,6 +140,10 @@ class Method:
         _check("pool", self.pool, 1, 32)
         _check("iterations", self.iterations, 0, 100_000)
         _check("lr", self.lr, 1e-8, 1.0)
+        _check("border", self.border, 0.0, 0.5)
+        _check("update_every", self.update_every, 1, 100_000)
+        _check("temperature", self.temperature, 0.01, 100.0)
+        _check("samples", self.samples, 2, 1000)
         if self.steps is not None:
             _check("steps", self.steps, 1, 1000)
         if self.guidance is not None:
@@ -120,14 +152,17 @@ class Method:
             raise UserError(f"estimator is {self.estimator!r}; choose one of {', '.join(ESTIMATORS)}.")
         if self.choice not in CHOICES:
             raise UserError(f"choice is {self.choice!r}; choose one of {', '.join(CHOICES)}.")
+        for defect in self.defects:
+            if defect not in DEFECTS:
+                raise UserError(f"The defect {defect!r} is unknown; choose from {', '.join(DEFECTS)}.")
 
     def but(self, **changes) -> Method:
         """A copy with these fields changed; fields given as None keep their value."""
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
 
 
-ESTIMATORS = ("expectation", "none")
-CHOICES = ("score", "loss")
+ESTIMATORS = ("expectation", "reinforce", "straight_through", "none")
+CHOICES = ("score", "softmax_score", "loss")
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:
@@ -136,11 +171,15 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 
 
 METHODS: dict[str, Method] = {
-    "learned": Method(choice="loss", source_weight=1.0, area_weight=0.5, standardise=True, lr=1e-3, entropy_weight=0.2),
-    "paper_objective": Method(),
+    "learned": Method(sizes=OFFICIAL_SIZES, estimator="expectation", choice="loss", source_weight=1.0, area_weight=0.5,
+                      standardise=True, lr=1e-3, entropy_weight=0.2),
+    "paper": Method(),
+    "official_code": Method(border=15 / 32, sizes=OFFICIAL_SIZES, pool=8, estimator="none", iterations=10, lr=5e-3,
+                            update_every=25, choice="softmax_score", defects=tuple(DEFECTS)),
 }
-"""Presets. `learned` is our default; its weights are a first guess, not yet measured. `paper_objective` has
-the paper's losses and ranking, learned with the exact gradient."""
+"""Presets. `learned` is our default; its weights are a first guess, not yet measured. `paper` is what the paper says.
+`official_code` does what the official code does; left out of it are what changes no region here: its prompt
+template, the 16 augmented views of a CLIP embedding, the fixed random convolution before its network, weight decay."""
 
 
 def get_method(name: str) -> Method:

@@ -14,12 +14,13 @@ import transformers
 from PIL import Image
 from tqdm.auto import tqdm
 
-from lr_helpers.anchors import anchor_centres, top_anchors
+from lr_helpers.anchors import anchor_centres, inside_anchors
 from lr_helpers.candidates import Candidates
 from lr_helpers.config import Method, check_input, get_method
 from lr_helpers.images import flatten, paste_back, read_image, to_tensor
-from lr_helpers.learning import learn
+from lr_helpers.learning import learn, make_estimator
 from lr_helpers.models import Models
+from lr_helpers.ranking import softmax_score
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
 from lr_helpers.result import Candidate, EditResult
 
@@ -38,13 +39,14 @@ def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: s
     picture = to_tensor(original, size)
 
     # 1. Anchors: where the [CLS] token of a self-supervised ViT looks.
-    features, attention = models.backbone.see(picture)
-    anchors = top_anchors(attention, method.anchors)
+    features, attention = models.backbone.see(picture, normalise="raw_backbone" not in method.defects)
     grid = (attention.shape[1], attention.shape[2])
+    anchors = inside_anchors(attention, method.anchors, int(method.border * min(grid)))
 
     # 2. Proposals around each, and what the ViT sees in them.
-    boxes = proposals(anchor_centres(anchors, grid, size), method.sizes, size)
-    pooled = pool_proposals(features, boxes, size, method.pool)
+    drawn = anchors.flip(1) if "transposed_anchors" in method.defects else anchors
+    boxes = proposals(anchor_centres(drawn, grid, size), method.sizes, size)
+    pooled = pool_proposals(features, boxes, size, method.pool, 1 / 8 if "scaled_twice" in method.defects else 1.0)
     if method.standardise:
         pooled = standardise(pooled)
 
@@ -55,20 +57,20 @@ def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: s
         torch.manual_seed(seed)
         network = RegionNetwork(boxes.shape[1], features.shape[0], method.pool)
     with tqdm(total=candidates.count, desc="editing", unit="edit", disable=not progress, leave=False) as bar:
-        start = time.perf_counter()
-        history = learn(network, pooled, lambda choices: candidates.losses(choices, bar.update),
-                        estimator=method.estimator, iterations=method.iterations, lr=method.lr,
-                        generator=generator, entropy_weight=method.entropy_weight)
+        start, candidates.on_edit = time.perf_counter(), bar.update
+        estimator = make_estimator(method.estimator, method.temperature, method.samples)
+        history = learn(network, pooled, candidates, estimator=estimator, iterations=method.iterations,
+                        lr=method.lr, generator=generator, entropy_weight=method.entropy_weight,
+                        update_every=method.update_every)
         seconds["learning"] = time.perf_counter() - start - candidates.seconds
 
         # 4. Each anchor's best proposal is edited, and one of these edits is chosen.
         with torch.no_grad():
             probabilities = network(pooled).softmax(dim=1)
         best = probabilities.argmax(dim=1)
-        candidates.losses(best, bar.update)
+        candidates.losses(best)
     rows = torch.arange(len(best))
-    value = candidates.score if method.choice == "score" else -candidates.loss
-    order = value[rows, best].argsort(descending=True, stable=True).tolist()
+    order = _value(candidates, rows, best, method).argsort(descending=True, stable=True).tolist()
     chosen = [Candidate.of(candidates, probabilities, k, int(best[k])) for k in order]
     final = paste_back(original, chosen[0].picture, chosen[0].box, feather=0 if original.size == (size, size) else 0.06)
     seconds["edits"] = candidates.seconds
@@ -87,6 +89,16 @@ def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: s
                 "guidance": models.profile.guidance if method.guidance is None else method.guidance,
                 "method": asdict(method), "versions": versions()},
         warnings=[*models.warnings_for(prompt), *models.warnings_for(source)])
+
+
+def _value(candidates: Candidates, rows: torch.Tensor, best: torch.Tensor, method: Method) -> torch.Tensor:
+    """What the final choice goes by, (K,), higher is better."""
+    if method.choice == "score":
+        return candidates.score[rows, best]
+    if method.choice == "loss":
+        return -candidates.loss[rows, best]
+    return softmax_score(candidates.text_similarity[rows, best], candidates.image_similarity[rows, best],
+                         method.alpha, method.beta)
 
 
 def versions() -> dict[str, str]:

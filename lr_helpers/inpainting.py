@@ -23,6 +23,11 @@ def require_weights(loaded: dict) -> None:
         raise ValueError(f"{len(loaded['missing_keys'])} weights are missing, e.g. {sorted(loaded['missing_keys'])[0]}")
 
 
+def composite(frame: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`frame` inside the mask, `image` outside: (..., 3, H, W) each, mask (..., 1, H, W) in 0..1; broadcasts."""
+    return mask * frame + (1 - mask) * image
+
+
 class Editor:
     """Edits inside a mask: a pure function of picture, mask, prompt, steps, guidance and seed."""
 
@@ -95,7 +100,7 @@ class Editor:
             return image.new_zeros(0, *image.shape)
         masks = torch.stack([box_mask(box, *image.shape[1:]) for box in boxes])
         frames = self.inpaint(image, masks, prompt, seed=seed, steps=steps, guidance=guidance)
-        return masks * frames + (1 - masks) * image
+        return composite(frames, image, masks)
 
     def lost_words(self, prompt: str) -> str:
         """The end of the prompt that does not fit into the text encoder; "" if all of it does."""

@@ -1,39 +1,108 @@
-"""Learning which proposal to edit: gradient estimators behind one interface, and the training loop.
+"""Learning which proposal to edit: four gradient estimators behind one interface, and the training loop.
 
-An estimator takes logits (K, M) with gradient, a function `losses(choices)` that pays for edits, and a
-random generator; it returns a scalar whose `backward()` gives its gradient.
+An estimator takes logits (K, M) with gradient, the problem it may ask for losses, and a random generator. It
+returns a scalar: its value is the loss it saw, its `backward()` gives the estimator's gradient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 
-from lr_helpers.regions import RegionNetwork
-
-Losses = Callable[[torch.Tensor | None], torch.Tensor]
-"""(K,) int64 proposal of each anchor → (K,) losses of those edits; None → the whole (K, M) table."""
-
-Estimator = Callable[[torch.Tensor, Losses, torch.Generator], torch.Tensor]
+from lr_helpers.config import ESTIMATORS
+from lr_helpers.errors import UserError
+from lr_helpers.regions import RegionNetwork, gumbel_softmax, straight_through
 
 
-def expectation(logits: torch.Tensor, losses: Losses, generator: torch.Generator) -> torch.Tensor:
-    """Σ_m π_km L_km, averaged over the anchors: exact and without noise; every edit is paid for once."""
-    return (logits.softmax(dim=1) * losses(None)).sum(dim=1).mean()
+class Problem(Protocol):
+    """What an estimator may ask for; every new edit has to be paid. `candidates.Candidates` is one."""
+
+    def losses(self, choices: torch.Tensor | None) -> torch.Tensor:
+        """(K,) int64 proposal of each anchor → (K,) losses of those edits; None → the whole (K, M) table."""
+
+    def blended(self, weights: torch.Tensor) -> torch.Tensor:
+        """(K, M) weights, one-hot in value, with gradient → (K,) losses of m·edit + (1 − m)·source, where the
+        mask m is the weighted sum of the proposals' masks; differentiable in the weights.
+        """
 
 
-def none(logits: torch.Tensor, losses: Losses, generator: torch.Generator) -> torch.Tensor:
-    """What the official code does: a proposal is sampled, edited and judged, but the picture has left the
-    graph (as 8-bit pixels), and `requires_grad_` on the loss makes a leaf. No gradient reaches the network.
+Estimator = Callable[[torch.Tensor, Problem, torch.Generator], torch.Tensor]
+
+
+def _uniform(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return torch.rand(logits.shape, generator=generator)
+
+
+def sample(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """One proposal of each anchor drawn from the softmax of its logits (K, M) → (K,) int64 (Gumbel-max)."""
+    return gumbel_softmax(logits.detach(), 1.0, _uniform(logits, generator)).argmax(dim=1)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Σ_m π_km L_km, averaged over the anchors: exact and without noise; every edit is paid for once. Ours."""
+
+    def __call__(self, logits: torch.Tensor, problem: Problem, generator: torch.Generator) -> torch.Tensor:
+        return (logits.softmax(dim=1) * problem.losses(None)).sum(dim=1).mean()
+
+
+@dataclass(frozen=True)
+class Reinforce:
+    """The score-function estimator: L · ∇ log π of sampled proposals. Unbiased, pays only for what it draws. Ours.
+
+    With `baseline`, each draw's loss is compared with the mean of the other draws of its anchor (leave one out),
+    which lowers the variance and leaves the mean as it is; needs at least two `samples`.
     """
-    uniform = torch.rand(logits.shape, generator=generator).clamp(min=1e-20)
-    sampled = (logits.detach() - (-uniform.log()).log()).argmax(dim=1)  # the Gumbel-max trick
-    return losses(sampled).mean().detach().requires_grad_(True)
+
+    samples: int = 4
+    baseline: bool = True
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 + self.baseline:
+            raise UserError(f"samples is {self.samples}; the leave-one-out baseline needs at least 2.")
+
+    def __call__(self, logits: torch.Tensor, problem: Problem, generator: torch.Generator) -> torch.Tensor:
+        choices = torch.stack([sample(logits, generator) for _ in range(self.samples)])  # (R, K)
+        losses = torch.stack([problem.losses(c) for c in choices]).detach()
+        others = (losses.sum(0) - losses) / (self.samples - 1) if self.baseline else 0.0
+        log_chosen = logits.log_softmax(dim=1).expand(self.samples, -1, -1).gather(2, choices[..., None])[..., 0]
+        surrogate = ((losses - others) * log_chosen).mean()
+        return surrogate + (losses.mean() - surrogate).detach()
 
 
-ESTIMATORS: dict[str, Estimator] = {"expectation": expectation, "none": none}
+@dataclass(frozen=True)
+class StraightThrough:
+    """Gumbel-softmax, straight through (section 3.2 of the paper): the edit of one sampled proposal, pasted with a
+    mask through which the gradient reaches all proposals' weights. Biased: it feels only what is in the picture.
+    """
+
+    temperature: float = 1.0
+
+    def __call__(self, logits: torch.Tensor, problem: Problem, generator: torch.Generator) -> torch.Tensor:
+        soft = gumbel_softmax(logits, self.temperature, _uniform(logits, generator))
+        return problem.blended(straight_through(soft)).mean()
+
+
+@dataclass(frozen=True)
+class NoGradient:
+    """What the official code does: a proposal is sampled, edited and judged, but the picture has left the graph
+    (as 8-bit pixels), and `requires_grad_` on the loss makes a leaf. No gradient reaches the network.
+    """
+
+    def __call__(self, logits: torch.Tensor, problem: Problem, generator: torch.Generator) -> torch.Tensor:
+        return problem.losses(sample(logits, generator)).mean().detach().requires_grad_(True)
+
+
+def make_estimator(name: str, temperature: float = 1.0, samples: int = 4) -> Estimator:
+    """The estimator of this name; `temperature` is for straight_through, `samples` for reinforce."""
+    made = {"expectation": Expectation, "none": NoGradient,
+            "reinforce": lambda: Reinforce(samples), "straight_through": lambda: StraightThrough(temperature)}
+    if name not in made:
+        raise UserError(f"estimator is {name!r}; choose one of {', '.join(ESTIMATORS)}.")
+    return made[name]()
 
 
 @dataclass
@@ -47,21 +116,23 @@ class History:
     """π as (K, M) lists, before the update."""
 
 
-def learn(network: RegionNetwork, pooled: torch.Tensor, losses: Losses, *, estimator: str, iterations: int,
-          lr: float, generator: torch.Generator, entropy_weight: float = 0.0) -> History:
+def learn(network: RegionNetwork, pooled: torch.Tensor, problem: Problem, *, estimator: Estimator, iterations: int,
+          lr: float, generator: torch.Generator, entropy_weight: float = 0.0,
+          update_every: int = 1) -> History:
     """Train the region network in place with Adam on pooled proposals (K, M·d, l, l); returns the history.
 
     `entropy_weight`, in units of the loss, rewards undecided probabilities at first and fades to 0 linearly:
-    without it the softmax saturates on the first good size, and its gradient dies. It is left out under
-    `none`, where no gradient of any kind reaches the network.
+    without it the softmax saturates on the first good size, and its gradient dies. It is left out where the
+    loss is a leaf, because there no gradient of any kind reaches the network. `update_every` 25 is the official
+    code's habit: its optimiser steps at iterations 0, 25, … only.
     """
     optimiser = torch.optim.Adam(network.parameters(), lr=lr)
     history = History()
     for step in range(iterations):
         logits = network(pooled)
-        loss = ESTIMATORS[estimator](logits, losses, generator)
+        loss = estimator(logits, problem, generator)
         objective = loss
-        if entropy_weight and estimator != "none":
+        if entropy_weight and not loss.is_leaf:
             entropy = -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1).mean()
             objective = loss - entropy_weight * (1 - step / iterations) * entropy
         optimiser.zero_grad(set_to_none=True)
@@ -71,5 +142,6 @@ def learn(network: RegionNetwork, pooled: torch.Tensor, losses: Losses, *, estim
         history.gradient_norm.append(
             float(torch.stack([g.norm() for g in gradients]).norm()) if gradients else None)
         history.probabilities.append(logits.detach().softmax(dim=1).tolist())
-        optimiser.step()
+        if step % update_every == 0:
+            optimiser.step()
     return history

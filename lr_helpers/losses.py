@@ -20,7 +20,7 @@ def direction_loss(edited: torch.Tensor, image: torch.Tensor, prompt: torch.Tens
                    source: torch.Tensor) -> torch.Tensor:
     """L_Dir (eq. 5): did the picture change as the text did? Edits (N, D), the rest (D,) → (N,) in 0..2.
 
-    An edit that changes nothing has no direction and gets 1.
+    An edit that changes nothing, to the last digit, has no direction and gets 1.
     """
     return cosine_distance(edited - image, (prompt - source).expand_as(edited))
 

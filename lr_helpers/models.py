@@ -42,13 +42,17 @@ class Backbone:
         return cls(vit.to(device), processor.image_mean, processor.image_std, size)
 
     @torch.no_grad()
-    def see(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def see(self, image: torch.Tensor, normalise: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """(3, H, W) in 0..1 → features (d, h, w) of the last layer, and the last layer's attention of
         the [CLS] query over the patches, (heads, h, w). Section 3.1 of the paper.
+
+        Without `normalise` the pixels go in as 0..1 (a defect of the official code).
         """
         pixels = F.interpolate(image[None].to(self.vit.device), size=(self.size, self.size), mode="bicubic",
                                antialias=True).clamp(0, 1)
-        out = self.vit((pixels - self.mean) / self.std, output_attentions=True, interpolate_pos_encoding=True)
+        if normalise:
+            pixels = (pixels - self.mean) / self.std
+        out = self.vit(pixels, output_attentions=True, interpolate_pos_encoding=True)
         side = self.size // self.vit.config.patch_size
         features = out.last_hidden_state[0, 1:].T.reshape(-1, side, side)
         attention = out.attentions[-1][0, :, 0, 1:].reshape(-1, side, side)
@@ -82,15 +86,17 @@ class Clip:
             raise ValueError(f"its tokenizer has {len(words)} tokens, its text tower {model.vocab_size}")
         return cls(model.float(), tokenizer, device)
 
-    def see(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def see(self, images: torch.Tensor, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, 3, H, W) in 0..1 → unit embeddings (N, D) and the (N, L, d) visual tokens that enter the
         last block (as the official code takes them for its structural loss). Differentiable.
+
+        `scale` multiplies the pixels first; 255 repeats a defect of the official code.
         """
         pixels = images.to(self.device)
         if tuple(pixels.shape[-2:]) != self.size:
             pixels = F.interpolate(pixels, size=self.size, mode="bicubic", antialias=True).clamp(0, 1)
         out = self.model.forward_intermediates(
-            image=(pixels - self.mean) / self.std, image_indices=2, image_output_fmt="NLC")
+            image=(scale * pixels - self.mean) / self.std, image_indices=2, image_output_fmt="NLC")
         return out["image_features"].cpu(), out["image_intermediates"][0].cpu()
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+from lr_helpers import exercises
 from lr_helpers.errors import UserError
 from lr_helpers.images import write_bytes
 
@@ -151,6 +152,11 @@ def build(source: Path) -> str | None:
     if len(text.encode()) > MAX_BYTES:
         return f"the notebook would take {len(text.encode()):,} bytes, more than {MAX_BYTES:,}; show fewer pictures"
     write_bytes(source.with_suffix(".ipynb"), text.encode())
+    os.utime(source)  # JupyterLab's jupytext refuses a pair whose .ipynb is the younger half
+    stubs = exercises.text_of(read_script(source), source.stem)
+    if stubs:
+        exercises.path_of(source).parent.mkdir(exist_ok=True)
+        write_bytes(exercises.path_of(source), stubs.encode())
     return None
 
 
@@ -184,6 +190,10 @@ def problems(source: Path) -> list[str]:
             ]
     if twin.stat().st_size > MAX_BYTES:
         found.append(f"{twin.name} takes {twin.stat().st_size:,} bytes, more than {MAX_BYTES:,}")
+    stubs, file = exercises.text_of(read_script(source), source.stem), exercises.path_of(source)
+    if stubs != (file.read_text(encoding="utf-8") if file.exists() else None):
+        found.append(f"exercises/{file.name} is not what {source.name} gives; make it by: python -m lr_helpers "
+                     f"notebooks {source.stem}")
     return found
 
 

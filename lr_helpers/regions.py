@@ -26,15 +26,17 @@ def proposals(centres: torch.Tensor, sizes: Sequence[float], size: int) -> torch
     return torch.tensor(boxes, dtype=torch.int64)
 
 
-def pool_proposals(features: torch.Tensor, boxes: torch.Tensor, size: int, side: int) -> torch.Tensor:
+def pool_proposals(features: torch.Tensor, boxes: torch.Tensor, size: int, side: int,
+                   scale: float = 1.0) -> torch.Tensor:
     """RoIAlign of each proposal, the M results of an anchor side by side in the channels.
 
     `features` (d, h, w), `boxes` (K, M, 4) in pixels of a size×size picture → (K, M·d, side, side).
-    (The official code scales boxes that are in patches already, and so pools another place.)
+    `scale` multiplies the boxes' coordinates first; 1/8 repeats a defect of the official code, which scales boxes
+    that are in patches already and so pools another place.
     """
     k, m = boxes.shape[:2]
     pooled = roi_align(features[None], [boxes.reshape(-1, 4).to(features)], output_size=side,
-                       spatial_scale=features.shape[-1] / size, sampling_ratio=2, aligned=True)
+                       spatial_scale=scale * features.shape[-1] / size, sampling_ratio=2, aligned=True)
     return pooled.reshape(k, m * features.shape[0], side, side)
 
 
@@ -47,6 +49,52 @@ def standardise(pooled: torch.Tensor) -> torch.Tensor:
     if len(pooled) == 1:
         return pooled
     return (pooled - pooled.mean(0)) / (pooled.std(0, correction=0) + 1e-5)
+
+
+def gumbel_softmax(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> torch.Tensor:
+    """A soft sample from the categorical distribution with these logits (section 3.2; Jang et al. 2017).
+
+    `logits` (..., M), `uniform` random numbers in 0..1 of the same shape (given, so that the result can be
+    repeated), `temperature` > 0 → (..., M), each row in 0..1 with sum 1. The position of its largest value
+    follows softmax(logits) at every temperature; towards 0 the row becomes one-hot, towards ∞ even.
+    Differentiable in the logits. Raises UserError for a temperature that is not above 0 or other shapes.
+    """
+    if not temperature > 0:
+        raise UserError(f"temperature is {temperature}; give a number above 0.")
+    if uniform.shape != logits.shape:
+        raise UserError(f"uniform has the shape {tuple(uniform.shape)}, the logits have {tuple(logits.shape)}; "
+                        "give one random number for each logit.")
+    limits = torch.finfo(logits.dtype)
+    gumbel = -(-uniform.to(logits).clamp(limits.tiny, 1 - limits.eps).log()).log()
+    noisy = logits + gumbel
+    # The largest value becomes 0 before the division, so that no temperature makes it overflow.
+    return ((noisy - noisy.detach().amax(-1, keepdim=True)) / temperature).softmax(-1)
+
+
+def straight_through(soft: torch.Tensor) -> torch.Tensor:
+    """Forward the one-hot of the largest value, backward the gradient of `soft` (section 3.2).
+
+    (..., M) → (..., M), exactly 0 and 1; among equal values the first wins.
+    """
+    hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
+    return hard + (soft - soft.detach())  # in this order: x − x is exactly 0
+
+
+def region_mask(weights: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:
+    """The weighted sum of the boxes' masks, Σ_m w_m · mask_m; differentiable in the weights.
+
+    `weights` (..., M), `boxes` (..., M, 4) in pixels of a size×size picture, end exclusive →
+    (..., 1, size, size); in 0..1 if the weights of a row are not negative and sum to 1. One-hot weights
+    give the mask of that box. Raises UserError if there isn't one box for each weight.
+    """
+    if weights.shape[-1:] != boxes.shape[-2:-1] or boxes.shape[-1] != 4:
+        raise UserError(f"weights have the shape {tuple(weights.shape)}, boxes {tuple(boxes.shape)}; "
+                        "give one box of four numbers for each weight.")
+    at = torch.arange(size, device=weights.device)
+    x0, y0, x1, y1 = boxes.to(weights.device).unsqueeze(-1).unbind(-2)
+    columns, rows = ((low <= at) & (at < high) for low, high in ((x0, x1), (y0, y1)))
+    mask = torch.einsum("...m,...my,...mx->...yx", weights, rows.to(weights), columns.to(weights))
+    return mask.unsqueeze(-3)
 
 
 class RegionNetwork(nn.Module):

@@ -26,7 +26,7 @@ def picture(wolf):
 
 @pytest.fixture(scope="module")
 def learned(models, picture):
-    return edit(models, picture, "an apple", "wolf", seed=42, progress=False)
+    return edit(models, picture, "a mushroom", "wolf", seed=42, progress=False)
 
 
 def test_the_learned_region_overlaps_the_true_object(learned, wolf):
@@ -38,7 +38,7 @@ def test_the_judge_sees_the_new_object_and_not_the_old(learned):
     from tiny_world import judge
 
     seen = judge.load().name(learned.candidates[0].picture[None], [learned.box])
-    assert seen == ["apple"]
+    assert seen == ["mushroom"]
 
 
 def test_nothing_outside_the_region_changes(learned, picture):

@@ -70,6 +70,9 @@ def test_build_then_check_then_report(folder: Path, capsys: pytest.CaptureFixtur
     assert stored.cells[3].metadata == {"tags": ["figure-text"]}
     assert "image/png" in stored.cells[4].outputs[-1].data
 
+    # JupyterLab's jupytext opens a pair only if its text half is not the older one.
+    assert (folder / "01_small.py").stat().st_mtime >= (folder / "01_small.ipynb").stat().st_mtime
+
     output = folder / "results"
     assert report.run("dummy", output) == 0
     page = (output / "index.html").read_text(encoding="utf-8")
@@ -131,3 +134,33 @@ def test_wrong_names_and_folders_are_answered(folder: Path) -> None:
     nbformat.write(nbformat.v4.new_notebook(), folder / "01_small.ipynb")
     with pytest.raises(UserError, match="overwrite"):
         report.run("tiny", folder)
+
+
+@pytest.mark.slow
+def test_exercise_versions_are_written_and_compared(folder: Path) -> None:
+    solved = SCRIPT + '''
+# %% tags=["solution"]
+def twice(x: float) -> float:
+    """Twice x."""
+    return 2 * x
+'''
+    (folder / "01_small.py").write_text(solved, encoding="utf-8")
+    assert notebooks.run(["01"], check=False) == 0
+    stubs = folder / "exercises" / "01_small.ipynb"
+    assert "return 2 * x" not in stubs.read_text(encoding="utf-8")
+    assert "your code here" in stubs.read_text(encoding="utf-8")
+    assert notebooks.run([], check=True) == 0
+    stubs.write_text(stubs.read_text(encoding="utf-8").replace("your code here", "return 2 * x"), encoding="utf-8")
+    assert "exercises/01_small.ipynb is not what 01_small.py gives" in " ".join(
+        notebooks.problems(folder / "01_small.py"))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_every_notebook_has_at_least_five_checked_cells_with_text(source: Path) -> None:
+    cells = nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells
+    checked = [c for c in cells if "nbval-check-output" in c.metadata.get("tags", [])]
+    texts = ["".join(o.get("text", "") for o in c.outputs) for c in checked]
+    assert len(checked) >= 5
+    assert all(text.strip() for text in texts)
+    # At least five print figures, boxes or shapes, not only that an exercise is right.
+    assert sum(not text.startswith("✓") for text in texts) >= 5

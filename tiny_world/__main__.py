@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tiny_world import DATA
 
-# part -> (module, function, steps, batch) of the shipped zoo; its decoder is not sharpened yet
+# part -> (module, function, steps, batch) of the shipped zoo
 PARTS = {
     "vae": ("vae", "run", 5200, 16),
-    "decoder": ("vae", "run_decoder", 4000, 16),
-    "inpainting": ("inpainting", "run", 7600, 32),
+    "decoder": ("vae", "run_decoder", 2500, 16),
+    "inpainting": ("inpainting", "run", 16_500, 32),
     "clip": ("clip", "run", 1300, 128),
     "dino": ("dino", "run", 600, 64),
     "classifier": ("judge", "run", 1200, 128),

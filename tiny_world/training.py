@@ -111,3 +111,6 @@ def train(
 def save_half(module: nn.Module, folder: Path) -> None:
     """`save_pretrained` with the weights stored as float16, to halve the download."""
     copy.deepcopy(module).half().cpu().save_pretrained(folder, safe_serialization=True)
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("_name_or_path", None)  # the folder it was loaded from, on the machine that trained it
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -1,64 +1,14 @@
-"""Figures in one style: readable at laptop width, colour-blind-safe, the same in notebooks and report."""
+"""What one edit did: figures of an `EditResult`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from PIL import Image
 
+from lr_helpers.plots.charts import show_table
+from lr_helpers.plots.style import BLACK, BLUE, HEAT, ORANGE, add_box, pixels, show_pictures
 from lr_helpers.result import EditResult
-
-# Okabe and Ito's palette.
-BLUE, ORANGE, GREEN, PURPLE, BLACK = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#222222"
-HEAT = "viridis"
-
-STYLE = {"figure.dpi": 100, "figure.facecolor": "white", "savefig.facecolor": "white", "font.size": 10,
-         "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False, "image.interpolation": "nearest"}
-plt.rcParams.update(STYLE)
-
-Picture = torch.Tensor | np.ndarray | Image.Image
-
-
-def pixels(picture: Picture) -> np.ndarray:
-    """(3, H, W) in 0..1, (H, W, 3) uint8 or a PIL image → what matplotlib draws."""
-    if isinstance(picture, torch.Tensor):
-        return picture.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
-    return np.asarray(picture)
-
-
-def add_box(axes: plt.Axes, box: Sequence[float], colour: str = ORANGE, width: float = 2.0, **style) -> None:
-    """Outline a box (x0, y0, x1, y1), in pixels of the picture on these axes."""
-    x0, y0, x1, y1 = (float(v) for v in box)
-    # Pixel i is drawn from i - 0.5 to i + 0.5.
-    axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=colour,
-                             linewidth=width, clip_on=False, **style))
-
-
-def show_pictures(pictures: Sequence[Picture], titles: Sequence[str] | None = None, columns: int = 6,
-                  boxes: Sequence[Sequence[float] | None] | None = None, side: float = 1.8,
-                  colours: Sequence[str] | None = None) -> Figure:
-    """A grid of pictures with optional titles and one box each."""
-    count = len(pictures)
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    extra = 0.45 if titles else 0.1
-    figure, grid = plt.subplots(rows, columns, figsize=(columns * side, rows * (side + extra)), squeeze=False,
-                                layout="constrained")
-    for i, axes in enumerate(grid.flat):
-        axes.axis("off")
-        if i >= count:
-            continue
-        axes.imshow(pixels(pictures[i]))
-        if titles:
-            axes.set_title(titles[i])
-        if boxes is not None and boxes[i] is not None:
-            add_box(axes, boxes[i], colours[i] if colours else ORANGE)
-    return figure
 
 
 def show_attention(result: EditResult) -> Figure:
@@ -102,24 +52,6 @@ def show_candidates(result: EditResult, columns: int = 5) -> Figure:
     colours = [ORANGE if i == 0 else BLUE for i in range(len(titles))]
     return show_pictures([c.picture for c in result.candidates], titles, columns,
                          [c.box for c in result.candidates], colours=colours)
-
-
-def show_table(table: torch.Tensor, sizes: Sequence[float], title: str, axes: plt.Axes | None = None,
-               marked: Sequence[int] | None = None) -> Figure:
-    """A (K, M) table as a heat map over anchors × sizes; `marked` rings one proposal an anchor."""
-    if axes is None:
-        _, axes = plt.subplots(figsize=(4.2, 3.6), layout="constrained")
-    shown = axes.imshow(table, cmap=HEAT, aspect="auto")
-    axes.set_xticks(range(table.shape[1]), [f"{s:.2g}" for s in sizes], rotation=90)
-    axes.set_yticks(range(table.shape[0]))
-    axes.set_xlabel("side of the box / side of the picture")
-    axes.set_ylabel("anchor")
-    axes.set_title(title)
-    axes.spines[:].set_visible(False)
-    axes.figure.colorbar(shown, ax=axes, shrink=0.85)
-    if marked is not None:
-        axes.scatter(list(marked), range(len(marked)), s=70, facecolor="none", edgecolor="white", linewidth=1.8)
-    return axes.figure
 
 
 def show_terms(result: EditResult) -> Figure:

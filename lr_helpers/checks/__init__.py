@@ -1,0 +1,16 @@
+"""Checks of the exercises: `checks.NAME(your_function)` tries it, and says what is not right yet.
+
+One module for each notebook; `ALL` is what the tests go through.
+"""
+
+from lr_helpers.checks import anchors, inpainting, learning, losses, regions
+from lr_helpers.checks.exercise import CheckFailed, Exercise
+
+ALL: dict[str, Exercise] = {
+    name: value
+    for module in (inpainting, anchors, regions, losses, learning)
+    for name, value in vars(module).items()
+    if isinstance(value, Exercise)
+}
+globals().update(ALL)
+__all__ = ["ALL", "CheckFailed", "Exercise", *ALL]
