@@ -104,7 +104,7 @@ class Method:
         default=150, metadata={"help": "updates of the region network (official 10; paper: 5 epochs, length not told)"})
     lr: float = field(default=3e-3, metadata={"help": "learning rate of Adam (paper 3e-3, official 5e-3)"})
     update_every: int = field(
-        default=1, metadata={"help": "the optimiser steps at every so-manieth iteration (official 25, of 10: once)"})
+        default=1, metadata={"help": "the optimiser steps every this many iterations (official 25, of 10)"})
     entropy_weight: float = field(
         default=0.0, metadata={"help": "bonus for undecided probabilities, fading to 0 (ours; paper 0)"})
     clip_weight: float = field(default=1.0, metadata={"help": "weight of L_Clip, eq. 3 (paper 1)"})

@@ -41,6 +41,16 @@ def sample(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return gumbel_softmax(logits.detach(), 1.0, _uniform(logits, generator)).argmax(dim=1)
 
 
+def leave_one_out(losses: torch.Tensor) -> torch.Tensor:
+    """Each draw's loss less the mean of its anchor's other draws: (R, K) → (R, K), R ≥ 2."""
+    return losses - (losses.sum(0) - losses) / (len(losses) - 1)
+
+
+def entropy(logits: torch.Tensor) -> torch.Tensor:
+    """How undecided the softmax of logits (K, M) is, averaged over the anchors: 0 … log M."""
+    return -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1).mean()
+
+
 @dataclass(frozen=True)
 class Expectation:
     """Σ_m π_km L_km, averaged over the anchors: exact and without noise; every edit is paid for once. Ours."""
@@ -67,9 +77,9 @@ class Reinforce:
     def __call__(self, logits: torch.Tensor, problem: Problem, generator: torch.Generator) -> torch.Tensor:
         choices = torch.stack([sample(logits, generator) for _ in range(self.samples)])  # (R, K)
         losses = torch.stack([problem.losses(c) for c in choices]).detach()
-        others = (losses.sum(0) - losses) / (self.samples - 1) if self.baseline else 0.0
+        advantages = leave_one_out(losses) if self.baseline else losses
         log_chosen = logits.log_softmax(dim=1).expand(self.samples, -1, -1).gather(2, choices[..., None])[..., 0]
-        surrogate = ((losses - others) * log_chosen).mean()
+        surrogate = (advantages * log_chosen).mean()
         return surrogate + (losses.mean() - surrogate).detach()
 
 
@@ -133,8 +143,7 @@ def learn(network: RegionNetwork, pooled: torch.Tensor, problem: Problem, *, est
         loss = estimator(logits, problem, generator)
         objective = loss
         if entropy_weight and not loss.is_leaf:
-            entropy = -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1).mean()
-            objective = loss - entropy_weight * (1 - step / iterations) * entropy
+            objective = loss - entropy_weight * (1 - step / iterations) * entropy(logits)
         optimiser.zero_grad(set_to_none=True)
         objective.backward()
         gradients = [p.grad for p in network.parameters() if p.grad is not None]

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.boxes import box_mask
 from lr_helpers.images import to_image, write_image, write_json
+from lr_helpers.inpainting import composite
 from lr_helpers.models import Models, load_models
 from tiny_world import DATA, SIZE, judge
 from tiny_world.scenes import Box, Placed, Recipe, random_placed, scene
@@ -77,7 +78,7 @@ def edits(models: Models, chosen: list[tuple[Recipe, Box, str]]) -> tuple[torch.
         masks = torch.stack([box_mask(box, SIZE, SIZE) for _, box, _ in part])
         frames = models.editor.inpaint(pictures, masks, [with_article(name) for _, _, name in part], seed=start)
         error = ((frames - pictures).square() * (1 - masks)).sum((1, 2, 3)) / (3 * (1 - masks).sum((1, 2, 3)))
-        made.append(masks * frames + (1 - masks) * pictures)
+        made.append(composite(frames, pictures, masks))
         outside.append(-10 * error.log10())
     return torch.cat(made), torch.cat(outside)
 

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from lr_helpers.checks.exercise import Exercise
 from lr_helpers.learning import Expectation
+from lr_helpers.learning import entropy as _entropy
+from lr_helpers.learning import leave_one_out as _leave_one_out
 
 
 def _random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -113,10 +115,6 @@ expected_gradient = Exercise(
     })
 
 
-def _leave_one_out(losses: torch.Tensor) -> torch.Tensor:
-    return losses - (losses.sum(0) - losses) / (len(losses) - 1)
-
-
 leave_one_out = Exercise(
     name="leave_one_out", reference=_leave_one_out,
     cases=lambda: [(1 + _random(4, 9),), (_random(2, 5, seed=1),), (3 * _random(7, 3, seed=2),),
@@ -178,10 +176,6 @@ reinforce_surrogate = Exercise(
         "every draw has choices of its own; those of the first are used for all":
             lambda logits, choices, advantages: _surrogate(logits, choices[:1].expand_as(choices), advantages),
     })
-
-
-def _entropy(logits: torch.Tensor) -> torch.Tensor:
-    return -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
 
 
 entropy = Exercise(
