@@ -5,12 +5,14 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: ./reproduce.sh [run | test | lab] [--profile NAME] [--help]
+usage: ./reproduce.sh [run | test | lab] [--profile NAME] [--allow-cpu] [--help]
 
-  run             run all notebooks and write results/NAME/index.html (the default)
+  run             check that the profile can run here, then run all notebooks and write results/NAME/index.html (the
+                  default)
   test            check the style, then run the unit tests and the notebooks' cells (profile tiny)
   lab             open the notebooks in JupyterLab (installs it first, once)
   --profile NAME  which models `run` uses; the default is $LR_PROFILE, else tiny (shipped, no GPU needed)
+  --allow-cpu     let `run` do without a GPU where the profile needs one (very slow)
   --help          show this text
 
 The first call makes a virtual environment in .venv and installs the versions of constraints.txt there (about 3 GB
@@ -27,6 +29,7 @@ fail() {
 
 command=
 profile=${LR_PROFILE:-tiny}
+allow_cpu=
 while [ $# -gt 0 ]; do
   case $1 in
     run | test | lab)
@@ -39,6 +42,7 @@ while [ $# -gt 0 ]; do
       shift
       ;;
     --profile=*) profile=${1#--profile=} ;;
+    --allow-cpu) allow_cpu=--allow-cpu ;;
     -h | --help)
       usage
       exit 0
@@ -120,6 +124,7 @@ prepare
 export JUPYTER_PREFER_ENV_PATH=1 TOKENIZERS_PARALLELISM=false
 
 if [ "$command" = run ]; then
+  "$python" -m lr_helpers doctor --profile "$profile" ${allow_cpu:+"$allow_cpu"} || exit $?
   exec "$python" -m lr_helpers report --profile "$profile" --output "results/$profile"
 fi
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 
@@ -10,38 +11,87 @@ import torch
 from lr_helpers.boxes import area
 from lr_helpers.config import Method
 from lr_helpers.inpainting import composite
-from lr_helpers.losses import clip_loss, direction_loss, source_loss, structure_loss
+from lr_helpers.losses import (
+    clip_loss,
+    direction_loss,
+    occluded,
+    occlusion_loss,
+    source_loss,
+    structure_loss,
+)
 from lr_helpers.models import Models
 from lr_helpers.ranking import score
 from lr_helpers.regions import region_mask
 
-TERMS = ("clip", "structure", "direction", "source", "area")
+EDIT_FREE = ("occlusion", "area")
+"""Terms of a box alone: they need no edit."""
+TERMS = ("clip", "structure", "direction", "source", *EDIT_FREE)
+
+
+class Edits:
+    """The edits of one picture by box, each made when first asked for and kept.
+
+    An edit depends on picture, prompt, seed, steps, guidance and box only, so methods can share them.
+    """
+
+    def __init__(self, models: Models, image: torch.Tensor, prompt: str, seed: int, steps: int | None = None,
+                 guidance: float | None = None):
+        self.editor, self.image, self.prompt, self.seed = models.editor, image, prompt, seed
+        self.settings = {"steps": steps, "guidance": guidance}
+        self.pictures: dict[tuple[int, ...], torch.Tensor] = {}
+        """(3, S, S) in 0..1 by box (x0, y0, x1, y1)."""
+        self.seconds: dict[tuple[int, ...], float] = {}
+        """What each took when it was made (its share of the batch)."""
+
+    def __call__(self, boxes: torch.Tensor) -> torch.Tensor:
+        """(N, 4) boxes → (N, 3, S, S) in 0..1; what is missing is edited in batches."""
+        wanted = [tuple(b) for b in boxes.tolist()]
+        missing = [b for b in dict.fromkeys(wanted) if b not in self.pictures]
+        for start in range(0, len(missing), self.editor.batch):
+            part, begun = missing[start:start + self.editor.batch], time.perf_counter()
+            for box, picture in zip(part, self.editor.edit(self.image, part, self.prompt, seed=self.seed,
+                                                           **self.settings), strict=True):
+                self.pictures[box] = picture
+            spent = (time.perf_counter() - begun) / len(part)
+            self.seconds.update(dict.fromkeys(part, spent))
+        return torch.stack([self.pictures[b] for b in wanted])
 
 
 class Candidates:
     """Edits are made when first asked for, in batches; boxes that are clamped to the same are shared.
 
     Attributes after `make`: `edits` (K, M, 3, S, S) in 0..1, `terms[name]` (K, M) for each of TERMS,
-    `text_similarity`, `image_similarity` and `score` (K, M), all NaN where nothing was edited.
+    `text_similarity`, `image_similarity` and `score` (K, M), all NaN where nothing was edited. The terms
+    "occlusion" and "area" need no edit and are there from the start ("occlusion" is NaN if its weight is 0).
     """
 
     def __init__(self, models: Models, image: torch.Tensor, prompt: str, source: str, boxes: torch.Tensor,
-                 method: Method, seed: int):
+                 method: Method, seed: int, *, kept: torch.Tensor | None = None,
+                 occlusion: torch.Tensor | None = None, edits: Edits | None = None):
+        """`kept` (K, M) boolean: the shortlist (default: all); others are never edited and have loss 0.
+
+        `occlusion` (K, M): that term if it is known already. `edits`: a store that tables of the same picture,
+        prompt, seed and editor's settings share.
+        """
         self.models, self.image, self.prompt, self.method, self.seed = models, image, prompt, method, seed
-        self.boxes = boxes
+        self.source, self.boxes = source, boxes
         k, m = boxes.shape[:2]
-        flat = boxes.reshape(-1, 4)
-        self._unique, self._slot = torch.unique(flat, dim=0, return_inverse=True)
+        self.kept = torch.ones(k, m, dtype=torch.bool) if kept is None else kept
+        self.store = edits or Edits(models, image, prompt, seed, method.steps, method.guidance)
+        self._unique, self._slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
         self._slot = self._slot.reshape(k, m)
         self._made = torch.zeros(len(self._unique), dtype=torch.bool)
         nothing = torch.full((k, m), float("nan"))
         self.on_edit: Callable[[int], None] | None = None
         """Called with the number of new edits after each batch, for a progress bar."""
         self.seconds = 0.0
-        """Spent on edits and on judging them so far."""
+        """Spent on edits and on judging them so far; a shared edit counts as if it had been made for this table."""
         self.edits = torch.full((k, m, *image.shape), float("nan"))
-        self.terms = {name: nothing.clone() for name in TERMS if name != "area"}
-        self.terms["area"] = area(boxes).float() / image[0].numel()
+        self._slopes = torch.full((k, m, m), float("nan"))
+        if occlusion is None:
+            occlusion = occlusion_table(models, image, source, boxes) if method.occlusion_weight else nothing.clone()
+        self.terms = {name: nothing.clone() for name in TERMS}
+        self.terms |= {"occlusion": occlusion, "area": area_table(image, boxes)}
         self.text_similarity, self.image_similarity, self.score = (nothing.clone() for _ in range(3))
         with torch.no_grad():
             embedding, tokens = models.clip.see(image[None])
@@ -51,18 +101,22 @@ class Candidates:
     @property
     def count(self) -> int:
         """How many different boxes there are to edit."""
-        return len(self._unique)
+        return self.different(self.kept)
 
     @property
     def made(self) -> int:
         """How many different boxes have been edited so far."""
         return int(self._made.sum())
 
+    def different(self, wanted: torch.Tensor) -> int:
+        """How many different boxes there are in the (K, M) boolean `wanted`."""
+        return len(self._slot[wanted].unique())
+
     def _see(self, edits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.models.clip.see(edits, scale=255.0 if "pixels_255" in self.method.defects else 1.0)
 
     def _judge(self, seen: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The terms that CLIP decides, of N pictures' embeddings and tokens; (N,) each, differentiable."""
+        """The terms that CLIP decides, of N edits' embeddings and tokens; (N,) each, differentiable."""
         return {
             "clip": clip_loss(seen, self._prompt),
             "structure": structure_loss(tokens, self._tokens),
@@ -70,16 +124,25 @@ class Candidates:
             "source": source_loss(seen, self._source),
         }
 
+    def under(self, method: Method) -> Candidates:
+        """The same edits under another method's weights: a copy, so this table stays as it is."""
+        other = copy.copy(self)
+        other.method, other.terms = method, dict(self.terms)
+        other._slopes = torch.full_like(self._slopes, float("nan"))
+        if method.occlusion_weight and bool(self.terms["occlusion"].isnan().any()):
+            other.terms["occlusion"] = occlusion_table(self.models, self.image, self.source, self.boxes)
+        return other
+
     @torch.no_grad()
     def make(self, wanted: torch.Tensor) -> None:
         """Edit the entries of the (K, M) boolean `wanted` that are not there yet."""
-        begun = time.perf_counter()
         missing = [int(s) for s in self._slot[wanted].unique() if not self._made[s]]
         batch = self.models.editor.batch
         for start in range(0, len(missing), batch):
             slots = missing[start:start + batch]
-            edits = self.models.editor.edit(self.image, self._unique[slots], self.prompt, seed=self.seed,
-                                            steps=self.method.steps, guidance=self.method.guidance)
+            edits = self.store(self._unique[slots])
+            self.seconds += sum(self.store.seconds[tuple(b)] for b in self._unique[slots].tolist())
+            begun = time.perf_counter()
             seen, tokens = self._see(edits)
             values = self._judge(seen, tokens)
             total = score(seen, self._image, self._prompt, self.method.alpha, self.method.beta)
@@ -92,35 +155,77 @@ class Candidates:
                 self.image_similarity[here] = seen[i] @ self._image
                 self.score[here] = total[i]
                 self._made[slot] = True
+            self.seconds += time.perf_counter() - begun
             if self.on_edit:
                 self.on_edit(len(slots))
-        self.seconds += time.perf_counter() - begun
-
-    def _weighted(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
-        return sum(getattr(self.method, f"{name}_weight") * terms[name] for name in TERMS)
 
     @property
     def loss(self) -> torch.Tensor:
-        """(K, M) weighted sum of the terms (eq. 6, and our source and area terms); NaN where nothing was edited."""
-        return self._weighted(self.terms)
+        """(K, M) weighted sum of the terms (eq. 6, and ours); NaN where nothing was edited."""
+        loss = weighted(self.terms, self.method)
+        return torch.where(self._made[self._slot], loss, float("nan"))
 
     def losses(self, choices: torch.Tensor | None) -> torch.Tensor:
-        """(K,) chosen proposals → (K,) losses; None → the whole (K, M) table. Edits what is missing."""
-        k, m = self.boxes.shape[:2]
-        wanted = torch.ones(k, m, dtype=torch.bool)
-        if choices is not None:
-            wanted = torch.nn.functional.one_hot(choices, m).bool()
-        self.make(wanted)
-        return self.loss if choices is None else self.loss[torch.arange(k), choices]
+        """(K,) chosen proposals → (K,) losses; None → the whole (K, M) table, 0 where nothing is kept. Edits what
+        is missing.
+        """
+        if choices is None:
+            self.make(self.kept)
+            return torch.where(self.kept, self.loss, 0.0)
+        self.make(torch.nn.functional.one_hot(choices, self.kept.shape[1]).bool())
+        return self.loss[torch.arange(len(choices)), choices]
 
     def blended(self, weights: torch.Tensor) -> torch.Tensor:
         """(K, M) weights, one-hot in value → (K,) losses of each anchor's edit pasted with the weighted mask.
 
-        In value these are `losses(weights.argmax(1))`; the gradient goes through the mask to all weights.
+        In value these are `losses(weights.argmax(1))`; the gradient goes through the mask to all weights. It is the
+        same whenever the same proposal is drawn, so CLIP is asked for it once.
         """
         choices = weights.argmax(dim=1)
         self.losses(choices)
-        edits = self.edits[torch.arange(len(choices)), choices]
-        pictures = composite(edits, self.image, region_mask(weights, self.boxes, self.image.shape[-1]))
-        area = (weights * self.terms["area"]).sum(dim=1)
-        return self._weighted({**self._judge(*self._see(pictures)), "area": area})
+        self._find_slopes(choices)
+        rows = torch.arange(len(choices))
+        slopes = self._slopes[rows, choices]
+        return self.loss[rows, choices] + ((weights - weights.detach()) * slopes).sum(dim=1)
+
+    def _find_slopes(self, choices: torch.Tensor) -> None:
+        """∂ loss / ∂ weights where anchor k's weights are the one-hot of choices[k], for those not known yet."""
+        rows = torch.arange(len(choices))
+        rows = rows[self._slopes[rows, choices, 0].isnan()]
+        if not len(rows):
+            return
+        with torch.enable_grad():
+            weights = torch.nn.functional.one_hot(choices[rows], self.kept.shape[1]).float().requires_grad_()
+            masks = region_mask(weights, self.boxes[rows], self.image.shape[-1])
+            pictures = composite(self.edits[rows, choices[rows]], self.image, masks)
+            # A proposal that is not in the shortlist is never drawn; what it would be worth does not matter.
+            own = {name: (weights * self.terms[name][rows].nan_to_num()).sum(dim=1) for name in EDIT_FREE}
+            loss = weighted({**self._judge(*self._see(pictures)), **own}, self.method)
+            self._slopes[rows, choices[rows]] = torch.autograd.grad(loss.sum(), weights)[0]
+
+
+def area_table(image: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """(K, M) shares of the picture that the (K, M, 4) boxes cover."""
+    return area(boxes).float() / image[0].numel()
+
+
+@torch.no_grad()
+def occlusion_table(models: Models, image: torch.Tensor, source: str, boxes: torch.Tensor) -> torch.Tensor:
+    """(K, M) occlusion losses of the (K, M, 4) boxes: one look of CLIP for each different box, and no edit."""
+    different, slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
+    hidden = torch.cat([models.clip.see(occluded(image, part))[0] for part in different.split(64)])
+    seen, text = models.clip.see(image[None])[0][0], models.clip.read([source])[0]
+    return occlusion_loss(hidden, seen, text)[slot].reshape(boxes.shape[:2])
+
+
+def weighted(terms: dict[str, torch.Tensor], method: Method) -> torch.Tensor:
+    """These terms (any shape) summed with the method's weights; a term of weight 0 is not looked at."""
+    weights = {name: getattr(method, f"{name}_weight") for name in terms}
+    return sum((w * terms[name] for name, w in weights.items() if w), torch.zeros_like(terms["area"]))
+
+
+def shortlist(values: torch.Tensor, count: int) -> torch.Tensor:
+    """(K, M) → (K, M) boolean: the `count` lowest values, the earlier first among equals; all for 0."""
+    kept = torch.zeros(values.numel(), dtype=torch.bool)
+    kept[values.flatten().sort(stable=True).indices[:count or None]] = True
+    return kept.reshape(values.shape)

@@ -1,4 +1,4 @@
-"""The command line: `python -m lr_helpers edit | scene | report | benchmark | notebooks`."""
+"""The command line: `python -m lr_helpers edit | scene | study | report | doctor | benchmark | notebooks`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 from lr_helpers.errors import UserError
 
 # options that set a field of the method, with their types
-SETTINGS = {"anchors": int, "border": float, "sizes": float, "pool": int, "estimator": str, "temperature": float,
-            "samples": int, "iterations": int, "lr": float,
-            "choice": str, "steps": int, "guidance": float, "source_weight": float,
+SETTINGS = {"anchors": int, "border": float, "distance": float, "sizes": float, "shortlist": int,
+            "pool": int, "estimator": str, "temperature": float, "samples": int, "iterations": int, "lr": float,
+            "choice": str, "steps": int, "guidance": float, "clip_weight": float,
+            "structure_weight": float, "direction_weight": float, "source_weight": float, "occlusion_weight": float,
             "area_weight": float}
 
 
@@ -54,11 +55,32 @@ def _parser() -> argparse.ArgumentParser:
                        help="how many; the default lets the seed decide")
     scene.add_argument("--output", default="scene", help="folder for scene.png and scene.json")
 
+    study = commands.add_parser(
+        "study", help="measure ways to choose a region against known ones (resumable)",
+        description="Compare ways to choose a region on emoji scenes whose regions are known. Every task is stored "
+                    "when it is done, so a study that was stopped goes on. Tables and figures come last.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    study.add_argument("study", choices=("regions", "learning"),
+                       help="regions: ways to choose a region; learning: settings of the region network")
+    study.add_argument("--output", default=None, help="folder; the default is results/study_STUDY")
+    study.add_argument("--replace", type=int, default=200, metavar="N", help="scenes with 'replace this object by X'")
+    study.add_argument("--add", type=int, default=None, metavar="N",
+                       help="scenes with 'add X'; the default is 200 for regions, 0 for learning")
+    study.add_argument("--steps", type=int, default=6, help="denoising steps of an edit")
+    study.add_argument("--workers", type=int, default=None, help="processes; the default is one a core")
+    study.add_argument("--validation", action="store_true",
+                       help="on the scenes for choosing settings, instead of those that are reported")
+
     report = commands.add_parser("report", help="run all notebooks headless and write an HTML report",
                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     _add_profile(report, list(PROFILES))
     report.add_argument("--output", default=None, help="folder; the default is results/PROFILE")
     report.add_argument("notebooks", nargs="*", type=Path, help="only these")
+
+    doctor = commands.add_parser("doctor", help="say whether a profile can run here, and if not, how to mend it",
+                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    _add_profile(doctor, list(PROFILES))
+    doctor.add_argument("--allow-cpu", action="store_true", help="do without a GPU where one is needed (very slow)")
 
     bench = commands.add_parser("benchmark", help="what one learned edit costs on this machine",
                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -128,6 +150,27 @@ def _report(options: argparse.Namespace) -> int:
     return report.run(options.profile, Path(options.output or f"results/{options.profile}"), options.notebooks or None)
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from lr_helpers import doctor
+
+    return doctor.run(options.profile, options.allow_cpu)
+
+
+def _study(options: argparse.Namespace) -> int:
+    from lr_helpers.study import report
+
+    add = (200 if options.study == "regions" else 0) if options.add is None else options.add
+    for name, value, low in (("--replace", options.replace, 0), ("--add", add, 0), ("--steps", options.steps, 1),
+                             ("--workers", options.workers or 1, 1)):
+        if value < low:
+            raise UserError(f"{name} is {value}; give {low} or more.")
+    if options.replace + add == 0:
+        raise UserError("--replace and --add are both 0; give at least one task.")
+    folder = Path(options.output or f"results/study_{options.study}")
+    report.run(options.study, folder, options.replace, add, options.steps, options.workers, options.validation)
+    return 0
+
+
 def _notebooks(options: argparse.Namespace) -> int:
     from lr_helpers import notebooks
 
@@ -145,8 +188,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if it worked, 1 if a part failed, 2 for input that can't work."""
     try:
         options = _parser().parse_args(arguments)
-        commands = {"edit": _edit, "scene": _scene, "report": _report, "benchmark": _benchmark,
-                    "notebooks": _notebooks}
+        commands = {"edit": _edit, "scene": _scene, "study": _study, "report": _report, "doctor": _doctor,
+                    "benchmark": _benchmark, "notebooks": _notebooks}
         return commands[options.command](options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -14,6 +14,17 @@ DATA = Path(os.environ.get("LR_DATA") or Path(__file__).resolve().parent.parent 
 
 
 @dataclass(frozen=True)
+class Part:
+    """What `doctor` tells of a model beside its sources."""
+
+    licence: str = "not stated"
+    gigabytes: float | None = None
+    """Size of what is loaded, in 10⁹ bytes; a download takes as much. None where it is not stated."""
+    gone: dict[str, str] = field(default_factory=dict)
+    """Sources that vanished, each with the month since when, as YYYY-MM."""
+
+
+@dataclass(frozen=True)
 class Profile:
     """One editor, one backbone and one CLIP, and the sizes at which they are used."""
 
@@ -35,11 +46,18 @@ class Profile:
     clip: tuple[str, ...]
     vocabulary: Path | None = None
     """Text file of all words the models know, one a line; None where any word may be used."""
+    parts: dict[str, Part] = field(default_factory=dict, hash=False)
+    """"editor", "backbone" and "clip", with licence and size; a profile of your own may leave them out."""
 
 
 def _sources(entry: dict) -> tuple[str, ...]:
-    # A source that exists beside models.toml is a folder; anything else is a hub id.
-    return tuple(str(DATA / s) if (DATA / s).exists() else s for s in entry["sources"])
+    # A source whose first folder stands beside models.toml is a folder, be it missing; anything else is a hub id.
+    return tuple(str(DATA / s) if (DATA / s.split("/")[0]).is_dir() else s for s in entry["sources"])
+
+
+def _part(entry: dict) -> Part:
+    known = {key: entry[key] for key in ("licence", "gigabytes") if key in entry}
+    return Part(**known, gone={lost["source"]: lost["since"] for lost in entry.get("gone", ())})
 
 
 def _read_profiles() -> dict[str, Profile]:
@@ -48,9 +66,11 @@ def _read_profiles() -> dict[str, Profile]:
         raise UserError(f"{file} is missing; run from a full clone, or set LR_DATA to its data folder.")
     profiles = {}
     for name, entry in tomllib.loads(file.read_text(encoding="utf-8"))["profiles"].items():
-        models = {part: _sources(entry.pop(part)) for part in ("editor", "backbone", "clip")}
+        tables = {part: entry.pop(part) for part in ("editor", "backbone", "clip")}
         words = entry.pop("vocabulary", None)
-        profiles[name] = Profile(name=name, **entry, **models, vocabulary=DATA / words if words else None)
+        profiles[name] = Profile(
+            name=name, **entry, **{part: _sources(table) for part, table in tables.items()},
+            vocabulary=DATA / words if words else None, parts={part: _part(table) for part, table in tables.items()})
     return profiles
 
 
@@ -85,10 +105,16 @@ class Method:
     border: float = field(
         default=0.0, metadata={"help": "anchors nearer to the border than this share of the picture's side are passed "
                                        "over while there are enough others (official 15/32; paper 0)"})
+    distance: float = field(
+        default=0.0, metadata={"help": "anchors keep at least this distance from each other, as a share of the "
+                                       "picture's side (ours; paper 0); the border rule is not applied then"})
     sizes: tuple[float, ...] = field(
         default=(*OFFICIAL_SIZES, 1.0),
         metadata={"help": "sides of the M proposals as shares of the picture's side (paper: M = 7, sizes not told; "
                           "official: half-sizes 4, 6 … 14 of 32 tokens, the first six of these)"})
+    shortlist: int = field(
+        default=0, metadata={"help": "edit only this many of the K×M boxes, those whose edit-free terms (occlusion and "
+                                     "area) are lowest; 0: all (ours; paper 0)"})
     pool: int = field(default=7, metadata={"help": "RoIAlign output side l (paper 7, official 8)"})
     standardise: bool = field(
         default=False, metadata={"help": "pooled features standardised over the anchors (ours; not in the paper)"})
@@ -112,6 +138,9 @@ class Method:
     direction_weight: float = field(default=1.0, metadata={"help": "weight of L_Dir, eq. 5 (paper 1)"})
     source_weight: float = field(
         default=0.0, metadata={"help": "weight of cos(edit, source text): is the old object gone? (ours; paper 0)"})
+    occlusion_weight: float = field(
+        default=0.0, metadata={"help": "weight of the occlusion loss: does hiding the box take the source away? needs "
+                                       "no edit (ours; paper 0)"})
     area_weight: float = field(
         default=0.0, metadata={"help": "weight of the box's share of the picture (ours; paper 0)"})
     alpha: float = field(default=2.0, metadata={"help": "weight of cos(edit, prompt) in S, eq. 7 (paper 2)"})
@@ -141,6 +170,10 @@ class Method:
         _check("iterations", self.iterations, 0, 100_000)
         _check("lr", self.lr, 1e-8, 1.0)
         _check("border", self.border, 0.0, 0.5)
+        _check("shortlist", self.shortlist, 0, 256 * 64)
+        if self.shortlist and not (self.occlusion_weight or self.area_weight):
+            raise UserError("shortlist needs edit-free terms; give occlusion_weight or area_weight a value above 0.")
+        _check("distance", self.distance, 0.0, 1.0)
         _check("update_every", self.update_every, 1, 100_000)
         _check("temperature", self.temperature, 0.01, 100.0)
         _check("samples", self.samples, 2, 1000)
@@ -171,13 +204,15 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 
 
 METHODS: dict[str, Method] = {
-    "learned": Method(sizes=OFFICIAL_SIZES, estimator="expectation", choice="loss", source_weight=1.0, area_weight=0.5,
-                      standardise=True, lr=1e-3, entropy_weight=0.2),
+    "learned": Method(anchors=16, distance=0.125, sizes=(0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75), shortlist=12,
+                      estimator="expectation", choice="loss", clip_weight=0.0, structure_weight=0.5,
+                      occlusion_weight=2.0, area_weight=1.0, standardise=True, lr=1e-3, entropy_weight=0.2),
     "paper": Method(),
     "official_code": Method(border=15 / 32, sizes=OFFICIAL_SIZES, pool=8, estimator="none", iterations=10, lr=5e-3,
                             update_every=25, choice="softmax_score", defects=tuple(DEFECTS)),
 }
-"""Presets. `learned` is our default; its weights are a first guess, not yet measured. `paper` is what the paper says.
+"""Presets. `learned` is our default; its weights were chosen on validation scenes, and notebook 08 reports them on
+others (`python -m lr_helpers study regions`). `paper` is what the paper says.
 `official_code` does what the official code does; left out of it are what changes no region here: its prompt
 template, the 16 augmented views of a CLIP embedding, the fixed random convolution before its network, weight decay."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import diffusers
@@ -14,15 +14,97 @@ import transformers
 from PIL import Image
 from tqdm.auto import tqdm
 
-from lr_helpers.anchors import anchor_centres, inside_anchors
-from lr_helpers.candidates import Candidates
+from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
+from lr_helpers.candidates import Candidates, area_table, occlusion_table, shortlist, weighted
 from lr_helpers.config import Method, check_input, get_method
 from lr_helpers.images import flatten, paste_back, read_image, to_tensor
-from lr_helpers.learning import learn, make_estimator
+from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
 from lr_helpers.models import Models
 from lr_helpers.ranking import softmax_score
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
 from lr_helpers.result import Candidate, EditResult
+
+
+@dataclass
+class Proposals:
+    """Where a method could edit one picture, before any edit; only the K anchors with a kept proposal are left."""
+
+    attention: torch.Tensor
+    """(heads, h, w)."""
+    anchors: torch.Tensor
+    """(K, 2) rows and columns."""
+    boxes: torch.Tensor
+    """(K, M, 4) in pixels."""
+    kept: torch.Tensor
+    """(K, M) boolean: the shortlist."""
+    occlusion: torch.Tensor | None
+    """(K, M) edit-free losses, if the method weighs them."""
+    pooled: torch.Tensor
+    """(K, M·d, l, l): what the region network sees of them."""
+
+
+def propose(models: Models, picture: torch.Tensor, source: str, method: Method) -> Proposals:
+    """Anchors, the boxes around them and what the backbone sees there; `picture` (3, S, S) in 0..1."""
+    size = picture.shape[-1]
+    # Anchors: where the [CLS] token of a self-supervised ViT looks.
+    features, attention = models.backbone.see(picture, normalise="raw_backbone" not in method.defects)
+    grid = (attention.shape[1], attention.shape[2])
+    if method.distance:
+        anchors = spread_anchors(attention, method.anchors, method.distance * min(grid))
+    else:
+        anchors = inside_anchors(attention, method.anchors, int(method.border * min(grid)))
+
+    # Proposals around each; the shortlist goes by what can be known without an edit.
+    drawn = anchors.flip(1) if "transposed_anchors" in method.defects else anchors
+    boxes = proposals(anchor_centres(drawn, grid, size), method.sizes, size)
+    free = {"area": area_table(picture, boxes)}
+    if method.occlusion_weight:
+        free["occlusion"] = occlusion_table(models, picture, source, boxes)
+    kept = shortlist(weighted(free, method), method.shortlist)
+    rows = kept.any(1)
+
+    # What the ViT sees in them.
+    pooled = pool_proposals(features, boxes, size, method.pool, 1 / 8 if "scaled_twice" in method.defects else 1.0)
+    if method.standardise:
+        pooled = standardise(pooled)
+    occlusion = free["occlusion"][rows] if method.occlusion_weight else None
+    return Proposals(attention, anchors[rows], boxes[rows], kept[rows], occlusion, pooled[rows])
+
+
+@dataclass
+class Region:
+    """What was learned: the network, how it got there, and each anchor's best proposal."""
+
+    network: RegionNetwork
+    history: History
+    probabilities: torch.Tensor
+    """(K, M)."""
+    best: torch.Tensor
+    """(K,) each anchor's most probable proposal."""
+    order: list[int]
+    """The anchors, best edit first."""
+
+
+def learn_region(found: Proposals, candidates: Candidates, method: Method, seed: int,
+                 estimator: Estimator | None = None) -> Region:
+    """Train a region network on the proposals of one picture; edit each anchor's best, and rank these edits.
+
+    `estimator` replaces the method's own.
+    """
+    with torch.random.fork_rng(devices=[]):  # the seed of the weights; the caller's generator stays as it is
+        torch.manual_seed(seed)
+        sizes = found.boxes.shape[1]
+        network = RegionNetwork(sizes, found.pooled.shape[1] // sizes, method.pool)
+    estimator = estimator or make_estimator(method.estimator, method.temperature, method.samples)
+    history = learn(network, found.pooled, candidates, estimator=estimator, iterations=method.iterations,
+                    lr=method.lr, generator=torch.Generator().manual_seed(seed), entropy_weight=method.entropy_weight,
+                    update_every=method.update_every, kept=found.kept)
+    with torch.no_grad():
+        probabilities = shortlisted(network(found.pooled), found.kept).softmax(dim=1)
+    best = probabilities.argmax(dim=1)
+    candidates.losses(best)
+    order = _value(candidates, torch.arange(len(best)), best, method).argsort(descending=True, stable=True)
+    return Region(network, history, probabilities, best, order.tolist())
 
 
 def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: str,
@@ -38,47 +120,24 @@ def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: s
     size = models.profile.size
     picture = to_tensor(original, size)
 
-    # 1. Anchors: where the [CLS] token of a self-supervised ViT looks.
-    features, attention = models.backbone.see(picture, normalise="raw_backbone" not in method.defects)
-    grid = (attention.shape[1], attention.shape[2])
-    anchors = inside_anchors(attention, method.anchors, int(method.border * min(grid)))
-
-    # 2. Proposals around each, and what the ViT sees in them.
-    drawn = anchors.flip(1) if "transposed_anchors" in method.defects else anchors
-    boxes = proposals(anchor_centres(drawn, grid, size), method.sizes, size)
-    pooled = pool_proposals(features, boxes, size, method.pool, 1 / 8 if "scaled_twice" in method.defects else 1.0)
-    if method.standardise:
-        pooled = standardise(pooled)
-
-    # 3. Learn to score the proposals; edits are made as the estimator asks for them.
-    candidates = Candidates(models, picture, prompt, source, boxes, method, seed)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):  # the seed of the weights; the caller's generator stays as it is
-        torch.manual_seed(seed)
-        network = RegionNetwork(boxes.shape[1], features.shape[0], method.pool)
+    found = propose(models, picture, source, method)
+    # Edits are made as the estimator asks for them.
+    candidates = Candidates(models, picture, prompt, source, found.boxes, method, seed, kept=found.kept,
+                            occlusion=found.occlusion)
     with tqdm(total=candidates.count, desc="editing", unit="edit", disable=not progress, leave=False) as bar:
         start, candidates.on_edit = time.perf_counter(), bar.update
-        estimator = make_estimator(method.estimator, method.temperature, method.samples)
-        history = learn(network, pooled, candidates, estimator=estimator, iterations=method.iterations,
-                        lr=method.lr, generator=generator, entropy_weight=method.entropy_weight,
-                        update_every=method.update_every)
+        learned = learn_region(found, candidates, method, seed)
         seconds["learning"] = time.perf_counter() - start - candidates.seconds
 
-        # 4. Each anchor's best proposal is edited, and one of these edits is chosen.
-        with torch.no_grad():
-            probabilities = network(pooled).softmax(dim=1)
-        best = probabilities.argmax(dim=1)
-        candidates.losses(best)
-    rows = torch.arange(len(best))
-    order = _value(candidates, rows, best, method).argsort(descending=True, stable=True).tolist()
-    chosen = [Candidate.of(candidates, probabilities, k, int(best[k])) for k in order]
+    chosen = [Candidate.of(candidates, learned.probabilities, k, int(learned.best[k])) for k in learned.order]
     final = paste_back(original, chosen[0].picture, chosen[0].box, feather=0 if original.size == (size, size) else 0.06)
     seconds["edits"] = candidates.seconds
     seconds["total"] = time.perf_counter() - begun
 
     return EditResult(
-        image=final, original=original, picture=picture, candidates=chosen, network=network, history=history,
-        attention=attention, anchors=anchors, boxes=boxes, probabilities=probabilities,
+        image=final, original=original, picture=picture, candidates=chosen, network=learned.network,
+        history=learned.history, attention=found.attention, anchors=found.anchors, boxes=found.boxes,
+        probabilities=learned.probabilities,
         edits=candidates.edits, terms=candidates.terms, loss=candidates.loss, scores=candidates.score,
         prompt=prompt, source=source, seed=seed, method=method,
         cost={"denoiser_evaluations": models.editor.evaluations - evaluations,

@@ -41,6 +41,11 @@ def sample(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return gumbel_softmax(logits.detach(), 1.0, _uniform(logits, generator)).argmax(dim=1)
 
 
+def shortlisted(logits: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+    """Logits (K, M) with probability 0, and no gradient, where the boolean `kept` is false."""
+    return logits if kept is None else logits.masked_fill(~kept, -1e4)  # not −∞: the entropy would be NaN
+
+
 def leave_one_out(losses: torch.Tensor) -> torch.Tensor:
     """Each draw's loss less the mean of its anchor's other draws: (R, K) → (R, K), R ≥ 2."""
     return losses - (losses.sum(0) - losses) / (len(losses) - 1)
@@ -128,18 +133,19 @@ class History:
 
 def learn(network: RegionNetwork, pooled: torch.Tensor, problem: Problem, *, estimator: Estimator, iterations: int,
           lr: float, generator: torch.Generator, entropy_weight: float = 0.0,
-          update_every: int = 1) -> History:
+          update_every: int = 1, kept: torch.Tensor | None = None) -> History:
     """Train the region network in place with Adam on pooled proposals (K, M·d, l, l); returns the history.
 
     `entropy_weight`, in units of the loss, rewards undecided probabilities at first and fades to 0 linearly:
     without it the softmax saturates on the first good size, and its gradient dies. It is left out where the
     loss is a leaf, because there no gradient of any kind reaches the network. `update_every` 25 is the official
-    code's habit: its optimiser steps at iterations 0, 25, … only.
+    code's habit: its optimiser steps at iterations 0, 25, … only. `kept` (K, M) boolean is the shortlist: all
+    other proposals have probability 0 (see `shortlisted`).
     """
     optimiser = torch.optim.Adam(network.parameters(), lr=lr)
     history = History()
     for step in range(iterations):
-        logits = network(pooled)
+        logits = shortlisted(network(pooled), kept)
         loss = estimator(logits, problem, generator)
         objective = loss
         if entropy_weight and not loss.is_leaf:

@@ -1,9 +1,13 @@
-"""The three losses (eq. 3-6), and one of ours. All take CLIP's outputs, so nothing is encoded here."""
+"""The three losses (eq. 3-6), and ours. They take CLIP's outputs, so nothing is encoded here."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional as F
+
+from lr_helpers.boxes import Box
 
 
 def cosine_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -28,6 +32,38 @@ def direction_loss(edited: torch.Tensor, image: torch.Tensor, prompt: torch.Tens
 def source_loss(edited: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     """Is the old object gone? cos of the edit (N, D) and the source text (D,) → (N,) in -1..1. Not in the paper."""
     return F.cosine_similarity(edited, source.expand_as(edited), dim=-1)
+
+
+def occluded(image: torch.Tensor, boxes: Sequence[Box] | torch.Tensor) -> torch.Tensor:
+    """`image` (3, H, W) with each of N boxes filled in from its border → (N, 3, H, W).
+
+    A pixel inside becomes the mean of the four pixels just outside the box in its row and column, each weighed by
+    1 / distance: the cheapest inpainting there is. A box that cuts an object keeps the object's colour, so hiding
+    it hides little. Sides at the picture's edge have no such pixels; the whole picture becomes its mean colour.
+    """
+    filled = image.repeat(len(boxes), 1, 1, 1)
+    h, w = image.shape[1:]
+    for picture, box in zip(filled, boxes, strict=True):
+        x0, y0, x1, y1 = (int(v) for v in box)
+        right, down = torch.arange(x1 - x0) + 1.0, torch.arange(y1 - y0)[:, None] + 1.0
+        borders = [  # colours, distance of each pixel from them
+            (x0 > 0, image[:, y0:y1, x0 - 1:x0], right), (x1 < w, image[:, y0:y1, x1:x1 + 1], right.flip(0)),
+            (y0 > 0, image[:, y0 - 1:y0, x0:x1], down), (y1 < h, image[:, y1:y1 + 1, x0:x1], down.flip(0))]
+        inside = [(colours, 1 / distance) for there, colours, distance in borders if there]
+        if inside:
+            picture[:, y0:y1, x0:x1] = sum(c * v for c, v in inside) / sum(v for _, v in inside)
+        else:
+            picture[:] = image.mean((1, 2))[:, None, None]
+    return filled
+
+
+def occlusion_loss(hidden: torch.Tensor, image: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """Does hiding a box take the source away? Occluded pictures (N, D), the rest (D,) → (N,) in 0..2.
+
+    1 − cos(E(picture) − E(picture with the box hidden), E(source text)): occlusion sensitivity (Zeiler & Fergus
+    2014) along the text. It says where the source is without one edit. Not in the paper.
+    """
+    return cosine_distance(image - hidden, source.expand_as(hidden))
 
 
 def self_similarity(tokens: torch.Tensor) -> torch.Tensor:

@@ -137,6 +137,14 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def dtype_for(device: str) -> torch.dtype:
+    """The editor's precision on a device: bfloat16 on CUDA GPUs of compute capability 8.0 or higher, float16 on
+    older ones (Colab's T4), which have no native bfloat16, and float32 elsewhere."""
+    if torch.device(device).type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+
+
 def _label(source: str) -> str:
     """What records say of a source: shipped folders by their place in the project, not on this machine."""
     path = Path(source)
@@ -170,7 +178,7 @@ def load_models(profile: str | Profile = "tiny", device: str | None = None) -> M
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"The device {device!r} is not available here; use 'cpu'.") from error
-    dtype = torch.float32 if device == "cpu" else torch.float16
+    dtype = dtype_for(device)
     settings = {k: getattr(profile, k) for k in ("size", "steps", "guidance", "batch")}
     editor, editor_source = _first(
         "editor", profile.editor, lambda s: Editor.load(s, device, dtype, **settings))

@@ -53,7 +53,7 @@ print(models.profile.title)
 from lr_helpers.anchors import anchor_centres, top_anchors
 from tiny_world.scenes import scene
 
-size, method = models.profile.size, METHODS["learned"]
+size, method = models.profile.size, METHODS["learned"].but(anchors=9)
 recipe = scene(2477, count=1)
 picture = to_tensor(Image.fromarray(recipe.render()), size)
 features, attention = models.backbone.see(picture)

@@ -45,7 +45,7 @@ from lr_helpers.images import to_tensor
 from lr_helpers.widgets import explore
 
 models = load_models(profile)
-size, method = models.profile.size, METHODS["learned"]
+size, method = models.profile.size, METHODS["learned"].but(anchors=9)
 print(models.profile.title)
 
 # %% [markdown]
@@ -483,10 +483,7 @@ plots.show_against({name: {name: mean_and_interval(drawn[name])} for name in sho
 # of the loss terms differ.)
 
 # %%
-import copy
-
-papers = copy.copy(candidates)
-papers.method = METHODS["paper"]
+papers = candidates.under(METHODS["paper"])
 felt_paper = feel(papers)
 
 
@@ -512,13 +509,13 @@ print(f"straight-through, the paper's losses: {compare(gradients, expected_gradi
 
 # %% [markdown]
 # The reason is plain once seen. **Outside the drawn box the pasted edit *is* the source picture.** A larger mask would paste the very
-# same pixels, so the paper's losses give a larger box a believed change of exactly 0, and ours only the price of its
-# area. What the inpainting model *would have painted* with more room is not in the picture, and no gradient can find it there. To
+# same pixels, so the paper's losses give a larger box a believed change of exactly 0. Ours have two terms that need no edit,
+# the area and the occlusion: these are linear in the weights, and straight-through gets them exactly right. But what the inpainting model *would have painted* with more room is not in the picture, and no gradient can find it there. To
 # a smaller box there is a belief, but of another edit: the drawn one with its rim faded out, not the one that
 # the model would paint in the smaller box.
 #
-# So the gradient is not lost any more, it arrives at every weight, and yet it answers another question. A gradient that
-# arrives is necessary, not sufficient. (This is our reading of the paper, with our losses and editor, on one scene.)
+# So with the paper's losses the gradient is not lost any more, it arrives at every weight, and yet it answers another
+# question. A gradient that arrives is necessary, not sufficient. (This is our reading of the paper, with our losses and editor, on one scene.)
 #
 # ## 4. Learning curves at equal cost
 #
@@ -617,7 +614,8 @@ plots.show_runs({paid_once: {name: [(r["different"], r["loss"]) for r in trained
 
 # %% [markdown]
 # So the advice is simple. A table that you can afford: make it, and use `expectation`. A table that you can't, or a new noise for every
-# edit: reinforce with a baseline. Straight-through is the cheapest for each update, one edit an anchor, but look where it went.
+# edit: reinforce with a baseline. Straight-through is the cheapest for each update, one edit an anchor, and it is as good as what the loss knows
+# of a box without its edit.
 #
 # ## 5. Watching the box move
 #
@@ -707,14 +705,14 @@ plots.show_pictures([picture, *(candidates.edits[end] for end in ends.values())]
 # * A choice has no derivative, but the expected loss has: $π (L - \text{mean}) / K$.
 # * `expectation` is exact, and pays for the table once. Reinforce is right on average and pays for what it draws; the leave-one-out
 #   baseline takes most of its noise away.
-# * Straight-through through a pasted mask feels only what is in the picture. Of what a larger box would show, it knows nothing.
+# * Straight-through through a pasted mask feels only what is in the picture. Of what a larger box would show, it knows nothing,
+#   unless the loss has terms that need no edit.
 # * A saturated softmax stops learning: keep the probabilities undecided at first, and show the network what differs.
 #
 # ## More to try
 #
 # * `reinforce` with 2, 8 and 16 repeats: is it better to draw more often for one step, or to make more steps?
 # * Straight-through at temperatures 0.3 and 3. Does one of them point the right way?
-# * Paste with the *soft* mask in the forward pass too: `candidates.blended(soft)`. Does the loss then feel larger boxes?
 # * Give `none` the same number of edits as `expectation`, and let it keep the best it has ever seen. What does learning add?
 #
 # **Next:** [06 Editing one image](06_editing_one_image.ipynb) puts it all together.

@@ -86,32 +86,32 @@ print("anchors (row, column):", result.anchors.tolist()[:5], "…")
 # %% [markdown]
 # ## 2. Proposals
 #
-# Around every anchor stand squares of growing size: the region is one of these.
+# Around every anchor stand squares of growing size: the region is one of these. That makes many boxes, and each edit
+# costs. So we first ask what needs no edit: **hide** a box, filled in with the colours around it; does that take the
+# source out of CLIP's sight? Only the boxes that do best, for their size, are kept: the *shortlist*. (Ours, not the paper's.)
 
 # %%
 plots.show_proposals(result, anchor=0);
 
 # %% tags=["nbval-check-output"]
 print("proposals (anchors K, sizes M, box):", tuple(result.boxes.shape))
-print("around anchor 0:", result.boxes[0].tolist())
+kept = ~result.loss.isnan()
+print(f"in the shortlist: {int(kept.sum())} boxes, around {len(kept)} of the {result.method.anchors} anchors")
 
 # %% [markdown]
 # ## 3. Candidate edits
 #
-# The inpainting model edits inside each of the K × M boxes, always from the same noise. Anchors go down,
-# sizes to the right.
+# The inpainting model edits inside each box of the shortlist, always from the same noise.
 
 # %%
-rows = range(0, len(result.boxes), 3)
-plots.show_pictures([p for k in rows for p in result.edits[k]], columns=result.boxes.shape[1], side=1.3,
-                    boxes=[b for k in rows for b in result.boxes[k].tolist()]);
+plots.show_pictures(list(result.edits[kept]), columns=6, side=1.5, boxes=result.boxes[kept].tolist());
 
 # %% [markdown]
 # ## 4. The losses
 #
 # CLIP judges each edit: does it look like the prompt ($L_{Clip}$)? Did the picture change the way the text
-# did ($L_{Dir}$)? Is its inner structure still that of the source ($L_{Str}$)? Dark is good. The
-# white rings are the proposals that the region network has learned to prefer.
+# did ($L_{Dir}$)? Is its inner structure still that of the source ($L_{Str}$)? Dark is good, white was not edited. The
+# rings are the proposals that the region network has learned to prefer.
 
 # %%
 plots.show_terms(result);
@@ -119,19 +119,20 @@ plots.show_terms(result);
 # %% [markdown]
 # Read the columns: $L_{Clip}$ is happy once there is room for the new object, wherever it is. $L_{Str}$
 # alone prefers small boxes that change nothing. $L_{Dir}$ falls only where the *old* object goes. Two terms of
-# ours help it: does CLIP still see the source's word, and how large is the box?
+# ours help it: does hiding the box take the source away, and how large is the box?
 
 # %% tags=["nbval-check-output"]
 for name in ("clip", "structure", "direction"):
-    sizes = result.terms[name].mean(0)
-    print(f"{name:10} prefers boxes of side {result.method.sizes[int(sizes.argmin())]} on average")
+    values = result.terms[name].nan_to_num(float("inf"))
+    k, m = divmod(int(values.argmin()), values.shape[1])
+    print(f"{name:10} is lowest for anchor {k}, side {result.method.sizes[m]}, box {result.boxes[k, m].tolist()}")
 
 # %% [markdown]
 # ## 5. Learning
 #
 # The region generation network scores the proposals of each anchor: $\pi_k \in \mathbb{R}^M$. We minimise the
-# expected loss $\frac1K\sum_k\sum_m \pi_{km}L_{km}$ with Adam. The whole table is known, so the gradient is
-# exact, and more iterations cost no further edits.
+# expected loss $\frac1K\sum_k\sum_m \pi_{km}L_{km}$ with Adam. The losses of the whole shortlist are known
+# (all other boxes have probability 0), so the gradient is exact, and more iterations cost no further edits.
 
 # %%
 plots.show_learning(result);
@@ -187,7 +188,7 @@ for name, r in (("paper", paper), ("official_code", official)) if recipe else ()
 
 # %% [markdown]
 # One scene proves nothing: a random box may be lucky, and this scene was chosen because it is easy to
-# read, its prompt because it goes well. Try others: “a cake”, “an apple”, “a panda” leave parts of the wolf.
+# read. [08 Reproduction](08_reproduction.ipynb) measures hundreds.
 #
 # ## Keep it
 #

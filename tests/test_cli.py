@@ -225,7 +225,7 @@ def test_a_device_that_is_not_there_is_named(scene_file, capsys):
 # Help
 
 
-@pytest.mark.parametrize("command", ["edit", "scene", "report", "notebooks"])
+@pytest.mark.parametrize("command", ["edit", "scene", "report", "doctor", "notebooks"])
 def test_every_command_has_help(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit) as stop:
@@ -241,7 +241,7 @@ def test_every_command_has_help(command, capsys, monkeypatch):
             assert f"'learned': {value})" in text
         assert "(default: 42)" in text
         assert {"--image", "--source", "--prompt", "--output", "--draw-boxes", "--steps"} <= options
-    if command in ("edit", "report"):
+    if command in ("edit", "report", "doctor"):
         assert "(default: tiny)" in text
     if command == "scene":
         assert "(default: scene)" in text
@@ -252,7 +252,7 @@ def test_the_top_lists_the_commands(capsys):
         main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert all(re.search(rf"^ +{name}\b", text, re.MULTILINE) for name in ("edit", "scene", "report", "notebooks"))
+    assert all(re.search(rf"^ +{name}\b", text, re.MULTILINE) for name in ("edit", "scene", "report", "doctor", "notebooks"))
     with pytest.raises(SystemExit) as stop:
         main([])
     assert stop.value.code == 2

@@ -51,8 +51,9 @@ def test_nothing_outside_the_region_changes(learned, picture):
 
 
 def test_cost_counts_every_different_box_once(learned, models):
-    different = len(torch.unique(learned.boxes.reshape(-1, 4), dim=0))
-    assert learned.cost["different_edits"] == different
+    edited = learned.boxes[~learned.loss.isnan()]
+    different = len(torch.unique(edited, dim=0))
+    assert learned.cost["different_edits"] == different == METHODS["learned"].shortlist
     assert learned.cost["denoiser_evaluations"] == different * models.profile.steps * 2
 
 
@@ -62,8 +63,9 @@ def test_the_final_candidate_is_the_best_of_its_rule(learned, models, picture):
     assert [c.score for c in by_score.candidates] == sorted((c.score for c in by_score.candidates), reverse=True)
     for c in by_score.candidates:
         assert c.score == pytest.approx(2 * c.text_similarity + c.image_similarity, abs=1e-5)
-        paper = sum(c.terms[t] for t in ("clip", "structure", "direction"))
-        assert c.loss == pytest.approx(paper + c.terms["source"] + 0.5 * c.terms["area"], abs=1e-5)
+        weights = {name: getattr(FAST, f"{name}_weight") for name in c.terms}
+        assert {name for name, w in weights.items() if w} == set(weights) - {"clip", "source"}
+        assert c.loss == pytest.approx(sum(w * c.terms[name] for name, w in weights.items()), abs=1e-5)
 
 
 def test_same_seed_same_pixels_and_other_seed_other_pixels(models, picture):
@@ -96,6 +98,19 @@ def test_an_edit_depends_on_its_box_and_seed_only(models, picture):
     assert (together - other).abs().max() > 0.05
 
 
+def test_only_the_shortlist_is_edited_and_chosen_from(models, picture):
+    result = edit(models, picture, "an apple", "wolf", FAST.but(shortlist=2), progress=False)
+    kept = ~result.loss.isnan()
+    assert int(kept.sum()) == 2 and len(result.candidates) == int(kept.any(1).sum())
+    free = 2 * result.terms["occlusion"] + result.terms["area"]
+    everything = edit(models, picture, "an apple", "wolf", FAST, progress=False)
+    all_free = 2 * everything.terms["occlusion"] + everything.terms["area"]
+    assert free[kept].max() <= all_free.flatten().sort().values[1] + 1e-5
+    assert result.probabilities[~kept].max() == 0
+    assert all(kept[c.anchor, c.proposal] for c in result.candidates)
+    assert result.cost["denoiser_evaluations"] == 2 * 3 * 2
+
+
 def test_without_gradient_the_network_stays_as_it_began(models, picture):
     one = edit(models, picture, "an apple", "wolf", FAST.but(estimator="none", iterations=1), progress=False)
     many = edit(models, picture, "an apple", "wolf", FAST.but(estimator="none", iterations=9), progress=False)
@@ -113,7 +128,8 @@ def test_a_result_comes_back_from_disk(learned, tmp_path):
     assert again.image.tobytes() == learned.image.tobytes()
     assert torch.allclose(again.loss, learned.loss, atol=1e-5)
     assert again.history.loss == learned.history.loss
-    assert len(list(folder.glob("results/*.png"))) == len(list(folder.glob("boxes/*.png"))) == 9
+    assert len(list(folder.glob("results/*.png"))) == len(list(folder.glob("boxes/*.png"))) == len(
+        learned.candidates) == len(learned.anchors)
     record = json.loads((folder / "result.json").read_text())
     assert record["seed"] == 42
     assert record["sources"]["editor"].endswith("inpainting")

@@ -189,6 +189,34 @@ def test_gradient_reaches_every_weight_except_under_none(name):
         assert min(history.gradient_norm) > 0
 
 
+@pytest.mark.parametrize("name", [n for n in ESTIMATORS if n != "none"])
+def test_only_kept_proposals_are_ever_drawn_or_learned(name):
+    torch.manual_seed(0)
+    pooled, table = torch.randn(5, 12, 7, 7, generator=generator()), torch.rand(5, 6, generator=generator(1))
+    kept = torch.zeros(5, 6, dtype=torch.bool)
+    kept[range(5), [0, 1, 2, 3, 4]] = kept[0, 5] = kept[3, 0] = True
+
+    class Watched(Table):
+        drawn = torch.zeros(5, 6, dtype=torch.bool)
+
+        def losses(self, choices):
+            if choices is None:
+                return torch.where(kept, self.table, 0.0)
+            self.drawn |= torch.nn.functional.one_hot(choices, 6).bool()
+            return super().losses(choices)
+
+        def blended(self, weights):
+            self.drawn |= torch.nn.functional.one_hot(weights.argmax(1), 6).bool()
+            return super().blended(weights)
+
+    network, watched = RegionNetwork(6, 2, 7), Watched(table)
+    history = learn(network, pooled, watched, estimator=make_estimator(name), iterations=30, lr=1e-2,
+                    generator=generator(), entropy_weight=0.2, kept=kept)
+    assert not (watched.drawn & ~kept).any()
+    assert torch.tensor(history.probabilities)[:, ~kept].max() == 0
+    assert all(math.isfinite(g) and g > 0 for g in history.gradient_norm)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_learning_finds_the_best_proposal_of_every_anchor(seed):
     torch.manual_seed(seed)

@@ -12,7 +12,16 @@ from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.boxes import area, box_mask, intersection, iou, square_around
 from lr_helpers.config import METHODS, Method
 from lr_helpers.errors import UserError
-from lr_helpers.losses import clip_loss, cosine_distance, direction_loss, self_similarity, source_loss, structure_loss
+from lr_helpers.losses import (
+    clip_loss,
+    cosine_distance,
+    direction_loss,
+    occluded,
+    occlusion_loss,
+    self_similarity,
+    source_loss,
+    structure_loss,
+)
 from lr_helpers.ranking import score
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
 
@@ -191,3 +200,32 @@ def test_every_setting_says_what_it_is_and_where_it_comes_from():
 
     assert all(len(f.metadata.get("help", "")) > 20 for f in fields(Method))
     assert METHODS["paper"] == Method()
+
+
+# Occlusion
+
+
+def test_hiding_fills_a_box_from_its_border():
+    # A slope is continued: the picture's value is its column, and so is the mean of left and right by distance.
+    slope = torch.arange(12.0).expand(3, 10, 12)
+    hidden = occluded(slope, [(3, 0, 8, 10)])[0]  # from top to bottom, so only left and right count
+    assert torch.allclose(hidden, slope, atol=1e-5)
+    dot = torch.zeros(3, 10, 12)
+    dot[:, 4:6, 5:7] = 1
+    whole, half, none = occluded(dot, [(4, 3, 8, 7), (5, 3, 8, 7), (0, 0, 3, 3)])
+    assert whole.abs().max() == 0  # all of the dot is inside, the border is black
+    assert torch.equal(none, dot)
+    assert torch.equal(half[:, :, :5], dot[:, :, :5])
+    cut = occluded(dot, torch.tensor([[6, 3, 9, 7]]))[0]
+    assert cut[0, 4, 6] > 0.3  # a box that cuts the dot keeps some of its colour
+
+
+def test_hiding_everything_leaves_the_mean_colour():
+    picture = torch.rand(3, 8, 8, generator=generator())
+    assert torch.allclose(occluded(picture, [(0, 0, 8, 8)])[0], picture.mean((1, 2))[:, None, None].expand(3, 8, 8))
+
+
+def test_occlusion_is_0_where_hiding_takes_just_the_source_away():
+    image, source = torch.tensor([1.0, 1.0, 0.0]), torch.tensor([0.0, 2.0, 0.0])
+    hidden = torch.tensor([[1.0, 0.0, 0.0], [1.0, 2.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
+    assert occlusion_loss(hidden, image, source).tolist() == pytest.approx([0, 2, 1, 1])

@@ -21,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, ViTConfig, ViTImageProce
 
 from lr_helpers import METHODS, Profile, UserError, edit, load_models
 from lr_helpers.config import get_profile
+from lr_helpers.models import dtype_for
 from tiny_world import clip, tokenizer
 
 FAST = METHODS["learned"].but(anchors=2, sizes=(0.4, 0.6), iterations=3, steps=2)
@@ -178,6 +179,17 @@ def test_the_shipped_weights_are_safetensors_within_the_limit():
     files = [f for f in root.rglob("*") if f.is_file()]
     assert {f.suffix for f in files}.isdisjoint({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
     assert sum(f.stat().st_size for f in files) <= 25_000_000
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [
+    ((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((8, 9), torch.bfloat16), ((9, 0), torch.bfloat16)])
+def test_a_gpu_gets_the_type_it_is_fast_in(capability, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert dtype_for("cuda") == dtype_for("cuda:1") == dtype
+
+
+def test_the_cpu_gets_float32(models):
+    assert dtype_for("cpu") == models.editor.pipeline.unet.dtype == torch.float32
 
 
 # What the user is told about words

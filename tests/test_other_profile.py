@@ -31,7 +31,8 @@ def test_a_notebook_runs_unchanged_on_another_profile(source, tmp_path, monkeypa
     data = Path(__file__).resolve().parents[1] / "data"
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "models.toml").write_text(PROFILE, encoding="utf-8")
-    (tmp_path / "data" / "tiny_world").symlink_to(data / "tiny_world")
+    for part in ("tiny_world", "studies"):
+        (tmp_path / "data" / part).symlink_to(data / part)
     (tmp_path / "notebooks").mkdir()
     shutil.copy(source, tmp_path / "notebooks")
     monkeypatch.setenv("LR_DATA", str(tmp_path / "data"))

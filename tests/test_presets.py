@@ -43,7 +43,10 @@ def test_the_presets_differ_in_just_these_fields():
         "defects": ((), ("raw_backbone", "transposed_anchors", "scaled_twice", "pixels_255"))}
     assert (paper["alpha"], paper["beta"]) == (2, 1)
     assert (paper["clip_weight"], paper["structure_weight"], paper["direction_weight"]) == (1, 1, 1)
-    assert (paper["source_weight"], paper["area_weight"], paper["entropy_weight"]) == (0, 0, 0)
+    assert paper["source_weight"] == 0
+    ours = ("occlusion_weight", "area_weight", "entropy_weight", "distance", "shortlist")
+    assert [paper[name] for name in ours] == [0] * 5
+    assert all(asdict(METHODS["learned"])[name] > 0 for name in ours)
     assert tuple(DEFECTS) == METHODS["official_code"].defects
 
 

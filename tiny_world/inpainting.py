@@ -168,7 +168,9 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str, examples: i
         result = unet(torch.cat([noisy, mask, masked], 1), times, context).sample
         error = (result - target).square().mean(1, keepdim=True)
         weight = 0.08 + 0.92 * mask
-        return {"loss": (weight * error).sum() / weight.sum()}
+        # Each example counts alike: over the whole batch, a small mask would hardly weigh.
+        each = (weight * error).flatten(1).sum(1) / weight.flatten(1).sum(1)
+        return {"loss": each.mean()}
 
     def export(modules: dict[str, nn.Module]) -> None:
         save_pipeline(out / "inpainting", modules["unet"], modules["text_encoder"])

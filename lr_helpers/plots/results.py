@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from lr_helpers.plots.charts import show_table
+from lr_helpers.plots.charts import show_tables
 from lr_helpers.plots.style import BLACK, BLUE, HEAT, ORANGE, add_box, pixels, show_pictures
 from lr_helpers.result import EditResult
 
@@ -55,15 +55,13 @@ def show_candidates(result: EditResult, columns: int = 5) -> Figure:
 
 
 def show_terms(result: EditResult) -> Figure:
-    """Every loss term and their weighted sum over anchors × sizes, each anchor's choice ringed."""
+    """Every loss term and their weighted sum over anchors × sizes, each anchor's choice ringed; white: not edited."""
     tables = {"$L_{Clip}$": result.terms["clip"], "$L_{Str}$": result.terms["structure"],
               "$L_{Dir}$": result.terms["direction"], "source still there": result.terms["source"],
-              "weighted sum": result.loss}
+              "occlusion (no edit)": result.terms["occlusion"], "weighted sum": result.loss}
+    tables = {title: table for title, table in tables.items() if not table.isnan().all()}
     marked = result.probabilities.argmax(1).tolist()
-    figure, axes = plt.subplots(1, len(tables), figsize=(2.7 * len(tables), 3.2), layout="constrained")
-    for a, (title, table) in zip(axes, tables.items(), strict=True):
-        show_table(table, result.method.sizes, title, a, marked)
-    return figure
+    return show_tables(tables, result.method.sizes, dict.fromkeys(tables, marked))
 
 
 def show_learning(result: EditResult) -> Figure:
@@ -71,8 +69,8 @@ def show_learning(result: EditResult) -> Figure:
     history, best = result.history, result.candidates[0].anchor
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 2.9), layout="constrained")
     left.plot(history.loss, color=BLUE)
-    floor = float(result.loss.min(1).values.mean())
-    if floor == floor:
+    floor = float(result.loss.nan_to_num(float("inf")).min(1).values.mean())
+    if np.isfinite(floor):
         left.axhline(floor, color=BLACK, linestyle=":", linewidth=1)
         left.annotate("each anchor's best", (len(history.loss), floor), ha="right", va="bottom", fontsize=8)
     left.set(title="loss", xlabel="iteration")

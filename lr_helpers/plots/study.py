@@ -1,0 +1,112 @@
+"""Tables of a study as pictures (notebook 08 and `python -m lr_helpers study`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from lr_helpers.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
+
+MEASURES = {
+    "iou": "IoU with the known region", "hit": "hit rate (IoU ≥ 0.5)", "centre_inside": "centre inside",
+    "success": "task success", "target_seen": "target seen", "source_gone": "source gone", "others_kept": "others kept",
+    "psnr": "background PSNR, dB", "ssim": "background SSIM", "vit_distance": "background, ViT distance",
+    "score": "quality score S", "evaluations": "denoiser evaluations", "seconds": "seconds, one thread",
+}
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
+
+
+def close(figure: Figure) -> None:
+    """Forget a figure that has been written to a file."""
+    plt.close(figure)
+
+
+def show_measures(means: dict[str, dict], titles: dict[str, str], measures: Sequence[str]) -> Figure:
+    """Points with 95 % intervals: a row a chooser, a panel a measure, one colour and marker a group of tasks.
+
+    `means[group][chooser][measure]` has value, low and high; what is missing is left out.
+    """
+    names = [n for n in titles if any(n in m for m in means.values())]
+    figure, grid = plt.subplots(1, len(measures), figsize=(2.4 + 2.1 * len(measures), 0.9 + 0.36 * len(names)),
+                                sharey=True, squeeze=False, layout="constrained")
+    for axes, measure in zip(grid[0], measures, strict=True):
+        for i, ((group, found), colour, marker) in enumerate(zip(means.items(), COLOURS, "osD^", strict=False)):
+            rows = [(y, found[n][measure]) for y, n in enumerate(names) if measure in found.get(n, {})]
+            if not rows:
+                continue
+            y = np.array([r for r, _ in rows]) + (i - (len(means) - 1) / 2) * 0.18
+            value, low, high = (np.array([v[k] for _, v in rows]) for k in ("value", "low", "high"))
+            axes.errorbar(value, y, xerr=[value - low, high - value], fmt=marker, color=colour, markersize=4.5,
+                          elinewidth=1.4, label=group)
+        axes.set(xlabel=MEASURES[measure], xlim=(-0.03, 1.03), xticks=(0, 0.5, 1))
+        axes.grid(axis="x", color="#dddddd", linewidth=0.7)
+        axes.set_axisbelow(True)
+    grid[0, 0].set_yticks(range(len(names)), [titles[n] for n in names])
+    grid[0, 0].invert_yaxis()
+    handles = {label: h for axes in grid[0] for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False)
+    said = "; ".join(f"{titles[n]}: " + ", ".join(
+        f"{found[n][measures[0]]['value']:.2f} ({g})" for g, found in means.items() if measures[0] in found.get(n, {}))
+        for n in names)
+    figure.set_label(f"{', '.join(MEASURES[m] for m in measures)} by chooser, with 95 % intervals. "
+                     f"{MEASURES[measures[0]]}: {said}")
+    return figure
+
+
+def show_cost(curves: dict[str, dict], titles: dict[str, str]) -> Figure:
+    """Hit rate against the number of different edits that were paid, a line a chooser."""
+    figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
+    styles = zip((ORANGE, PURPLE, GREEN, BLUE, BLACK), ("-.", ":", "--", "-", "-"), strict=True)
+    for (name, curve), (colour, style) in zip(curves.items(), styles, strict=False):
+        axes.step(curve["edits"], curve["hit"], where="post", color=colour, linestyle=style, linewidth=1.8,
+                  label=titles.get(name, name))
+        axes.plot(curve["edits"][-1], curve["hit"][-1], "o", color=colour, markersize=5)
+    axes.set(xlabel="different edits paid for", ylabel="hit rate (IoU ≥ 0.5)", ylim=(-0.02, 1))
+    axes.legend(frameon=False, fontsize=9)
+    ends = ", ".join(f"{titles.get(n, n)} {c['hit'][-1]:.2f} after {c['edits'][-1]}" for n, c in curves.items())
+    figure.set_label(f"Hit rate over the number of edits: {ends}")
+    return figure
+
+
+def show_rules(rules: dict[str, dict], title: str) -> Figure:
+    """Hit rate with its interval for each rule that picks one box from the same table."""
+    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.27 * len(rules)), layout="constrained")
+    values = [r["hit"] for r in rules.values()]
+    value, low, high = (np.array([v[k] for v in values]) for k in ("value", "low", "high"))
+    axes.errorbar(value, range(len(rules)), xerr=[value - low, high - value], fmt="o", color=BLUE, markersize=5)
+    axes.set_yticks(range(len(rules)), list(rules))
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="#dddddd", linewidth=0.7)
+    axes.set(title=f"{title}: the best of the paper's table by this rule", xlabel="hit rate (IoU ≥ 0.5)",
+             xlim=(-0.02, 1.02))
+    said = ", ".join(f"{n} {r['hit']['value']:.2f}" for n, r in rules.items())
+    figure.set_label(f"Hit rates, {title}: {said}")
+    return figure
+
+
+def show_sweeps(sweeps: dict[str, dict], columns: int = 3) -> Figure:
+    """One panel a setting: hit rate with its interval over the setting's values; dotted, the best that is possible."""
+    rows = -(-len(sweeps) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(3.3 * columns, 2.3 * rows), sharey=True, squeeze=False,
+                                layout="constrained")
+    for axes in grid.flat[len(sweeps):]:
+        axes.axis("off")
+    for axes, (name, found) in zip(grid.flat, sweeps.items(), strict=False):
+        hits = [f["hit"] for f in found.values()]
+        value, low, high = (np.array([v[k] for v in hits]) for k in ("value", "low", "high"))
+        axes.errorbar(range(len(found)), value, yerr=[value - low, high - value], fmt="o-", color=BLUE, markersize=4,
+                      label="chosen")
+        ceiling = [f["ceiling"]["value"] for f in found.values()]
+        axes.plot(ceiling, ":", color=BLACK, linewidth=1, label="best in the table")
+        axes.set_xticks(range(len(found)), list(found), fontsize=8, rotation=20 if max(map(len, found)) > 6 else 0)
+        axes.set(xlabel=name, ylim=(-0.02, 1.02))
+    for row in grid:
+        row[0].set_ylabel("hit rate")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.set_label("Hit rates over settings: " + "; ".join(
+        f"{name}: " + ", ".join(f"{k} {v['hit']['value']:.2f}" for k, v in found.items())
+        for name, found in sweeps.items()))
+    return figure

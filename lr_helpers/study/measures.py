@@ -1,0 +1,82 @@
+"""What is measured of one edit, and the intervals of a mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.stats import binomtest, bootstrap
+from torch.nn import functional as F
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from lr_helpers.boxes import box_mask, iou
+from lr_helpers.models import Models
+from lr_helpers.study.tasks import Task
+from tiny_world.judge import Judge
+
+EXACT = 60.0
+"""dB that stand for "no pixel differs", whose PSNR is infinite."""
+
+
+def region(task: Task, box: Sequence[int]) -> dict[str, float]:
+    """IoU with the known region, whether it is at least 0.5, and whether the box's centre lies inside. Empty for
+    tasks without a known region.
+    """
+    if task.truth is None:
+        return {}
+    overlap = float(iou(torch.tensor(box), torch.tensor(task.truth)))
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    inside = task.truth[0] <= x < task.truth[2] and task.truth[1] <= y < task.truth[3]
+    return {"iou": overlap, "hit": float(overlap >= 0.5), "centre_inside": float(inside)}
+
+
+def success(task: Task, box: Sequence[int], edit: torch.Tensor, judge: Judge) -> dict[str, float]:
+    """Does the judge see the target where it was edited, the source no more, and every other object still?
+
+    `edit` (3, S, S) in 0..1. The parts, and "success" if all of them hold. A part is left out where there is
+    nothing to ask: no object to go, no other object.
+    """
+    looks = [tuple(box), *([task.replaced[1]] if task.replaced else []), *(b for _, b in task.others)]
+    said = judge.name(edit.expand(len(looks), -1, -1, -1), looks)
+    parts = {"target_seen": said.pop(0) == task.target}
+    if task.replaced:
+        parts["source_gone"] = said.pop(0) != task.replaced[0]
+    if task.others:
+        parts["others_kept"] = said == [name for name, _ in task.others]
+    return {**{k: float(v) for k, v in parts.items()}, "success": float(all(parts.values()))}
+
+
+def background(task: Task, edit: torch.Tensor, models: Models) -> dict[str, float]:
+    """How much is as it was outside the known region: PSNR in dB (60 if nothing changed), SSIM, and the distance
+    1 − cos of the ViT's features, averaged over the patches whose centre is outside. Empty without a known region.
+    """
+    if task.truth is None:
+        return {}
+    picture = task.picture
+    size = picture.shape[-1]
+    outside = box_mask(task.truth, size, size)[0] == 0
+    same = torch.equal(edit[:, outside], picture[:, outside])
+    psnr = EXACT if same else float(peak_signal_noise_ratio(edit[:, outside], picture[:, outside], data_range=1.0))
+    _, ssim = structural_similarity_index_measure(edit[None], picture[None], data_range=1.0, return_full_image=True)
+    before, after = models.backbone.see(picture)[0], models.backbone.see(edit)[0]
+    distance = 1 - F.cosine_similarity(before, after, dim=0)
+    far = F.interpolate(outside[None, None].float(), size=distance.shape, mode="nearest-exact")[0, 0] > 0
+    return {"psnr": min(psnr, EXACT), "ssim": float(ssim[0, :, outside].mean()),
+            "vit_distance": float(distance[far].mean())}
+
+
+def mean_with_interval(values: Sequence[float], seed: int = 0) -> dict[str, float]:
+    """Mean with its 95 % bootstrap interval (percentile, 2,000 resamples) and the number of values.
+
+    Where all values are 0, or all 1, resampling says nothing: then Wilson's interval of a rate.
+    """
+    data = np.asarray(values, float)
+    low = high = float(data.mean())
+    if low in (0, 1) and (data == low).all():
+        low, high = binomtest(int(data.sum()), len(data)).proportion_ci(method="wilson")
+    elif data.std() > 0:
+        found = bootstrap((data,), np.mean, n_resamples=2000, method="percentile",
+                          rng=np.random.default_rng(seed)).confidence_interval
+        low, high = float(found.low), float(found.high)
+    return {"value": round(float(data.mean()), 4), "low": round(low, 4), "high": round(high, 4), "count": len(data)}
