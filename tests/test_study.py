@@ -1,7 +1,5 @@
 """The study: tasks, measures and choosers mean what they say, and it goes on where it stopped."""
 
-import json
-
 import pytest
 import torch
 
@@ -11,7 +9,7 @@ from lr_helpers.config import METHODS, Method
 from lr_helpers.editing import propose
 from lr_helpers.study import measures
 from lr_helpers.study.choosers import CHOOSERS, Scene
-from lr_helpers.study.runner import Settings, run, run_task, write_csv
+from lr_helpers.study.runner import Settings, run, write_csv
 from lr_helpers.study.summary import _chosen, curves, summarise
 from lr_helpers.study.tasks import TEST, VALIDATION, task
 from tiny_world import judge
@@ -191,12 +189,9 @@ def test_a_rule_takes_the_entry_with_its_lowest_value():
 
 
 @pytest.mark.slow
-def test_a_study_goes_on_where_it_stopped_and_says_the_same(models, judge_model, tmp_path, monkeypatch, capsys):
+def test_a_study_goes_on_where_it_stopped_and_says_the_same(tmp_path, capsys):
     settings = Settings("regions", 1, True)
     records = run(settings, tmp_path, 2, 1, workers=2)
-    alone = json.loads(json.dumps(run_task(task("replace", VALIDATION), models, judge_model, steps=1)))
-    for name, choice in records[0]["choices"].items():
-        assert choice["box"] == alone["choices"][name]["box"]
     stored = (tmp_path / "tasks" / f"replace_{VALIDATION}.json")
     stamp = stored.stat().st_mtime_ns
     (tmp_path / "tasks" / f"replace_{VALIDATION + 1}.json").unlink()
