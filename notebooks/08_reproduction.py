@@ -21,7 +21,7 @@
 #
 # | | |
 # |---|---|
-# | time | 1 minute on a laptop without GPU (profile `tiny`), 30 with the two exercises |
+# | time | 1-2 minutes on a laptop without GPU (profile `tiny`), 30 with the two exercises |
 # | memory | about 1.5 GB |
 # | paper | section 4 and its ablation tables, [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
 # | before | [04 The losses](04_the_losses.ipynb), [05 Learning the region](05_learning_the_region.ipynb) |
