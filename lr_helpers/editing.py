@@ -103,7 +103,7 @@ def learn_region(found: Proposals, candidates: Candidates, method: Method, seed:
         probabilities = shortlisted(network(found.pooled), found.kept).softmax(dim=1)
     best = probabilities.argmax(dim=1)
     candidates.losses(best)
-    order = _value(candidates, torch.arange(len(best)), best, method).argsort(descending=True, stable=True)
+    order = final_value(candidates, torch.arange(len(best)), best, method).argsort(descending=True, stable=True)
     return Region(network, history, probabilities, best, order.tolist())
 
 
@@ -150,7 +150,7 @@ def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: s
         warnings=[*models.warnings_for(prompt), *models.warnings_for(source)])
 
 
-def _value(candidates: Candidates, rows: torch.Tensor, best: torch.Tensor, method: Method) -> torch.Tensor:
+def final_value(candidates: Candidates, rows: torch.Tensor, best: torch.Tensor, method: Method) -> torch.Tensor:
     """What the final choice goes by, (K,), higher is better."""
     if method.choice == "score":
         return candidates.score[rows, best]

@@ -8,7 +8,7 @@ from lr_helpers.cli import main
 from lr_helpers.config import METHODS, Method
 from lr_helpers.editing import propose
 from lr_helpers.study import measures
-from lr_helpers.study.choosers import CHOOSERS, Scene
+from lr_helpers.study.choosers import CHOOSERS, Scene, learning
 from lr_helpers.study.runner import Settings, run, write_csv
 from lr_helpers.study.summary import _chosen, curves, summarise
 from lr_helpers.study.tasks import TEST, VALIDATION, task
@@ -164,6 +164,14 @@ def test_every_chooser_answers_and_its_cost_is_what_the_editor_counts(models):
         else:
             assert choice.edits <= spent  # retracing the way may ask for boxes that were passed over
             assert choice.trace[-1] == (choice.edits, choice.box)
+
+
+@pytest.mark.parametrize("name", ["paper", "learned"])
+def test_a_network_that_does_not_move_would_always_have_chosen_its_final_box(models, name):
+    still = learning(METHODS[name].but(lr=1e-8, iterations=4))
+    choice = still(Scene(task("replace", VALIDATION + 1), models, steps=1))
+    assert len(choice.trace) >= 1
+    assert {box for _, box in choice.trace} == {choice.box}
 
 
 def test_learned_needs_no_truth_and_no_judge(models, replace_scene):

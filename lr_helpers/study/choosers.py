@@ -12,7 +12,7 @@ import torch
 from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.candidates import Candidates, Edits, weighted
 from lr_helpers.config import METHODS, Method
-from lr_helpers.editing import Proposals, learn_region, propose
+from lr_helpers.editing import Proposals, final_value, learn_region, propose
 from lr_helpers.learning import NoGradient, make_estimator
 from lr_helpers.models import Models
 from lr_helpers.study.tasks import Task
@@ -157,8 +157,8 @@ def _trace(scene: Scene, method: Method, found: Proposals, probabilities: list, 
     rows = torch.arange(len(found.boxes))
     for before, after in zip(made, probabilities[1:], strict=False):
         best = torch.tensor(after).argmax(1)
-        value = table.losses(best) if method.choice == "loss" else -table.score[rows, best]
-        k = int(value.argmin())
+        table.losses(best)
+        k = int(final_value(table, rows, best, method).argmax())
         wanted = before.clone()
         wanted[rows, best] = True
         point = (table.different(wanted), tuple(table.boxes[k, best[k]].tolist()))

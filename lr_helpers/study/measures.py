@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import bootstrap
 from torch.nn import functional as F
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from lr_helpers.boxes import box_mask, iou
 from lr_helpers.models import Models
 from lr_helpers.study.tasks import Task
+from tiny_world.evaluate import rate
 from tiny_world.judge import Judge
 
 EXACT = 60.0
@@ -74,8 +75,8 @@ def mean_with_interval(values: Sequence[float], seed: int = 0) -> dict[str, floa
     data = np.asarray(values, float)
     low = high = float(data.mean())
     if low in (0, 1) and (data == low).all():
-        low, high = binomtest(int(data.sum()), len(data)).proportion_ci(method="wilson")
-    elif data.std() > 0:
+        return rate(int(data.sum()), len(data))
+    if data.std() > 0:
         found = bootstrap((data,), np.mean, n_resamples=2000, method="percentile",
                           rng=np.random.default_rng(seed)).confidence_interval
         low, high = float(found.low), float(found.high)

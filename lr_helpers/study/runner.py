@@ -74,9 +74,9 @@ def _record(scene: Scene, choice: Choice, judge_model: judge.Judge) -> dict:
     found = {**measures.region(one, choice.box), **measures.success(one, choice.box, picture, judge_model),
              **measures.background(one, picture, models), "score": float(quality),
              "evaluations": choice.edits * scene.steps * 2, "seconds": choice.seconds}
+    trace = [(edits, measures.region(one, box)) for edits, box in choice.trace] if one.truth else []
     return {"box": list(choice.box), **{k: round(v, 5) for k, v in found.items()},
-            "trace": [[edits, *({k: round(v, 5) for k, v in measures.region(one, box).items()}.get(key)
-                                for key in ("iou", "hit"))] for edits, box in choice.trace] if one.truth else []}
+            "trace": [[edits, round(region["iou"], 5), region["hit"]] for edits, region in trace]}
 
 
 def _table(scene: Scene) -> dict:
