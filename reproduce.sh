@@ -5,14 +5,18 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: ./reproduce.sh [run | test | lab] [--profile NAME] [--allow-cpu] [--help]
+usage: ./reproduce.sh [run | test | lab] [--profile NAME] [--allow-cpu] [--again] [--time-limit MINUTES] [--help]
 
   run             check that the profile can run here, then run all notebooks and write results/NAME/index.html (the
-                  default)
+                  default); notebooks that passed before and are unchanged are kept, so that what was interrupted goes on
   test            check the style, then run the unit tests and the notebooks' cells (profile tiny)
   lab             open the notebooks in JupyterLab (installs it first, once)
   --profile NAME  which models `run` uses; the default is $LR_PROFILE, else tiny (shipped, no GPU needed)
   --allow-cpu     let `run` do without a GPU where the profile needs one (very slow)
+  --again         let `run` run unchanged notebooks too
+  --time-limit MINUTES
+                  how long `run` lets a notebook take; the default is 120 with a GPU, without one 60, or 1440 for
+                  full-size models
   --help          show this text
 
 The first call makes a virtual environment in .venv and installs the versions of constraints.txt there (about 3 GB
@@ -30,6 +34,8 @@ fail() {
 command=
 profile=${LR_PROFILE:-tiny}
 allow_cpu=
+again=
+time_limit=
 while [ $# -gt 0 ]; do
   case $1 in
     run | test | lab)
@@ -43,6 +49,13 @@ while [ $# -gt 0 ]; do
       ;;
     --profile=*) profile=${1#--profile=} ;;
     --allow-cpu) allow_cpu=--allow-cpu ;;
+    --again) again=--again ;;
+    --time-limit)
+      [ $# -ge 2 ] || fail 2 "--time-limit needs a number of minutes, for example --time-limit 90."
+      time_limit=$2
+      shift
+      ;;
+    --time-limit=*) time_limit=${1#--time-limit=} ;;
     -h | --help)
       usage
       exit 0
@@ -54,6 +67,9 @@ done
 command=${command:-run}
 case $profile in
   '' | *[!A-Za-z0-9_-]*) fail 2 "The profile '$profile' is not a name; it may hold letters, digits, - and _." ;;
+esac
+case $time_limit in
+  *[!0-9.]* | .) fail 2 "The time limit '$time_limit' is not a number of minutes, for example 90." ;;
 esac
 
 unset CDPATH PYTHONHOME PYTHONPATH
@@ -125,7 +141,8 @@ export JUPYTER_PREFER_ENV_PATH=1 TOKENIZERS_PARALLELISM=false
 
 if [ "$command" = run ]; then
   "$python" -m lr_helpers doctor --profile "$profile" ${allow_cpu:+"$allow_cpu"} || exit $?
-  exec "$python" -m lr_helpers report --profile "$profile" --output "results/$profile"
+  exec "$python" -m lr_helpers report --profile "$profile" --output "results/$profile" \
+    ${allow_cpu:+"$allow_cpu"} ${again:+"$again"} ${time_limit:+--time-limit "$time_limit"}
 fi
 
 if [ "$command" = lab ]; then
@@ -143,8 +160,11 @@ export LR_PROFILE=tiny
 status=0
 "$python" -m ruff check . || status=1
 [ "$status" = 0 ] || echo "The style check failed (above); the tests run all the same."
-# One run for both, so that the last line counts unit tests and notebook cells together.
+# One run for both, so that the last line counts unit tests and notebook cells together. Two processes with one thread
+# each are faster than one with two; a file's tests stay together, as a notebook's cells have to.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 set -- notebooks/*.ipynb
 [ -f "$1" ] || fail 1 "notebooks/ holds no .ipynb to test; make them by: .venv/bin/python -m lr_helpers notebooks"
-"$python" -m pytest --nbval-lax --nbval-current-env --continue-on-collection-errors tests "$@" || status=$?
+"$python" -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --continue-on-collection-errors tests "$@" ||
+  status=$?
 exit "$status"

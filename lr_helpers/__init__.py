@@ -6,13 +6,22 @@
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lr_helpers.config import METHODS, PROFILES, Method, Profile
+    from lr_helpers.editing import edit
+    from lr_helpers.errors import UserError
+    from lr_helpers.models import Models, load_models
+    from lr_helpers.result import EditResult
 
 __version__ = "0.1.0"
 
-# Loaded when first used: diffusers and transformers take seconds, and a wrong option should be told at once.
+# Loaded when first used: diffusers and transformers take seconds, a wrong option should be told at once, and on Colab
+# the set-up runs before open_clip is there.
 _HOME = {"edit": "editing", "EditResult": "result", "load_models": "models", "Models": "models", "METHODS": "config",
          "PROFILES": "config", "Method": "config", "Profile": "config", "UserError": "errors"}
-__all__ = list(_HOME)
+__all__ = ["METHODS", "PROFILES", "EditResult", "Method", "Models", "Profile", "UserError", "edit", "load_models"]
 
 
 def __getattr__(name: str):

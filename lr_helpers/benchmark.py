@@ -5,17 +5,18 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from typing import Any
 
 import torch
 from PIL import Image
 
-from lr_helpers.config import get_method
+from lr_helpers.config import Profile, get_method
 from lr_helpers.editing import edit
 from lr_helpers.models import load_models
 from tiny_world.scenes import scene
 
 
-def run(profile: str, repeats: int) -> dict[str, float]:
+def run(profile: Profile, repeats: int) -> dict[str, float]:
     """Load the models, edit once to warm up, then `repeats` times at the default setting; print and return figures."""
     begun = time.perf_counter()
     models = load_models(profile)
@@ -37,6 +38,11 @@ def run(profile: str, repeats: int) -> dict[str, float]:
                "seconds of one learned edit, warm": round(median, 2),
                "of them learning": result.cost["seconds"]["learning"],
                "slowest of the repeats": round(max(seconds), 2), "peak memory GiB": round(peak, 2)}
-    for name, value in figures.items():
-        print(f"{name:42} {value:>10,}")
+    show(figures)
     return figures
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print figures by name, one a line."""
+    for name, value in figures.items():
+        print(f"{name:42} {value:>10,}" if isinstance(value, (int, float)) else f"{name:42} {value}")

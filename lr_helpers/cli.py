@@ -1,4 +1,4 @@
-"""The command line: `python -m lr_helpers edit | scene | study | report | doctor | benchmark | notebooks`."""
+"""The command line: `python -m lr_helpers edit | batch | scene | study | report | doctor | benchmark | notebooks`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import os
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lr_helpers.errors import UserError
+
+if TYPE_CHECKING:
+    from lr_helpers.config import Profile
 
 # options that set a field of the method, with their types
 SETTINGS = {"anchors": int, "border": float, "distance": float, "sizes": float, "shortlist": int,
@@ -19,7 +23,7 @@ SETTINGS = {"anchors": int, "border": float, "distance": float, "sizes": float, 
 
 
 def _parser() -> argparse.ArgumentParser:
-    from lr_helpers.config import METHODS, PROFILES, Method
+    from lr_helpers.config import PROFILES
 
     top = argparse.ArgumentParser(prog="python -m lr_helpers",
                                   description="Learn where to edit a picture, and edit it.")
@@ -31,21 +35,37 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--prompt", required=True, help='what you want to see, e.g. "a rabbit"')
     edit.add_argument("--output", required=True, help="folder for pictures, region network and result.json")
     _add_profile(edit, list(PROFILES))
-    edit.add_argument("--method", default="learned", choices=list(METHODS),
-                      help="preset whose settings the options below change")
-    preset = METHODS["learned"]
-    for f in fields(Method):
-        if f.name in SETTINGS:
-            many = {"nargs": "+"} if f.name == "sizes" else {}
-            default = getattr(preset, f.name)
-            default = "the profile's" if default is None else " ".join(map(str, default)) if many else default
-            edit.add_argument(f"--{f.name.replace('_', '-')}", type=SETTINGS[f.name], default=argparse.SUPPRESS, **many,
-                              help=f"{f.metadata['help'].split(' (default')[0]} (in 'learned': {default})")
-    edit.add_argument("--seed", type=int, default=42, help="seed of noise and of the region network")
-    edit.add_argument("--device", default=None, help="cpu or cuda; the default is cuda where there is one")
+    _add_sources(edit)
+    _add_method(edit)
     edit.add_argument("--draw-boxes", action="store_true",
                       help="also write each candidate with its box, and overview.png")
     edit.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+
+    batch = commands.add_parser(
+        "batch", help="edit many pictures (resumable)", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Edit many pictures. Each gets a folder; what is complete there is not done again, so a batch that "
+                    "was stopped goes on. A wrong entry is told before any work, and the rest is done. Exit code: 0 "
+                    "if all entries are done, 1 if some were refused or failed, 2 if the batch could not run or had "
+                    "to stop.")
+    batch.add_argument("file", help='JSON: {"1.png": ["what is there", "what you want to see"], …}, or a list of '
+                                    'objects with image, source, prompt (one or a list), and if you like seed, name, '
+                                    'method, settings (fields of the method), full_frame')
+    batch.add_argument("--images", required=True, help="folder of the pictures; names can't lead out of it")
+    batch.add_argument("--output", required=True, help="folder for the results, contact sheet, summary.csv and "
+                                                       "batch.log")
+    _add_profile(batch, list(PROFILES))
+    _add_sources(batch)
+    _add_method(batch)
+    batch.add_argument("--check", action="store_true", help="only check the file and read the pictures; edit nothing")
+    batch.add_argument("--json", action="store_true", help="one JSON object for each event on standard output")
+    batch.add_argument("--quiet", action="store_true", help="no progress bar; only what went wrong")
+    batch.add_argument("--engine", choices=("processes", "ray"), default="processes",
+                       help="who edits: this process, or all that torchrun or accelerate launch started; ray: a pool "
+                            "of workers, here or on a cluster (pip install 'learnable-regions[cluster]')")
+    batch.add_argument("--workers", type=int, default=None, metavar="N",
+                       help="with --engine ray: how many; the default is one a GPU, or a CPU core where there is none")
+    batch.add_argument("--address", default=None, metavar="HOST:PORT",
+                       help="with --engine ray: of a running Ray cluster; the default starts Ray here")
 
     scene = commands.add_parser("scene", help="make a sample picture whose regions are known",
                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -71,25 +91,40 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--validation", action="store_true",
                        help="on the scenes for choosing settings, instead of those that are reported")
 
-    report = commands.add_parser("report", help="run all notebooks headless and write an HTML report",
+    report = commands.add_parser("report", help="run all notebooks headless and write an HTML report (resumable)",
                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     _add_profile(report, list(PROFILES))
     report.add_argument("--output", default=None, help="folder; the default is results/PROFILE")
+    report.add_argument("--again", action="store_true", help="run also notebooks whose stored result is still true")
+    report.add_argument("--time-limit", type=float, default=None, metavar="MINUTES",
+                        help="for each notebook; the default is 120 with a GPU, without one 60, or 1440 for full-size "
+                             "models")
+    report.add_argument("--allow-cpu", action="store_true", help="do without a GPU where one is needed (very slow)")
     report.add_argument("notebooks", nargs="*", type=Path, help="only these")
 
     doctor = commands.add_parser("doctor", help="say whether a profile can run here, and if not, how to mend it",
                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     _add_profile(doctor, list(PROFILES))
+    _add_sources(doctor)
     doctor.add_argument("--allow-cpu", action="store_true", help="do without a GPU where one is needed (very slow)")
 
     bench = commands.add_parser("benchmark", help="what one learned edit costs on this machine",
                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     _add_profile(bench, list(PROFILES))
+    _add_sources(bench)
     bench.add_argument("--repeats", type=int, default=3, choices=range(1, 101), metavar="1-100", help="timed edits")
+    bench.add_argument("--random-weights", action="store_true",
+                       help="measure the profile's true architecture with random weights: nothing is downloaded")
+    bench.add_argument("--output", default=None, metavar="FILE.json",
+                       help="with --random-weights: add the figures to this file, and print the table of all in it")
+    bench.add_argument("--remark", default="", help="with --random-weights: a remark for the row")
 
     books = commands.add_parser("notebooks", help="for authors: sync, execute and clean the notebook pairs")
     books.add_argument("names", nargs="*", help="only these, e.g. 06_editing_one_image")
-    books.add_argument("--check", action="store_true", help="only compare both halves of each pair")
+    only = books.add_mutually_exclusive_group()
+    only.add_argument("--check", action="store_true", help="only compare both halves of each pair")
+    only.add_argument("--badges", action="store_true",
+                      help="only renew the Colab badges and set-up cells, by the address and version in pyproject.toml")
     return top
 
 
@@ -97,17 +132,80 @@ def _add_profile(parser: argparse.ArgumentParser, names: list[str]) -> None:
     parser.add_argument("--profile", default=os.environ.get("LR_PROFILE", "tiny"), help=f"models: {', '.join(names)}")
 
 
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    for part, what in (("editor", "inpainting model"), ("backbone", "ViT"), ("clip", "open_clip model")):
+        parser.add_argument(f"--{part}", default=None, metavar="ID_OR_FOLDER",
+                            help=f"{what} to take instead of the profile's: a folder, or OWNER/NAME on the hub, with "
+                                 "@REVISION if you like")
+
+
+def _profile(options: argparse.Namespace) -> Profile:
+    from lr_helpers.config import get_profile
+
+    return get_profile(options.profile).but(editor=options.editor, backbone=options.backbone, clip=options.clip)
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    from lr_helpers.config import METHODS, Method
+
+    parser.add_argument("--method", default="learned", choices=list(METHODS),
+                        help="preset whose settings the options below change")
+    preset = METHODS["learned"]
+    for f in fields(Method):
+        if f.name in SETTINGS:
+            many = {"nargs": "+"} if f.name == "sizes" else {}
+            default = getattr(preset, f.name)
+            default = "the profile's" if default is None else " ".join(map(str, default)) if many else default
+            parser.add_argument(f"--{f.name.replace('_', '-')}", type=SETTINGS[f.name], default=argparse.SUPPRESS,
+                                **many, help=f"{f.metadata['help'].split(' (default')[0]} (in 'learned': {default})")
+    parser.add_argument("--seed", type=int, default=42, help="seed of noise and of the region network")
+    parser.add_argument("--device", default=None, help="cpu or cuda; the default is cuda where there is one")
+    parser.add_argument("--full-frame", action="store_true",
+                        help="the final picture is the model's own, at its size, for one more edit: without the "
+                             "paste's edge, but pixels outside the region change too")
+
+
+def _changes(options: argparse.Namespace) -> dict:
+    """What the options change of the preset."""
+    changes = {k: v for k, v in vars(options).items() if k in SETTINGS}
+    return changes | ({"sizes": tuple(changes["sizes"])} if "sizes" in changes else {})
+
+
+def _batch(options: argparse.Namespace) -> int:
+    from lr_helpers.batch import ranks, run
+    from lr_helpers.batch.items import Plan, plan
+
+    def wanted() -> Plan:
+        return plan(options.file, options.images, options.output, method=options.method, changes=_changes(options),
+                    seed=options.seed, full_frame=options.full_frame)
+
+    def load():
+        from lr_helpers.models import load_models
+
+        return load_models(profile, options.device)
+
+    profile, engine = _profile(options), None
+    if options.engine != "ray" and (options.workers is not None or options.address):
+        raise UserError("--workers and --address belong to --engine ray; add it, or leave them out.")
+    if options.check:
+        return run.check_only(wanted())
+    if options.engine == "ray":
+        from lr_helpers.batch.ray_pool import pool
+
+        engine = pool(Path(options.output), profile, options.device, workers=options.workers, address=options.address)
+    elif ranks.launched():
+        return ranks.run_ranks(wanted, profile, options.device, quiet=options.quiet, json_lines=options.json)
+    return run.run(wanted(), profile, load, quiet=options.quiet, json_lines=options.json, engine=engine)
+
+
 def _edit(options: argparse.Namespace) -> int:
-    from lr_helpers.config import check_input, get_method, get_profile
+    from lr_helpers.config import check_input, get_method
     from lr_helpers.images import prepare_folder, read_image
 
     # Everything that can be wrong with the input is found before a model is loaded.
-    changes = {k: v for k, v in vars(options).items() if k in SETTINGS}
-    if "sizes" in changes:
-        changes["sizes"] = tuple(changes["sizes"])
-    method, profile = get_method(options.method).but(**changes), get_profile(options.profile)
+    method, profile = get_method(options.method).but(**_changes(options)), _profile(options)
     check_input(options.prompt, options.source, options.seed)
-    image, folder = read_image(options.image), prepare_folder(options.output)
+    image, folder = read_image(options.image, keep_alpha=True), prepare_folder(options.output)
     from lr_helpers.editing import edit
     from lr_helpers.models import load_models
 
@@ -115,7 +213,8 @@ def _edit(options: argparse.Namespace) -> int:
     for text in (options.prompt, options.source):
         for warning in models.warnings_for(text):
             print(f"warning: {warning}", file=sys.stderr)
-    result = edit(models, image, options.prompt, options.source, method, options.seed, progress=not options.quiet)
+    result = edit(models, image, options.prompt, options.source, method, options.seed, progress=not options.quiet,
+                  full_frame=options.full_frame)
     result.save(folder, draw_boxes=options.draw_boxes)
     if not options.quiet:
         print(f"{'rank':>4} {'anchor':>6} {'box (x0, y0, x1, y1)':>22} {'loss':>7} {'S':>7} {'π':>6}")
@@ -146,14 +245,17 @@ def _report(options: argparse.Namespace) -> int:
     from lr_helpers import report
     from lr_helpers.config import get_profile
 
-    get_profile(options.profile)
-    return report.run(options.profile, Path(options.output or f"results/{options.profile}"), options.notebooks or None)
+    profile = get_profile(options.profile)
+    report.check_device(profile.name, options.allow_cpu)
+    limit = options.time_limit
+    return report.run(profile.name, Path(options.output or f"results/{profile.name}"), options.notebooks or None,
+                      options.again, report.default_time_limit(bool(profile.vocabulary)) if limit is None else limit)
 
 
 def _doctor(options: argparse.Namespace) -> int:
     from lr_helpers import doctor
 
-    return doctor.run(options.profile, options.allow_cpu)
+    return doctor.run(_profile(options), options.allow_cpu)
 
 
 def _study(options: argparse.Namespace) -> int:
@@ -174,13 +276,24 @@ def _study(options: argparse.Namespace) -> int:
 def _notebooks(options: argparse.Namespace) -> int:
     from lr_helpers import notebooks
 
-    return notebooks.run(options.names, options.check)
+    return notebooks.run(options.names, options.check, options.badges)
 
 
 def _benchmark(options: argparse.Namespace) -> int:
+    profile = _profile(options)
+    if options.random_weights:
+        if options.editor or options.backbone or options.clip:
+            raise UserError("--random-weights measures a profile's own architecture; leave out --editor, --backbone "
+                            "and --clip.")
+        from lr_helpers import true_size
+
+        true_size.run(profile.name, Path(options.output) if options.output else None, options.remark)
+        return 0
+    if options.output or options.remark:
+        raise UserError("--output and --remark belong to --random-weights; add it, or leave them out.")
     from lr_helpers import benchmark
 
-    benchmark.run(options.profile, options.repeats)
+    benchmark.run(profile, options.repeats)
     return 0
 
 
@@ -188,8 +301,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if it worked, 1 if a part failed, 2 for input that can't work."""
     try:
         options = _parser().parse_args(arguments)
-        commands = {"edit": _edit, "scene": _scene, "study": _study, "report": _report, "doctor": _doctor,
-                    "benchmark": _benchmark, "notebooks": _notebooks}
+        commands = {"edit": _edit, "batch": _batch, "scene": _scene, "study": _study, "report": _report,
+                    "doctor": _doctor, "benchmark": _benchmark, "notebooks": _notebooks}
         return commands[options.command](options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tomllib
+import unicodedata
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -20,6 +21,10 @@ class Part:
     licence: str = "not stated"
     gigabytes: float | None = None
     """Size of what is loaded, in 10⁹ bytes; a download takes as much. None where it is not stated."""
+    gigabytes_per_edit: float | None = None
+    """Memory that one edit of a batch takes beside the weights, in float32; of an editor. None where it is small."""
+    variant: str | None = None
+    """"fp16" where an editor's half-precision files are loaded from the hub, which are half the download."""
     gone: dict[str, str] = field(default_factory=dict)
     """Sources that vanished, each with the month since when, as YYYY-MM."""
 
@@ -37,7 +42,7 @@ class Profile:
     guidance: float
     """Classifier-free guidance scale."""
     batch: int
-    """Edits made at once."""
+    """Edits made at once, at most; of large models as many as the GPU's free memory holds."""
     backbone_size: int
     """Side in pixels of the picture the backbone sees."""
     editor: tuple[str, ...]
@@ -49,6 +54,15 @@ class Profile:
     parts: dict[str, Part] = field(default_factory=dict, hash=False)
     """"editor", "backbone" and "clip", with licence and size; a profile of your own may leave them out."""
 
+    def but(self, editor: str | None = None, backbone: str | None = None, clip: str | None = None) -> Profile:
+        """A copy whose models come from these folders or hub ids alone; None keeps the profile's own sources."""
+        own = {part: source for part, source in (("editor", editor), ("backbone", backbone), ("clip", clip)) if source}
+        # A stranger's size is not known; what an edit takes is, roughly, at the same size of picture.
+        per_edit = self.parts.get("editor", Part()).gigabytes_per_edit
+        parts = {part: Part(gigabytes_per_edit=per_edit if part == "editor" else None) for part in own}
+        return replace(self, **{part: (source,) for part, source in own.items()}, parts={**self.parts, **parts},
+                       vocabulary=None if editor and clip else self.vocabulary)
+
 
 def _sources(entry: dict) -> tuple[str, ...]:
     # A source whose first folder stands beside models.toml is a folder, be it missing; anything else is a hub id.
@@ -56,7 +70,7 @@ def _sources(entry: dict) -> tuple[str, ...]:
 
 
 def _part(entry: dict) -> Part:
-    known = {key: entry[key] for key in ("licence", "gigabytes") if key in entry}
+    known = {key: entry[key] for key in ("licence", "gigabytes", "gigabytes_per_edit", "variant") if key in entry}
     return Part(**known, gone={lost["source"]: lost["since"] for lost in entry.get("gone", ())})
 
 
@@ -228,10 +242,12 @@ MAX_SEED = 2**63 - 1
 
 
 def check_input(prompt: str, source: str, seed: int) -> tuple[str, str]:
-    """The two texts without space around them; raises UserError for an empty one or a seed out of range."""
+    """The two texts, each on one line; raises UserError for an empty one, control characters or a seed out of range."""
     for name, text, what in (("prompt", prompt, "what you want to see"), ("source", source, "what is there now")):
-        if not text.strip():
+        if bad := next((c for c in text if unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\v\f\r"), None):
+            raise UserError(f"The {name} holds the control character {bad!r}; take it out.")
+        if not any(c.isprintable() and not c.isspace() for c in text):
             raise UserError(f"The {name} is empty; say in a few words {what}.")
     if not 0 <= seed <= MAX_SEED:
         raise UserError(f"seed is {seed}; give a whole number from 0 to {MAX_SEED}.")
-    return prompt.strip(), source.strip()
+    return " ".join(prompt.split()), " ".join(source.split())

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lr_helpers.config import Part, Profile, get_profile
+from lr_helpers.config import Part, Profile
 from lr_helpers.sources import State, label, look, restore
 
 if TYPE_CHECKING:
@@ -36,12 +36,11 @@ class Line:
     mend: str = ""
 
 
-def run(name: str, allow_cpu: bool = False) -> int:
-    """Print the report on the profile of this name; 0 if it can run here, else 1.
+def run(profile: Profile, allow_cpu: bool = False) -> int:
+    """Print the report on a profile; 0 if it can run here, else 1.
 
-    Only `tiny` may run without a GPU unless `allow_cpu`. Raises UserError for an unknown profile.
+    Only `tiny` may run without a GPU unless `allow_cpu`.
     """
-    profile = get_profile(name)
     print(f"profile {profile.name}: {profile.title}\n")
     lines = examine(profile, allow_cpu)
     told = set()

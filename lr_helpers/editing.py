@@ -15,9 +15,10 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
+from lr_helpers.boxes import box_mask
 from lr_helpers.candidates import Candidates, area_table, occlusion_table, shortlist, weighted
 from lr_helpers.config import Method, check_input, get_method
-from lr_helpers.images import flatten, paste_back, read_image, to_tensor
+from lr_helpers.images import paste_back, read_image, to_image, to_tensor, upright
 from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
 from lr_helpers.models import Models
 from lr_helpers.ranking import softmax_score
@@ -108,13 +109,18 @@ def learn_region(found: Proposals, candidates: Candidates, method: Method, seed:
 
 
 def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: str,
-         method: Method | str = "learned", seed: int = 42, progress: bool = True) -> EditResult:
+         method: Method | str = "learned", seed: int = 42, progress: bool = True,
+         full_frame: bool = False) -> EditResult:
     """Learn where to edit `image` so that `source` ("bird") becomes `prompt` ("a rabbit"), and edit there.
+
+    The final picture has the size of the input, whose pixels outside the region it keeps, transparency included.
+    With `full_frame` it is instead what the model made of the whole picture, at the model's size: for one more edit,
+    without the paste's edge, but pixels outside the region change too.
 
     The same seed on the same machine gives the same pixels. Raises UserError for input that can't work.
     """
     method = get_method(method) if isinstance(method, str) else method
-    original = read_image(image) if isinstance(image, (str, Path)) else flatten(image)
+    original = read_image(image, keep_alpha=True) if isinstance(image, (str, Path)) else upright(image)
     prompt, source = check_input(prompt, source, seed)
     begun, seconds, evaluations = time.perf_counter(), {}, models.editor.evaluations
     size = models.profile.size
@@ -130,7 +136,13 @@ def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: s
         seconds["learning"] = time.perf_counter() - start - candidates.seconds
 
     chosen = [Candidate.of(candidates, learned.probabilities, k, int(learned.best[k])) for k in learned.order]
-    final = paste_back(original, chosen[0].picture, chosen[0].box, feather=0 if original.size == (size, size) else 0.06)
+    best = chosen[0]
+    if full_frame:
+        frames = models.editor.inpaint(picture, box_mask(best.box, size, size)[None], prompt, seed=seed,
+                                       steps=method.steps, guidance=method.guidance)
+        final = to_image(frames[0])
+    else:
+        final = paste_back(original, best.picture, best.box, feather=0 if original.size == (size, size) else 0.06)
     seconds["edits"] = candidates.seconds
     seconds["total"] = time.perf_counter() - begun
 
@@ -146,7 +158,7 @@ def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: s
         record={"profile": models.profile.name, "sources": models.sources, "device": models.device,
                 "size": size, "steps": method.steps or models.profile.steps,
                 "guidance": models.profile.guidance if method.guidance is None else method.guidance,
-                "method": asdict(method), "versions": versions()},
+                "method": asdict(method), "full_frame": full_frame, "versions": versions()},
         warnings=[*models.warnings_for(prompt), *models.warnings_for(source)])
 
 

@@ -1,5 +1,9 @@
-"""The one exception that users are meant to see."""
+"""The exceptions that users are meant to see."""
 
 
 class UserError(Exception):
     """Something the user can mend; the message is one sentence that names the input and the mend."""
+
+
+class OutputError(UserError):
+    """The place for the results can't be used: nothing further could be kept, so a batch stops at it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from lr_helpers.badges import BADGE
 from lr_helpers.errors import UserError
 
 SOLUTION = "solution"
@@ -60,8 +61,10 @@ def exercise_version(notebook: NotebookNode, name: str) -> NotebookNode | None:
         # What the learner's own code prints is not compared.
         tags = [t for t in tags if t == "parameters"]
         cell.metadata = NotebookNode({"tags": tags} if tags else {})
-    title, _, rest = copy.cells[0].source.partition("\n")
-    copy.cells[0].source = "\n".join([title, "", NOTE.format(name=name), rest])
+    # The badge opens the exercise version itself.
+    source = copy.cells[0].source.replace(f"/notebooks/{name}.ipynb)", f"/notebooks/exercises/{name}.ipynb)")
+    title = re.match(rf".*(\n\n{BADGE.pattern})?", source).group()
+    copy.cells[0].source = f"{title}\n\n{NOTE.format(name=name)}\n{source.removeprefix(title + chr(10))}"
     return copy
 
 

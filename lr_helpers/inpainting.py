@@ -1,26 +1,16 @@
-"""The editor: an inpainting pipeline of diffusers behind one call. Only this module speaks to diffusers."""
+"""The editor: edits inside masks by an inpainting model of any family; `pipelines` has one class for each."""
 
 from __future__ import annotations
 
-import warnings
+import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionInpaintPipeline
-from diffusers.utils import logging
-from transformers import CLIPTextModel
 
 from lr_helpers.boxes import Box, box_mask
 from lr_helpers.errors import UserError
-
-logging.disable_progress_bar()  # loading takes a second; bars would litter the notebooks
-
-
-def require_weights(loaded: dict) -> None:
-    """Raise ValueError if transformers found no stored value for some weights (it would make them up)."""
-    if loaded["missing_keys"]:
-        raise ValueError(f"{len(loaded['missing_keys'])} weights are missing, e.g. {sorted(loaded['missing_keys'])[0]}")
 
 
 def composite(frame: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -28,40 +18,33 @@ def composite(frame: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> t
     return mask * frame + (1 - mask) * image
 
 
-class Editor:
+class Editor(ABC):
     """Edits inside a mask: a pure function of picture, mask, prompt, steps, guidance and seed."""
+
+    denoiser: str
+    """Name of the network in the pipeline that is asked at every step."""
 
     def __init__(self, pipeline: Any, size: int, steps: int, guidance: float, batch: int):
         pipeline.set_progress_bar_config(disable=True)
-        self.pipeline, self.size, self.batch = pipeline, size, batch
+        self.pipeline, self.size = pipeline, size
         self.steps, self.guidance = steps, guidance
+        self.batch = batch
+        """Edits made at once; halved for good where the memory does not hold them. It never changes an edit."""
         self.evaluations = 0
-        """Denoiser evaluations so far: pictures that went through the UNet, both guidance halves counted."""
-        pipeline.unet.register_forward_pre_hook(self._count, with_kwargs=True)
-
-    @classmethod
-    def load(cls, source: str, device: str, dtype: torch.dtype, **settings) -> Editor:
-        """From a folder or a hub id; safetensors only. Raises what diffusers raises."""
-        # diffusers would fill missing weights of the text encoder with random ones, so it is loaded here.
-        text_encoder, loaded = CLIPTextModel.from_pretrained(
-            source, subfolder="text_encoder", use_safetensors=True, dtype=dtype, output_loading_info=True)
-        require_weights(loaded)
-        with warnings.catch_warnings():
-            # Newer versions prefer `dtype`, which older ones (Colab's) don't know.
-            warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
-            pipeline = StableDiffusionInpaintPipeline.from_pretrained(
-                source, text_encoder=text_encoder, torch_dtype=dtype, use_safetensors=True, safety_checker=None,
-                feature_extractor=None, requires_safety_checker=False)
-        if pipeline.unet.config.in_channels != 9:
-            raise UserError(f"{source} is no inpainting model: its UNet takes {pipeline.unet.config.in_channels} "
-                            "channels, not 9; give an inpainting checkpoint.")
-        if len(pipeline.tokenizer) < text_encoder.config.vocab_size:
-            raise ValueError(f"its tokenizer has {len(pipeline.tokenizer)} tokens, its text encoder "
-                             f"{text_encoder.config.vocab_size}")
-        return cls(pipeline.to(device), **settings)
+        """Denoiser evaluations so far: pictures that went through the denoiser, both guidance halves counted."""
+        getattr(pipeline, self.denoiser).register_forward_pre_hook(self._count, with_kwargs=True)
 
     def _count(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
         self.evaluations += (args[0] if args else kwargs["sample"]).shape[0]
+
+    @abstractmethod
+    def _read(self, prompts: list[str]) -> dict[str, torch.Tensor]:
+        """The prompts as the pipeline's own arguments, each (len(prompts), ...)."""
+
+    @abstractmethod
+    def _paint(self, images: torch.Tensor, masks: torch.Tensor, texts: dict[str, torch.Tensor], seed: int, steps: int,
+               guidance: float) -> torch.Tensor:
+        """One batch: (n, 3, S, S), (n, 1, S, S) → the model's own frames (n, 3, S, S) in 0..1."""
 
     @torch.no_grad()
     def inpaint(self, image: torch.Tensor, masks: torch.Tensor, prompt: str | Sequence[str], *, seed: int,
@@ -70,25 +53,38 @@ class Editor:
 
         `image` (3, S, S) or (N, 3, S, S) and `masks` (N, 1, S, S) in 0..1, 1 = edit here → (N, 3, S, S) in
         0..1. Every mask gets the same initial noise (common random numbers), so edits of one picture differ
-        by the mask alone.
+        by the mask alone. Where the memory does not hold a batch, smaller ones are made from then on; raises
+        UserError if it does not hold one edit.
         """
         n = len(masks)
         if n == 0:
             return image.new_zeros(0, *image.shape[-3:])
-        embeds, negative = self.pipeline.encode_prompt(
-            prompt if isinstance(prompt, str) else list(prompt), self.pipeline.device, 1,
-            do_classifier_free_guidance=True)
-        each = (image.expand(n, -1, -1, -1), masks, embeds.expand(n, -1, -1), negative.expand(n, -1, -1))
-        frames = []
-        for pictures, part, positive, other in zip(*(t.split(self.batch) for t in each), strict=True):
-            frames.append(self.pipeline(
-                image=pictures, mask_image=part, height=self.size, width=self.size,
-                prompt_embeds=positive, negative_prompt_embeds=other,
-                generator=[torch.Generator().manual_seed(seed) for _ in range(len(part))],
-                num_inference_steps=steps or self.steps,
-                guidance_scale=self.guidance if guidance is None else guidance,
-                strength=1.0, output_type="pt").images.float().cpu())
+        texts = self._read([prompt] if isinstance(prompt, str) else list(prompt))
+        texts = {name: values.expand(n, *values.shape[1:]) for name, values in texts.items()}
+        images, frames, done = image.expand(n, *image.shape[-3:]), [], 0
+        while done < n:
+            part = slice(done, done + self.batch)
+            try:
+                frames.append(self._paint(
+                    images[part], masks[part], {name: values[part] for name, values in texts.items()}, seed,
+                    steps or self.steps, self.guidance if guidance is None else guidance).float().cpu())
+                done += len(frames[-1])
+                continue
+            except torch.OutOfMemoryError as error:
+                held = len(masks[part])
+                if held == 1:
+                    raise UserError(f"The memory of {self.pipeline.device} does not hold one edit of {self.size}×"
+                                    f"{self.size} pixels; free it (nvidia-smi shows who holds it), or use a profile "
+                                    "with a smaller model.") from error
+            self._shrink(held)  # outside of `except`, whose traceback holds the tensors
         return torch.cat(frames)
+
+    def _shrink(self, held: int) -> None:
+        self.batch = (held + 1) // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        print(f"warning: The memory of {self.pipeline.device} does not hold {held} edits at once; going on with "
+              f"{self.batch}.", file=sys.stderr)
 
     def edit(self, image: torch.Tensor, boxes: Sequence[Box] | torch.Tensor, prompt: str, *, seed: int,
              steps: int | None = None, guidance: float | None = None) -> torch.Tensor:
@@ -102,9 +98,17 @@ class Editor:
         frames = self.inpaint(image, masks, prompt, seed=seed, steps=steps, guidance=guidance)
         return composite(frames, image, masks)
 
+    @property
+    def tokenizers(self) -> list[Any]:
+        """One for each text encoder."""
+        found = (getattr(self.pipeline, name, None) for name in ("tokenizer", "tokenizer_2"))
+        return [tokenizer for tokenizer in found if tokenizer is not None]
+
     def lost_words(self, prompt: str) -> str:
-        """The end of the prompt that does not fit into the text encoder; "" if all of it does."""
-        tokenizer = self.pipeline.tokenizer
-        ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
-        kept = tokenizer.model_max_length - 1
-        return tokenizer.decode(ids[kept:-1]).strip() if len(ids) > tokenizer.model_max_length else ""
+        """The end of the prompt that does not fit into every text encoder; "" if all of it does."""
+        lost = []
+        for tokenizer in self.tokenizers:
+            ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
+            kept = tokenizer.model_max_length - 1
+            lost.append(tokenizer.decode(ids[kept:-1]).strip() if len(ids) > tokenizer.model_max_length else "")
+        return max(lost, key=len)

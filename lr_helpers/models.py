@@ -6,7 +6,6 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import open_clip
@@ -15,9 +14,12 @@ from torch.nn import functional as F
 from transformers import AutoImageProcessor, ViTModel
 from transformers.utils import logging
 
-from lr_helpers.config import DATA, Profile, get_profile
+from lr_helpers.config import Part, Profile, get_profile
 from lr_helpers.errors import UserError
-from lr_helpers.inpainting import Editor, require_weights
+from lr_helpers.hub import fetch
+from lr_helpers.inpainting import Editor
+from lr_helpers.pipelines import load_editor, require_weights
+from lr_helpers.sources import UnavailableError, label
 
 T = TypeVar("T")
 logging.disable_progress_bar()
@@ -32,13 +34,13 @@ class Backbone:
         self.std = torch.tensor(std, device=vit.device)[:, None, None]
 
     @classmethod
-    def load(cls, source: str, device: str, size: int) -> Backbone:
-        """From a folder or a hub id; safetensors only. Raises ValueError if weights are missing."""
+    def load(cls, folder: str, device: str, size: int) -> Backbone:
+        """From a folder; safetensors only. Raises ValueError if weights are missing."""
         # Only eager attention returns its weights. The stored type may be half; the CPU wants float32.
-        vit, loaded = ViTModel.from_pretrained(source, attn_implementation="eager", add_pooling_layer=False,
+        vit, loaded = ViTModel.from_pretrained(folder, attn_implementation="eager", add_pooling_layer=False,
                                                use_safetensors=True, dtype=torch.float32, output_loading_info=True)
         require_weights(loaded)
-        processor = AutoImageProcessor.from_pretrained(source)
+        processor = AutoImageProcessor.from_pretrained(folder)
         return cls(vit.to(device), processor.image_mean, processor.image_std, size)
 
     @torch.no_grad()
@@ -70,16 +72,10 @@ class Clip:
         self.std = torch.tensor(model.visual.image_std, device=device)[:, None, None]
 
     @classmethod
-    def load(cls, source: str, device: str) -> Clip:
+    def load(cls, place: str, device: str) -> Clip:
         """From a folder with `open_clip_config.json`, or `openclip:NAME:TAG` for a released model."""
-        if source.startswith("openclip:"):
-            _, name, tag = source.split(":")
-            model, _, _ = open_clip.create_model_and_transforms(name, pretrained=tag, device=device)
-        else:
-            if not (Path(source) / "open_clip_model.safetensors").is_file():
-                raise FileNotFoundError(f"{source} has no open_clip_model.safetensors")
-            name = f"local-dir:{source}"
-            model, _, _ = open_clip.create_model_and_transforms(name, device=device)
+        _, name, tag = place.split(":") if place.startswith("openclip:") else (None, f"local-dir:{place}", None)
+        model, _, _ = open_clip.create_model_and_transforms(name, pretrained=tag, device=device)
         tokenizer = open_clip.get_tokenizer(name)
         words = getattr(tokenizer, "tokenizer", None)
         if words is not None and len(words) < model.vocab_size:
@@ -115,6 +111,7 @@ class Models:
     clip: Clip
     device: str
     sources: dict[str, str]
+    """Which source served, by part; what came from the hub with `@` and its commit."""
     words: frozenset[str] | None = None
     """All words the models know, or None where any word may be used."""
 
@@ -122,11 +119,14 @@ class Models:
         """What the user should know about a prompt: unknown words with the nearest known ones, lost ends."""
         found = []
         if self.words is not None:
-            for word in dict.fromkeys(re.findall(r"[^\s!-/:-@\[-`{-~]+", text.lower())):
-                if word not in self.words:
-                    near = difflib.get_close_matches(word, sorted(self.words), n=3, cutoff=0.0)
-                    found.append(f"The models of profile {self.profile.name!r} do not know the word {word!r}; "
-                                 f"the nearest they know: {', '.join(near)}.")
+            words = dict.fromkeys(re.findall(r"[^\s!-/:-@\[-`{-~]+", text.lower()))
+            unknown = [word[:40] for word in words if word not in self.words]
+            for word in unknown[:10]:
+                near = difflib.get_close_matches(word, sorted(self.words), n=3, cutoff=0.0)
+                found.append(f"The models of profile {self.profile.name!r} do not know the word {word!r}; "
+                             f"the nearest they know: {', '.join(near)}.")
+            if len(unknown) > 10:
+                found.append(f"They do not know {len(unknown) - 10} other words of this text either.")
         if lost := self.editor.lost_words(text):
             found.append(f"The text is longer than the model can read; cut off: {lost[:200]!r}.")
         return found
@@ -145,50 +145,80 @@ def dtype_for(device: str) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
 
 
-def _label(source: str) -> str:
-    """What records say of a source: shipped folders by their place in the project, not on this machine."""
-    path = Path(source)
-    return path.relative_to(DATA.parent).as_posix() if path.is_relative_to(DATA.parent) else source
+def batch_for(device: str, most: int, gigabytes: float | None) -> int:
+    """How many edits to make at once: on a GPU what four fifths of its free memory hold, from 1 to `most`.
+
+    `gigabytes`: what one edit takes in float32 (`Part.gigabytes_per_edit`); None where it is small, then `most`. Large
+    edits are made one by one on a CPU, where a batch saves no time.
+    """
+    if gigabytes is None:
+        return most
+    if torch.device(device).type != "cuda":
+        return 1
+    edit = gigabytes * dtype_for(device).itemsize / 4
+    return max(1, min(most, int(0.8 * torch.cuda.mem_get_info(device)[0] / 1e9 / edit)))
 
 
-def _first(part: str, sources: Sequence[str], load: Callable[[str], T]) -> tuple[T, str]:
-    """Try the sources in order; one sentence with every reason if none of them serves."""
-    reasons = []
+def _first(part: str, sources: Sequence[str], load: Callable[[str], tuple[T, str]]) -> tuple[T, str]:
+    """Try the sources in order: what `load` returns, a model and the source's label. One sentence with every reason
+    and mend if none of them serves."""
+    reasons, mends = [], []
     for source in sources:
         try:
-            return load(source), _label(source)
+            return load(source)
         except UserError:
             raise
+        except torch.OutOfMemoryError as error:
+            raise UserError(f"The memory of the GPU does not hold the {part} of {label(source)}; free it (nvidia-smi "
+                            "shows who holds it), or use a profile with a smaller model.") from error
+        except UnavailableError as error:
+            reasons.append(f"{label(source)} ({error.state.text})")
+            mends.append(error.state.mend)
         except Exception as error:  # each library has its own; the reason goes to the user
-            reasons.append(f"{source} ({type(error).__name__}: {str(error).strip().splitlines()[0][:160]})"
-                           if str(error).strip() else f"{source} ({type(error).__name__})")
-    raise UserError(f"No source of the {part} could be loaded: {'; '.join(reasons)}; give a folder with the "
-                    "whole model, connect to the model hub, or use the profile 'tiny', which is shipped.")
+            said = " ".join([type(error).__name__ + ":", *str(error).strip().splitlines()[:1]])
+            reasons.append(f"{label(source)} ({said[:180].rstrip(':')})")
+            mends.append("give a folder with the whole model")
+    mends.append("use the profile 'tiny', which is shipped")
+    raise UserError(f"No source of the {part} could be loaded: {'; '.join(reasons)}; "
+                    f"{', or '.join(dict.fromkeys(mends))}.")
 
 
-def load_models(profile: str | Profile = "tiny", device: str | None = None) -> Models:
+def load_models(profile: str | Profile = "tiny", device: str | None = None, *, editor: str | None = None,
+                backbone: str | None = None, clip: str | None = None) -> Models:
     """Load editor, backbone and CLIP of a profile (a name, or a Profile of your own).
 
-    Raises UserError for an unknown profile, a device that is not there, and models that are missing,
-    damaged or out of reach.
+    `editor`, `backbone`, `clip`: a folder or a hub id (`OWNER/NAME` or `OWNER/NAME@REVISION`) that is taken instead of
+    the profile's own sources. Raises UserError for an unknown profile, a device that is not there, and models that
+    are missing, damaged, unfit or out of reach.
     """
     profile = get_profile(profile) if isinstance(profile, str) else profile
+    profile = profile.but(editor=editor, backbone=backbone, clip=clip)
     device = device or default_device()
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"The device {device!r} is not available here; use 'cpu'.") from error
-    dtype = dtype_for(device)
+
+    about = profile.parts.get("editor", Part())
     settings = {k: getattr(profile, k) for k in ("size", "steps", "guidance", "batch")}
-    editor, editor_source = _first(
-        "editor", profile.editor, lambda s: Editor.load(s, device, dtype, **settings))
-    backbone, backbone_source = _first(
-        "backbone", profile.backbone, lambda s: Backbone.load(s, device, profile.backbone_size))
-    clip, clip_source = _first("CLIP model", profile.clip, lambda s: Clip.load(s, device))
+
+    def load_backbone(source: str) -> tuple[Backbone, str]:
+        found = fetch("backbone", source)
+        return Backbone.load(found.place, device, profile.backbone_size), found.label
+
+    def load_clip(source: str) -> tuple[Clip, str]:
+        found = fetch("clip", source)
+        return Clip.load(found.place, device), found.label
+
+    editing, editor_source = _first(
+        "editor", profile.editor, lambda s: load_editor(s, device, dtype_for(device), about.variant, **settings))
+    seeing, backbone_source = _first("backbone", profile.backbone, load_backbone)
+    judging, clip_source = _first("CLIP model", profile.clip, load_clip)
+    editing.batch = batch_for(device, profile.batch, about.gigabytes_per_edit)
     words = None
     if profile.vocabulary is not None:
         if not profile.vocabulary.is_file():
             raise UserError(f"The word list {profile.vocabulary} is missing; restore it from the repository.")
         words = frozenset(profile.vocabulary.read_text(encoding="utf-8").split())
-    return Models(profile, editor, backbone, clip, device,
+    return Models(profile, editing, seeing, judging, device,
                   {"editor": editor_source, "backbone": backbone_source, "clip": clip_source}, words)

@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-from lr_helpers import exercises
+from lr_helpers import badges, exercises
 from lr_helpers.errors import UserError
 from lr_helpers.images import write_bytes
 
@@ -153,10 +153,40 @@ def build(source: Path) -> str | None:
         return f"the notebook would take {len(text.encode()):,} bytes, more than {MAX_BYTES:,}; show fewer pictures"
     write_bytes(source.with_suffix(".ipynb"), text.encode())
     os.utime(source)  # JupyterLab's jupytext refuses a pair whose .ipynb is the younger half
+    _write_exercises(source)
+    return None
+
+
+def _write_exercises(source: Path) -> None:
     stubs = exercises.text_of(read_script(source), source.stem)
     if stubs:
         exercises.path_of(source).parent.mkdir(exist_ok=True)
         write_bytes(exercises.path_of(source), stubs.encode())
+
+
+def renew(source: Path) -> str | None:
+    """Renew badge and set-up cell in a percent script, its .ipynb and its exercises; outputs stay as they are.
+
+    Returns why the .ipynb could not follow, or None. Raises UserError where they have no place in the script.
+    """
+    text = source.read_text(encoding="utf-8")
+    wanted = badges.opened(text, source.stem)
+    if wanted != text:
+        write_bytes(source, wanted.encode())
+    twin, execute = source.with_suffix(".ipynb"), f"execute it by: python -m lr_helpers notebooks {source.stem}"
+    if not twin.exists():
+        return f"{twin.name} is missing; {execute}"
+    stored, script = nbformat.read(twin, as_version=4), read_script(source).cells
+    if [(c.cell_type, _tags(c)) for c in stored.cells] != [(c.cell_type, _tags(c)) for c in script]:
+        return f"{twin.name} has other cells than {source.name}; {execute}"
+    for ours, theirs in zip(script, stored.cells, strict=True):
+        if badges.TAG in _tags(ours) or badges.BADGE.search(ours.source):
+            theirs.source = ours.source
+    new = (nbformat.writes(stored) + "\n").encode()
+    if new != twin.read_bytes():
+        write_bytes(twin, new)
+        os.utime(source)
+    _write_exercises(source)
     return None
 
 
@@ -188,6 +218,10 @@ def problems(source: Path) -> list[str]:
                 for output in cell.outputs
                 if output.output_type == "error"
             ]
+    text = source.read_text(encoding="utf-8")
+    if badges.opens(text) and badges.opened(text, source.stem) != text:
+        found.append(f"{source.name}: its badge or set-up cell is not what pyproject.toml gives; renew them by: python "
+                     "-m lr_helpers notebooks --badges")
     if twin.stat().st_size > MAX_BYTES:
         found.append(f"{twin.name} takes {twin.stat().st_size:,} bytes, more than {MAX_BYTES:,}")
     stubs, file = exercises.text_of(read_script(source), source.stem), exercises.path_of(source)
@@ -197,8 +231,8 @@ def problems(source: Path) -> list[str]:
     return found
 
 
-def run(names: list[str], check: bool) -> int:
-    """Build the named notebooks (all if `names` is empty), or with `check` only compare the pairs.
+def run(names: list[str], check: bool, renewing: bool = False) -> int:
+    """Build the named notebooks (all if `names` is empty), or only compare the pairs, or only renew how they open.
 
     Returns 0 if all went well, else 1; raises UserError for a name without notebook.
     """
@@ -206,6 +240,9 @@ def run(names: list[str], check: bool) -> int:
     for source in _select(names):
         if check:
             found = problems(source)
+        elif renewing:
+            problem = renew(source)
+            found = [problem] if problem else []
         else:
             print(f"{source.stem} …", flush=True)
             problem = build(source)
@@ -214,9 +251,12 @@ def run(names: list[str], check: bool) -> int:
             print(problem, file=sys.stderr)
         failed += bool(found)
         if not found:
-            print(f"{source.stem}: " + ("both halves agree" if check else "written"))
+            done = "both halves agree" if check else "its badge and set-up cell are right" if renewing else "written"
+            print(f"{source.stem}: {done}")
     if check and not names:
         for orphan in sorted(p for p in FOLDER.glob(PATTERN + ".ipynb") if not p.with_suffix(".py").exists()):
             print(f"{orphan.name} has no {orphan.stem}.py; write it or delete the .ipynb", file=sys.stderr)
             failed += 1
+    if (check or renewing) and badges.placeholder():
+        print(f"note: {badges.placeholder()}")
     return 1 if failed else 0

@@ -12,15 +12,24 @@ from PIL import Image
 
 from lr_helpers.config import Method
 from lr_helpers.errors import UserError
-from lr_helpers.images import draw_box, prepare_folder, read_image, to_image, to_tensor, write_image, write_json
+from lr_helpers.images import (
+    draw_box,
+    flatten,
+    prepare_folder,
+    read_image,
+    to_image,
+    to_tensor,
+    write_image,
+    write_json,
+)
 from lr_helpers.learning import History
 from lr_helpers.regions import RegionNetwork
 
 if TYPE_CHECKING:
     from lr_helpers.candidates import Candidates
 
-FORMAT = 1
-RECORD = ("profile", "sources", "device", "size", "steps", "guidance", "method", "versions")
+FORMAT = 2
+RECORD = ("profile", "sources", "device", "size", "steps", "guidance", "method", "full_frame", "versions")
 
 
 @dataclass
@@ -60,7 +69,8 @@ class EditResult:
     """The final picture, and everything that led to it. Tables are (K, M), NaN where nothing was edited."""
 
     image: Image.Image
-    """The final picture at the input's own resolution."""
+    """The final picture, as large as the input (or as the model's, if the full frame was asked for). RGB, or RGBA
+    where the input has transparency; likewise `original`."""
     original: Image.Image
     picture: torch.Tensor
     """The input as the models saw it, (3, S, S) in 0..1."""
@@ -122,10 +132,11 @@ class EditResult:
 
     def _overview(self, height: int = 256) -> Image.Image:
         """Input, input with the learned region, and final picture, side by side."""
-        size = (max(1, round(self.original.width * height / self.original.height)), height)
-        scaling = Image.Resampling.NEAREST if self.original.height < height else Image.Resampling.LANCZOS
-        before, after = (p.resize(size, scaling) for p in (self.original, self.image))
-        sheet = Image.new("RGB", (3 * size[0] + 16, height), "white")
+        scale = min(height / self.original.height, 2 * height / self.original.width)  # panoramas get two squares
+        size = tuple(max(1, round(side * scale)) for side in self.original.size)
+        scaling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+        before, after = (flatten(p).resize(size, scaling) for p in (self.original, self.image))
+        sheet = Image.new("RGB", (3 * size[0] + 16, size[1]), "white")
         for i, panel in enumerate((before, draw_box(before, self.box, self.picture.shape[-1]), after)):
             sheet.paste(panel, (i * (size[0] + 8), 0))
         return sheet
@@ -156,10 +167,10 @@ class EditResult:
                 Candidate(**{**c, "box": tuple(c["box"])},
                           picture=to_tensor(read_image(folder / "results" / f"{i:02}.png")))
                 for i, c in enumerate(d["candidates"])]
-            original = read_image(folder / "input.png")
+            original = read_image(folder / "input.png", keep_alpha=True)
             record = {k: d[k] for k in RECORD}
             return cls(
-                image=read_image(folder / "final_output.png"), original=original,
+                image=read_image(folder / "final_output.png", keep_alpha=True), original=original,
                 picture=to_tensor(original, d["size"]), candidates=candidates,
                 network=RegionNetwork.load(folder / "region_network.safetensors"), history=History(**d["history"]),
                 attention=_table(d["attention"]), anchors=torch.tensor(d["anchors"]), boxes=torch.tensor(d["boxes"]),

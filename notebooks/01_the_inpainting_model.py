@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 01 · The inpainting model
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/learnable-regions/blob/main/notebooks/01_the_inpainting_model.ipynb)
+#
 # **You will** load a pre-trained inpainting model, give it a picture, a mask and a sentence, write its
 # denoising loop yourself, and see what each of its knobs does. The model stays frozen through the whole
 # course: everything we learn later is *where* to let it work.
@@ -28,6 +30,14 @@
 # The pictures come from the **emoji world**: small scenes of which we know every object and its box.
 # The models are miniatures, really trained on that world and stored in the formats of the real ones, so
 # the same notebook runs on Stable Diffusion if you set `profile = "sd2"` below.
+
+# %% tags=["setup"]
+import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
+    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
+    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
+        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
+    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
 
 # %% tags=["parameters"]
 import os
@@ -45,6 +55,7 @@ import torch
 from lr_helpers import checks, load_models, plots
 from lr_helpers.images import to_tensor
 from lr_helpers.plots import show_pictures
+from lr_helpers.samples import sample
 from lr_helpers.widgets import explore
 from tiny_world.scenes import scene
 
@@ -61,10 +72,10 @@ models.sources
 # %%
 from PIL import Image
 
-recipe = scene(2477, count=1)
+main = sample(models.profile)  # that scene; a photograph for models that know the world
 size = models.profile.size
-picture = to_tensor(Image.fromarray(recipe.render()), size)
-recipe.caption()
+picture = to_tensor(main.picture, size)
+main.title
 
 # %% [markdown]
 # ## Mask + prompt → edit
@@ -76,7 +87,7 @@ recipe.caption()
 from lr_helpers.boxes import box_mask
 
 scale = size / 64
-x0, y0, x1, y1 = recipe.objects[0].box
+x0, y0, x1, y1 = main.truth or (16, 16, 48, 48)  # of a photograph no box is known: its middle
 box = [int(max(0, v - 3) * scale) for v in (x0, y0)] + [int(min(64, v + 3) * scale) for v in (x1, y1)]
 mask = box_mask(box, size, size)
 masked = picture * (1 - mask) + 0.5 * mask

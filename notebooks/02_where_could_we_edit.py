@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 02 · Where could we edit?
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/learnable-regions/blob/main/notebooks/02_where_could_we_edit.ipynb)
+#
 # **You will** look into a vision transformer that was never told what an object is, find the patches it
 # attends to, and turn them into *anchor points*: the places where the method will try an edit. Then you will
 # measure, on many scenes whose objects are known, how often an anchor stands on an object, and what makes it
@@ -25,6 +27,14 @@
 # | memory | about 1.5 GB |
 # | paper | section 3.1 of [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432); [DINO](https://arxiv.org/abs/2104.14294) |
 # | before | nothing; [01 The inpainting model](01_the_inpainting_model.ipynb) explains the edits at the end |
+
+# %% tags=["setup"]
+import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
+    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
+    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
+        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
+    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
 
 # %% tags=["parameters"]
 import os
@@ -44,6 +54,7 @@ from torch.nn import functional as F
 import lr_helpers.anchors as packaged
 from lr_helpers import checks, load_models, plots
 from lr_helpers.images import to_tensor
+from lr_helpers.samples import sample
 from lr_helpers.widgets import explore
 from tiny_world.evaluate import rate
 from tiny_world.scenes import scene
@@ -72,6 +83,8 @@ print(recipe.caption(), boxes.tolist())
 # *head* of the transformer and for the mean of the heads. The last panel is what the method uses.
 
 # %%
+if models.words is None:  # models that know the world look at a photograph
+    picture = to_tensor(sample(models.profile).picture, size)
 attention = models.backbone.see(picture)[1]
 plots.show_heads(picture, attention, [packaged.top_anchors(a, count) for a in [*attention[:, None], attention]]);
 

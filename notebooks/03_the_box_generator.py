@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 03 · The box generator
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/learnable-regions/blob/main/notebooks/03_the_box_generator.ipynb)
+#
 # **You will** build the part that decides *how large* the edited region is: squares of growing size around an
 # anchor point, the features inside each of them, a small network that scores them, and a way to draw one at
 # random through which gradients still flow. At the end you train all of it on a goal whose answer is known.
@@ -24,6 +26,14 @@
 # | memory | about 1 GB |
 # | paper | section 3.2, equations 1 and 2 of [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
 # | before | [01 The inpainting model](01_the_inpainting_model.ipynb), [02 Where could we edit?](02_where_could_we_edit.ipynb) |
+
+# %% tags=["setup"]
+import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
+    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
+    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
+        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
+    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
 
 # %% tags=["parameters"]
 import os

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 04 · The losses
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/learnable-regions/blob/main/notebooks/04_the_losses.ipynb)
+#
 # **You will** write the judge. Nobody tells the method where the old object is, so something has to say which of
 # many edits is a good one. That is CLIP, asked in three ways: *does it look like the prompt*, *is the picture still
 # built the same*, *did it change the way the text did*. You write these three losses, their sum and the final
@@ -25,6 +27,14 @@
 # | memory | about 1.5 GB |
 # | paper | sections 3.3 and 3.4, equations 3-7 of [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
 # | before | [01 The inpainting model](01_the_inpainting_model.ipynb); [02](02_where_could_we_edit.ipynb) and [03](03_the_box_generator.ipynb) explain anchors and proposals |
+
+# %% tags=["setup"]
+import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
+    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
+    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
+        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
+    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
 
 # %% tags=["parameters"]
 import os

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 05 · Learning the region
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/learnable-regions/blob/main/notebooks/05_learning_the_region.ipynb)
+#
 # **You will** follow the gradient of the official code station by station and find the place where it gets lost, then
 # bring it back in different ways: write two estimators of it yourself, take a third from notebook 03, and measure which
 # of them points the right way, how noisy each is, and what each costs.
@@ -24,6 +26,14 @@
 # | memory | about 1.5 GB |
 # | paper | sections 3.2 and 3.3 of [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
 # | before | [03 The box generator](03_the_box_generator.ipynb), [04 The losses](04_the_losses.ipynb) |
+
+# %% tags=["setup"]
+import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
+    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
+    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
+        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
+    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
 
 # %% tags=["parameters"]
 import os

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 06 · Editing one image
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/learnable-regions/blob/main/notebooks/06_editing_one_image.ipynb)
+#
 # **You will** give a picture, a word for what is there now, and a sentence for what you want. No mask: the
 # method finds out where to edit, and the frozen inpainting model edits there. We walk through all of it:
 # anchors, proposals, candidate edits, losses, learning, and the final choice.
@@ -25,13 +27,21 @@
 # | paper | sections 3.1-3.4, equations 1-7 of [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
 # | before | [01 The inpainting model](01_the_inpainting_model.ipynb) |
 
+# %% tags=["setup"]
+import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
+    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
+    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
+        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
+    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
+
 # %% tags=["parameters"]
 import os
 
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
-image = None        # path of a picture of your own; None takes an emoji scene whose regions are known
-source = "wolf"     # what is there now
-prompt = "a mushroom"  # what you want to see
+image = None  # path of a picture of your own; None takes a sample: an emoji scene, or a photograph for other models
+source = ""   # what is there now; empty: what the sample shows
+prompt = ""   # what you want to see; empty: the sample's
 seed = 42
 
 # %%
@@ -40,6 +50,7 @@ from PIL import Image
 
 from lr_helpers import METHODS, EditResult, edit, load_models, plots
 from lr_helpers.images import read_image
+from lr_helpers.samples import sample
 
 models = load_models(profile)
 print(models.profile.title)
@@ -51,11 +62,12 @@ print(models.profile.title)
 # one. The method itself never sees the recipe.
 
 # %% tags=["nbval-check-output"]
-from tiny_world.scenes import scene
-
-recipe = scene(2477, count=1) if image is None else None
-picture = Image.fromarray(recipe.render()) if recipe else read_image(image)
-print(recipe.caption() if recipe else image, picture.size)
+main = sample(models.profile) if image is None else None
+picture = main.picture if main else read_image(image)
+known = main.truth if main else None  # the box of what is there now
+if main:
+    source, prompt = source or main.source, prompt or main.prompt
+print(main.title if main else image, picture.size)
 
 # %% [markdown]
 # ## Two lines
@@ -178,12 +190,12 @@ plots.show_pictures([r.image for r in (result, paper, official)], ["learned", "p
 # %% tags=["nbval-check-output"]
 from lr_helpers.boxes import iou
 
-if recipe:
-    truth = torch.tensor(recipe.objects[0].box) * (models.profile.size / 64)
+if known:
+    truth = torch.tensor(known) * (models.profile.size / picture.width)
     print(f"learned box {result.box}, IoU {iou(torch.tensor(result.box).float(), truth):.2f}")
 
 # %%
-for name, r in (("paper", paper), ("official_code", official)) if recipe else ():
+for name, r in (("paper", paper), ("official_code", official)) if known else ():
     print(f"{name:13} box {r.box!s:18} IoU {iou(torch.tensor(r.box).float(), truth):.2f}")
 
 # %% [markdown]
@@ -215,7 +227,7 @@ for warning in models.warnings_for("a zebra with a hat") if models.words else ["
     print(warning)
 
 # %%
-wide = Image.fromarray(recipe.render()).resize((480, 320), Image.Resampling.BICUBIC) if recipe else picture
+wide = picture.resize((480, 320), Image.Resampling.BICUBIC) if known else picture
 big = edit(models, wide, "a balloon", source, METHODS["learned"].but(anchors=4), seed=seed, progress=False)
 print(big.original.size, "→", big.image.size)
 plots.show_before_after(big);

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 08 · Reproduction
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/learnable-regions/blob/main/notebooks/08_reproduction.ipynb)
+#
 # **You will** find out whether regions can be learned, and what decides it. One picture proves nothing, so here are
 # hundreds of scenes whose true regions are known, ten ways to choose a region, and an interval on every figure. We repeat
 # the paper's two ablations as measurements, turn every knob once, and re-run a slice live to see that the stored numbers
@@ -25,6 +27,14 @@
 # | memory | about 1.5 GB |
 # | paper | section 4 and its ablation tables, [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
 # | before | [04 The losses](04_the_losses.ipynb), [05 Learning the region](05_learning_the_region.ipynb) |
+
+# %% tags=["setup"]
+import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
+    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
+    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
+        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
+    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
 
 # %% tags=["parameters"]
 import os

@@ -1,30 +1,27 @@
 """`doctor`: every state of a source, of the machine and of the packages gets its sentence, its mend and the verdict."""
 
-import json
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 from collections import namedtuple
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
+from fake_hub import SHA, Hub
 from huggingface_hub import constants
 
-from lr_helpers import doctor, models
+from lr_helpers import doctor, models, random_weights
 from lr_helpers.cli import main
 from lr_helpers.config import DATA, PROFILES, get_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = get_profile("tiny")
-SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(autouse=True)
@@ -97,30 +94,6 @@ def test_the_sizes_of_the_shipped_models_are_right(part):
 
 # The model hub, played on loopback
 
-
-class Hub(BaseHTTPRequestHandler):
-    """Answers for fake/NAME as the name says."""
-
-    closing = threading.Event()
-
-    def do_GET(self):
-        name = self.path.split("?")[0].removeprefix("/api/models/")
-        if name == "fake/slow":
-            self.closing.wait(60)
-            return
-        status = {"fake/gone": 404, "fake/private": 401, "fake/forbidden": 403, "fake/ill": 503,
-                  "fake/gated/auth-check": 403}.get(name, 200)
-        body = json.dumps({"id": name, "sha": SHA, "gated": "manual" if name == "fake/gated" else False}).encode()
-        self.send_response(status)
-        if name.startswith("fake/gated/"):
-            self.send_header("X-Error-Code", "GatedRepo")
-        self.end_headers()
-        self.wfile.write(b"<html>Log in to the campus network</html>" if name == "fake/portal" else body)
-
-    def log_message(self, *_):
-        pass
-
-
 GONE = "404: gone or never there"
 LOGIN = "log in with `hf auth login` and accept the licence at http://127.0.0.1:"
 ANSWERS = {
@@ -183,18 +156,10 @@ def hub_reports(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text(SHA)
     names = [*ANSWERS, "mirror"]
-    Hub.closing.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        own = {k: v for k, v in os.environ.items() if not re.match(r"HF_|LR_|HUGGING|.*_proxy$", k, re.IGNORECASE)}
-        own |= {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(root / "home"),
-                "HF_HUB_ETAG_TIMEOUT": "1", "LR_DATA": str(root / "data"), "PYTHONUTF8": "1"}
-        try:
-            done = subprocess.run([sys.executable, "-c", SCRIPT, *names], cwd=ROOT, env=own, capture_output=True,
-                                  text=True, encoding="utf-8", timeout=300)
-        finally:
-            Hub.closing.set()
-            server.shutdown()
+    with Hub() as hub:
+        done = subprocess.run([sys.executable, "-c", SCRIPT, *names], cwd=ROOT, capture_output=True, text=True,
+                              env=hub.environment(root / "home") | {"LR_DATA": str(root / "data")}, encoding="utf-8",
+                              timeout=300)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     found = {}
@@ -257,12 +222,12 @@ def test_an_unknown_released_clip(report):
     assert "open_clip.list_pretrained()" in text
 
 
-def test_a_released_clip_outside_the_hub_is_a_download(report, monkeypatch):
+def test_a_released_clip_outside_the_hub_is_a_pickle(report, monkeypatch):
     monkeypatch.setattr("open_clip.pretrained.get_pretrained_cfg", lambda name, tag: {"url": "https://a.place/x.pt"})
-    code, text, _ = report(replace(TINY, clip=("openclip:any:tag",)))
-    assert code == 0
-    assert "a download from https://a.place/x.pt" in text
-    assert "3 MB to download" in text
+    code, text, verdict = report(replace(TINY, clip=("openclip:any:tag",)))
+    assert (code, verdict) == (1, "not ready: 1 problem (the CLIP model holds pickles)")
+    assert "it is not on the hub as safetensors" in text
+    assert "nothing to download" in text
 
 
 # Folders
@@ -284,6 +249,18 @@ def test_an_incomplete_folder_names_the_file(part, file, damage, report, tmp_pat
     pattern = file if file.endswith(".json") or part == "clip" else re.sub(r"[^/]+$", "*.safetensors", file)
     assert f"{folder}: missing or damaged: {pattern}\n" in text
     assert f"mend: put the whole model into {folder}\n" in text
+
+
+@pytest.mark.parametrize("name", ["sd2", "sdxl", "amused"])
+def test_each_family_needs_its_own_files(name, report, tmp_path):
+    profile = replace(random_weights.write(name, tmp_path), name="mine")
+    assert report(profile, "--allow-cpu")[0] == 0
+    lost = {"sd2": "unet", "sdxl": "text_encoder_2", "amused": "vqvae"}[name]
+    for file in (tmp_path / "editor" / lost).glob("*.safetensors"):
+        file.unlink()
+    code, text, verdict = report(profile, "--allow-cpu")
+    assert (code, verdict) == (1, "not ready: 1 problem (the editor is incomplete)")
+    assert f"missing or damaged: {lost}/*.safetensors\n" in text
 
 
 def test_a_shipped_folder_that_is_missing_is_restored(report):
@@ -460,6 +437,17 @@ def test_run_asks_the_doctor_first(reproduce):
     assert reproduce("run", "--profile", "sd2") == (0, [
         "-m lr_helpers doctor --profile sd2", "-m lr_helpers report --profile sd2 --output results/sd2"])
     assert reproduce("--allow-cpu")[1][0] == "-m lr_helpers doctor --profile tiny --allow-cpu"
+
+
+@pytest.mark.parametrize("limit", [("--time-limit", "90"), ("--time-limit=90",)])
+def test_run_passes_the_options_of_the_report_on(limit, reproduce):
+    assert reproduce("--again", "--allow-cpu", *limit)[1][1] == (
+        "-m lr_helpers report --profile tiny --output results/tiny --allow-cpu --again --time-limit 90")
+
+
+@pytest.mark.parametrize("arguments", [("--time-limit",), ("--time-limit", "soon"), ("--time-limit=-1",)])
+def test_a_time_limit_that_is_no_number_is_refused_before_any_work(arguments, reproduce):
+    assert reproduce("run", *arguments) == (2, [])
 
 
 @pytest.mark.parametrize("code", [1, 2])

@@ -96,6 +96,15 @@ def test_a_damaged_file_is_named(tmp_path, name, data):
     assert name in sentence(error)
 
 
+def test_an_eps_file_is_no_picture(tmp_path):
+    # Pillow would have Ghostscript run the program that it is.
+    file = tmp_path / "drawing.jpg"
+    file.write_bytes(encoded("eps", tmp_path))
+    with pytest.raises(UserError) as error:
+        read_image(file)
+    assert "drawing.jpg is not a picture that can be read" in sentence(error)
+
+
 FORMATS = ("png", "jpg", "webp", "gif", "bmp", "tiff")
 
 

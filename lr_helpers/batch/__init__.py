@@ -1,0 +1,6 @@
+"""Many images: a batch file in, a folder for each item out; killed anywhere, it goes on where it was.
+
+`items.plan` reads and checks the whole file, `folder.check` says cheaply what is done already, `work.edit_item` does
+one item from picture to record, `summary.finish` writes the contact sheet and the tables. `run.run` is the loop of one
+process; an engine for several maps `edit_item` over `run.share` of the items instead.
+"""

@@ -1,0 +1,169 @@
+"""The output folder: one batch at a time, a folder for each item, and which of them are complete."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from lr_helpers.batch import key
+from lr_helpers.batch.items import Item
+from lr_helpers.errors import OutputError
+from lr_helpers.images import prepare_folder, write_json
+
+RECORD = "item.json"
+"""Written last; an item without it is not done."""
+LOCK = "batch.lock"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[Callable[[], None]]:
+    """Keep other batches out of the folder while this one runs; a killed process lets go of it at once.
+
+    Yields a function that lets other processes of this batch in, as `joined`. Raises OutputError if another batch has
+    the folder, or it can't be written to.
+    """
+    folder = prepare_folder(folder)
+    with contextlib.ExitStack() as opened:
+        with explained(folder):
+            file = opened.enter_context((folder / LOCK).open("a+", encoding="utf-8"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                other = file.read().strip() or "just begun"
+                raise OutputError(f"Another batch ({other}) is writing to {str(folder)!r}; wait until it ends, or "
+                                  "choose another output folder.") from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            for stale in folder.glob(".*.tmp"):
+                stale.unlink()
+        yield lambda: _share(file, folder)
+
+
+@contextlib.contextmanager
+def joined(folder: Path) -> Iterator[None]:
+    """Work in a folder whose batch has let others in: no other batch gets it before this process, too, has ended.
+
+    Raises OutputError if the folder was taken away, or another batch has it.
+    """
+    require(folder)
+    with contextlib.ExitStack() as opened:
+        with explained(folder):
+            file = opened.enter_context((folder / LOCK).open(encoding="utf-8"))
+        _share(file, folder)
+        yield
+
+
+def _share(file: TextIO, folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(f"Another batch has begun to write to {str(folder)!r}; wait until it ends, then start this "
+                          "one again.") from error
+
+
+def require(folder: Path) -> None:
+    """Raises OutputError if the output folder of a running batch was taken away, so that nothing makes it anew."""
+    if not (folder / LOCK).is_file():
+        raise OutputError(f"The output folder {str(folder)!r} was removed or replaced while the batch ran; put it "
+                          "back, and start the batch again.")
+
+
+@dataclass(frozen=True)
+class State:
+    """What a batch finds of an item."""
+
+    done: bool
+    record: dict = field(default_factory=dict)
+    """The item's record if it is done."""
+    why: str = ""
+    """Why something that is there already is edited again; "" where there is nothing."""
+
+
+def check(item: Item, models: dict[str, str]) -> State:
+    """Is the item done, with all its files, and of the very input? Reads its picture only if its time or size differs.
+
+    `models` as `key.identity` gives them.
+    """
+    try:
+        text = (item.folder / RECORD).read_text(encoding="utf-8")
+    except OSError:
+        return State(False, why="it was not finished" if (item.folder / "input.png").exists() else "")
+    try:
+        record = json.loads(text)
+        stamp, before, files = record["stamp"], record["inputs"], record["files"]
+        image = before["image"] if stamp == stamp_of(item.image) else key.digest(item.image)
+        if not all(_has_size(f"{item.folder}/{name}", size) for name, size in files.items()):
+            return State(False, why="some of its files are missing or damaged")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return State(False, why="its record or its picture can't be read")
+    now = key.inputs(item, image, models)
+    if key.key(now) == record.get("key"):
+        return State(True, record)
+    changed = sorted(name for name in {*now, *before} if now.get(name) != before.get(name))
+    return State(False, why=f"changed since: {', '.join(changed)}")
+
+
+def _has_size(file: str, size: int) -> bool:
+    try:
+        return os.stat(file).st_size == size
+    except OSError:
+        return False
+
+
+def stamp_of(file: Path) -> list[int]:
+    """Size and time of change of a file, by which git too tells whether to read it again."""
+    state = file.stat()
+    return [state.st_size, state.st_mtime_ns]
+
+
+def begin(item: Item) -> None:
+    """From here on the item is not done; what a killed process left half-written is removed."""
+    require(item.folder.parent)
+    with explained(item.folder):
+        if item.folder.is_dir():
+            (item.folder / RECORD).unlink(missing_ok=True)
+            _flush(item.folder)
+            for stale in item.folder.rglob(".*.tmp"):
+                stale.unlink()
+
+
+def complete(item: Item, decides: dict, stamp: list[int], row: dict) -> dict:
+    """Write the item's record, after all its files have reached the disk; returns it."""
+    require(item.folder.parent)
+    with explained(item.folder):
+        files = sorted(f for f in item.folder.rglob("*") if f.is_file())
+        record = {"key": key.key(decides), "inputs": decides, "stamp": stamp, "row": row,
+                  "files": {f.relative_to(item.folder).as_posix(): f.stat().st_size for f in files}}
+        for folder in {f.parent for f in files}:
+            _flush(folder)
+        write_json(item.folder / RECORD, record)
+        _flush(item.folder)
+    return record
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns an OSError of writing into an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} can't be written ({error.strerror}); free space or choose another "
+                          "folder.") from error
+
+
+def _flush(folder: Path) -> None:
+    """Names, too, are on the disk only when their folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,240 @@
+"""`plan(...)`: a batch file becomes a list of items and a list of all that is wrong with it, before any work."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, get_type_hints
+
+from lr_helpers.batch.entries import Entry, Fields, read_entries
+from lr_helpers.batch.names import brief, check_name, find_image, shown
+from lr_helpers.config import Method, check_input, get_method
+from lr_helpers.errors import UserError
+
+KEYS = ("image", "source", "prompt", "seed", "name", "method", "settings", "full_frame")
+RESERVED = {"batch.log", "batch.lock", "summary.csv", "summary.json"}
+"""Names in the output folder that are no item's; contact sheets are refused too."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture and one prompt, checked as far as it can be without opening the picture. Small and picklable."""
+
+    name: str
+    """Unique in the batch; the name of its folder."""
+    image: Path
+    source: str
+    prompt: str
+    seed: int
+    method: Method
+    full_frame: bool
+    folder: Path
+    line: int
+    """Of the batch file."""
+
+    def absolute(self) -> Item:
+        """The same item with paths that hold in any working directory."""
+        return replace(self, image=self.image.absolute(), folder=self.folder.absolute())
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with an entry of the batch file."""
+
+    line: int
+    name: str
+    """The picture or key it is about."""
+    message: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}, {self.name}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a batch file asks for: the items that can be tried, in the file's order, and what can't."""
+
+    items: tuple[Item, ...]
+    problems: tuple[Problem, ...]
+    folder: Path
+
+
+def plan(file: str | Path, images: str | Path, output: str | Path, *, method: str = "learned",
+         changes: dict[str, Any] | None = None, seed: int = 42, full_frame: bool = False) -> Plan:
+    """Read a batch file; opens no picture and loads no model.
+
+    The official form is `{"1.png": ["what is there", "what you want to see"]}`. The list form is `[{"image": "1.png",
+    "source": "trees", "prompt": "a big tree", ...}]`; its prompt may be a list of prompts, and `seed`, `name` (of the
+    output folder), `method` (a preset), `settings` (fields of Method) and `full_frame` hold for the entry alone. The
+    arguments `method`, `changes` (fields of Method), `seed` and `full_frame` hold where an entry says nothing.
+
+    Raises UserError if the file as a whole can't be read, or these arguments are wrong.
+    """
+    root, output = Path(images), Path(output)
+    if not root.is_dir():
+        raise UserError(f"There is no folder {str(root)!r}; check the path of the images.")
+    defaults = {"method": method, "changes": changes or {}, "seed": seed, "full_frame": full_frame}
+    get_method(method).but(**defaults["changes"])
+    check_input("x", "x", seed)
+    drafts, problems, resolved = [], [], root.resolve()
+    for number, entry in enumerate(read_entries(file), 1):
+        found, wrong = _read(entry, root, resolved, defaults)
+        drafts += found
+        problems += [Problem(entry.line, shown(_title(entry, number)), message) for message in wrong]
+    items, doubles = _with_folders(drafts, output)
+    return Plan(tuple(items), tuple(sorted([*problems, *doubles], key=lambda p: p.line)), output)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An item whose folder is not known yet."""
+
+    item: Item
+    short: str
+    """The name its folder should have, and, if others' would be the same, must have:"""
+    full: str
+
+
+def _read(entry: Entry, root: Path, resolved: Path, defaults: dict) -> tuple[list[Draft], list[str]]:
+    """The items of one entry, one for each of its prompts, and all that is wrong with it."""
+    wrong: list[str] = []
+
+    def attempt(function: Callable, *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except UserError as error:
+            wrong.append(str(error))
+            return None
+
+    fields = attempt(_fields, entry)
+    if fields is None:
+        return [], wrong
+    fields = {"seed": defaults["seed"], "full_frame": defaults["full_frame"], "method": defaults["method"], **fields}
+    image, method = attempt(find_image, fields["image"], root, resolved), attempt(_method, fields, defaults["changes"])
+    attempt(_check_plain, fields)
+    if wrong:  # the texts alone are still to be looked at
+        fields["seed"] = 0
+    several, drafts = isinstance(fields["prompt"], list), []
+    prompts = fields["prompt"] if several else [fields["prompt"]]
+    if not prompts:
+        wrong.append("The list of prompts is empty; give at least one.")
+    broken = bool(wrong)
+    for i, prompt in enumerate(prompts, 1):
+        texts = attempt(_texts, prompt, fields["source"], fields["seed"])
+        if texts is None or broken:
+            continue
+        pure, end = PurePosixPath(fields["image"].replace("\\", "/")), f"-{i}" if several else ""
+        full = fields.get("name") or str(pure).replace("/", "_")
+        short = fields.get("name") or str(pure.with_suffix("")).replace("/", "_")
+        item = Item(full + end, image, texts[1], texts[0], fields["seed"], method, fields["full_frame"], Path(),
+                    entry.line)
+        drafts.append(Draft(item, short + end, full + end))
+    return drafts, list(dict.fromkeys(wrong))
+
+
+def _texts(prompt: Any, source: Any, seed: int) -> tuple[str, str]:
+    for what, text in (("source", source), ("prompt", prompt)):
+        if not isinstance(text, str):
+            raise UserError(f"The {what} is {brief(text)}; give a text.")
+    return check_input(prompt, source, seed)
+
+
+def _title(entry: Entry, number: int) -> str:
+    """What messages call an entry: its picture, if it names one."""
+    if entry.key is not None:
+        return entry.key
+    image = entry.value.get("image") if isinstance(entry.value, dict) else None
+    return image if isinstance(image, str) and image else f"entry {number}"
+
+
+def _check_plain(fields: dict) -> None:
+    seed, full_frame, name = fields["seed"], fields["full_frame"], fields.get("name")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise UserError(f"seed is {brief(seed)}; give a whole number.")
+    check_input("x", "x", seed)
+    if not isinstance(full_frame, bool):
+        raise UserError(f"full_frame is {brief(full_frame)}; give true or false.")
+    if name is not None:
+        check_name(name)
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    """An entry of either form as a dictionary with image, source and prompt."""
+    value = entry.value
+    if entry.key is not None:
+        if not isinstance(value, list) or len(value) != 2:
+            raise UserError('What stands after the picture is not a list of two texts; write ["what is there", "what '
+                            'you want to see"].')
+        return {"image": entry.key, "source": value[0], "prompt": value[1]}
+    if not isinstance(value, Fields):
+        raise UserError('The entry is not an object; write {"image": …, "source": …, "prompt": …}.')
+    if value.twice:
+        raise UserError(f"{', '.join(map(repr, value.twice))} is given twice; give it once.")
+    if unknown := sorted(set(value) - set(KEYS)):
+        raise UserError(f"The key {unknown[0]!r} is unknown; choose from {', '.join(KEYS)}.")
+    if missing := [k for k in ("image", "source", "prompt") if k not in value]:
+        raise UserError(f"{' and '.join(missing)} is missing; an entry needs image, source and prompt.")
+    return value
+
+
+def _method(fields: dict, changes: dict) -> Method:
+    preset, settings = fields["method"], fields.get("settings", {})
+    if not isinstance(preset, str):
+        raise UserError(f"method is {brief(preset)}; give the name of a preset.")
+    if not isinstance(settings, dict):
+        raise UserError(f"settings is {brief(settings)}; give an object such as {{\"steps\": 20}}.")
+    plain, kinds = {}, get_type_hints(Method) if settings else {}
+    for name, value in settings.items():
+        if name not in kinds:
+            raise UserError(f"The setting {brief(name)} is unknown; choose from {', '.join(kinds)}.")
+        if value is not None:  # null keeps the preset's, as everywhere
+            plain[name] = _typed(name, value, str(kinds[name]))
+    if isinstance(settings, Fields) and settings.twice:
+        raise UserError(f"The setting {settings.twice[0]!r} is given twice; give it once.")
+    return get_method(preset).but(**{**changes, **plain})
+
+
+def _typed(name: str, value: Any, kind: str) -> Any:
+    """A JSON value as a field of Method takes it; `kind` is the field's type as text."""
+    if "tuple" in kind:
+        if not isinstance(value, list):
+            raise UserError(f"{name} is {brief(value)}; give a list.")
+        return tuple(_typed(name, v, kind.replace("tuple", "")) for v in value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    for word, fits, wanted in (("bool", isinstance(value, bool), "true or false"),
+                               ("str", isinstance(value, str), "a text"),
+                               ("float", number, "a number"),
+                               ("int", number and not isinstance(value, float), "a whole number")):
+        if word in kind:
+            if not fits:
+                raise UserError(f"{name} is {brief(value)}; give {wanted}.")
+            return float(value) if word == "float" and abs(value) < 1e300 else value
+    raise AssertionError(f"{name} has the type {kind}, which batch files can't give")
+
+
+def _with_folders(drafts: list[Draft], output: Path) -> tuple[list[Item], list[Problem]]:
+    """Each item's folder: called like its picture without the ending, unless another's would be; then with it."""
+    def same(text: str) -> str:
+        return unicodedata.normalize("NFC", text).casefold()  # as some file systems see it
+
+    pictures = defaultdict(set)
+    for draft in drafts:
+        pictures[same(draft.short)].add(draft.item.image)
+    items, problems, taken = [], [], {}
+    for draft in drafts:
+        item, name = draft.item, draft.short if len(pictures[same(draft.short)]) == 1 else draft.full
+        title = shown(item.image.name)
+        if same(name) in taken:
+            problems.append(Problem(item.line, title, (
+                f"Its output folder would be {name!r}, as that of line {taken[same(name)]}; give the entries "
+                'different names ("name"), or one entry both prompts.')))
+        elif same(name) in RESERVED or same(name).startswith("contact_sheet") or len(name.encode()) > 200:
+            problems.append(Problem(item.line, title, (
+                f"Its output folder can't be called {name[:60]!r}; give the entry another name.")))
+        else:
+            taken[same(name)] = item.line
+            items.append(replace(item, name=name, folder=output / name))
+    return items, problems

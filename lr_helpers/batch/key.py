@@ -1,0 +1,87 @@
+"""What decides an item's result, as one hash: with the same key it need not be edited again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import lru_cache
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+from lr_helpers import sources
+from lr_helpers.batch.items import Item
+from lr_helpers.config import Method, Profile
+
+FORMAT = 1
+"""Goes up when the same input is meant to give another result, so that what is done already is done again."""
+SMALL = 2**26
+"""Files of models up to this size, in bytes, are hashed whole; of larger ones the ends and the length."""
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file; raises OSError if it can't be read."""
+    with file.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+def inputs(item: Item, image: str, models: dict[str, str]) -> dict:
+    """What decides the result of an item, as plain data: `image` is its picture's digest, `models` from `identity`.
+
+    Device and versions of libraries are not among it: several machines may share a batch, and an update of a
+    library need not throw a night's work away. They are in each result.json.
+    """
+    return {"format": FORMAT, "image": image, "source": item.source, "prompt": item.prompt, "seed": item.seed,
+            "full_frame": item.full_frame, **_plain(item.method), **models}
+
+
+def key(decides: dict) -> str:
+    """The hash of `inputs`."""
+    return sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _plain(method: Method) -> dict:
+    return json.loads(json.dumps(asdict(method)))
+
+
+def identity(profile: Profile) -> dict[str, str] | None:
+    """The sizes and models of a profile as they lie here, without loading them; None before the first download.
+
+    A model in a folder is known by its files' contents, one from the hub by its commit, and each by the first
+    source in the profile's order that is on this machine.
+    """
+    known = {"profile": f"{profile.name} {profile.size} {profile.steps} {profile.guidance} {profile.backbone_size}"}
+    for part in ("editor", "backbone", "clip"):
+        found = next(filter(None, (_known(part, source) for source in getattr(profile, part))), None)
+        if found is None:
+            return None
+        known[part] = found
+    return known
+
+
+def _known(part: str, source: str) -> str | None:
+    if sources.is_folder(source):
+        folder = Path(source)
+        return f"{sources.label(source)} {_contents(folder)}" if folder.is_dir() else None
+    if source.startswith("openclip:"):
+        return source  # a released model, whose weights are fixed
+    from huggingface_hub import try_to_load_from_cache
+
+    repo, revision = sources.split(source)
+    first = try_to_load_from_cache(repo, sources.NEEDED[part][0], revision=revision)
+    return f"{repo} {Path(first).parent.name}" if isinstance(first, str) else None
+
+
+def _contents(folder: Path) -> str:
+    whole = sha256()
+    for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+        size = file.stat().st_size
+        whole.update(f"{file.relative_to(folder).as_posix()} {size} ".encode())
+        with file.open("rb") as stream:
+            if size <= SMALL:
+                whole.update(stream.read())
+            else:
+                whole.update(stream.read(SMALL // 2))
+                stream.seek(-SMALL // 2, 2)
+                whole.update(stream.read())
+    return whole.hexdigest()

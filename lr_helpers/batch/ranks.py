@@ -1,0 +1,173 @@
+"""A batch by the processes that `torchrun` or `accelerate launch` has started; accelerate connects them.
+
+Rank 0 surveys the batch and sends the others what is to do. Each rank edits its share and writes what became of it to
+a file of its own in the output folder, from which rank 0 reads it. So nobody waits in a collective call, with its time
+limit, for a slower one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from lr_helpers.batch import folder
+from lr_helpers.batch.items import Item, Plan
+from lr_helpers.batch.run import Survey, run, share
+from lr_helpers.batch.work import Outcome
+from lr_helpers.batch.worker import Worker
+from lr_helpers.config import Profile
+from lr_helpers.errors import UserError
+
+HERE, END = b"here", b"end"
+STOPPED = "stopped"
+"""Status of what a rank sends when it can't go on; its message tells why."""
+PATIENCE = timedelta(hours=1)
+"""How long ranks wait for each other to start, and for rank 0's survey and first download."""
+LOOK = 0.3
+"""Seconds between two looks at the others' files."""
+
+
+def launched() -> bool:
+    """Has a launcher started this process as one of several?"""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+class Mailbox:
+    """A rank's outcomes, a line of JSON each, between "here" and "end"; rank 0 removes the file when all is done.
+
+    The rank holds a lock on it, by which rank 0 sees that it lives. The name is that of a temporary file, so that the
+    next start clears it away if this one is killed.
+    """
+
+    def __init__(self, output: Path, rank: int):
+        self.file, self.rank, self.read, self.ended = output / f".rank{rank}.tmp", rank, 0, False
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Callable[[Outcome | None], None]]:
+        """For the rank itself; yields the function that sends, None as the last."""
+        def send(outcome: Outcome | None) -> None:
+            with folder.explained(self.file):
+                file.write((json.dumps(asdict(outcome)).encode() if outcome else END) + b"\n")
+                os.fsync(file.fileno())
+
+        with contextlib.ExitStack() as stack:
+            with folder.explained(self.file):
+                file = stack.enter_context(self.file.open("ab", buffering=0))
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.write(HERE + b"\n")
+            yield send
+
+    def receive(self) -> Iterator[Outcome]:
+        """For rank 0: what has come since the last call. Raises UserError if the rank had to stop, or is dead."""
+        with contextlib.suppress(FileNotFoundError), self.file.open("rb") as file:  # anew: NFS looks for changes then
+            dead = _is_free(file)
+            file.seek(self.read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # the rest is on its way
+                self.read += len(line)
+                self.ended = line.strip() == END
+                if line.strip() not in (HERE, END):
+                    outcome = Outcome(**json.loads(line))
+                    if outcome.status == STOPPED:
+                        raise UserError(outcome.message)
+                    yield outcome
+            if dead and self.read and not self.ended:  # without a line, it may be about to take the lock
+                raise UserError(f"Rank {self.rank} died before its share was done; start the batch again.")
+
+
+def _is_free(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return True
+
+
+def run_ranks(wanted: Callable[[], Plan], profile: Profile, device: str | None, *, quiet: bool = False,
+              json_lines: bool = False) -> int:
+    """`run.run` for a process that `launched()`; `wanted` makes the plan, in rank 0 alone.
+
+    The exit code of rank 0 is that of the batch. Raises UserError as `run.run` does, in the rank where it happens.
+    """
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    from lr_helpers.models import default_device, load_models
+
+    cpu = torch.device(device or default_device()).type != "cuda"
+    state = PartialState(cpu=cpu, timeout=PATIENCE)
+    load = partial(load_models, profile, "cpu" if cpu else str(state.device))
+    rank, ranks = state.process_index, state.num_processes
+    try:
+        if rank == 0:
+            return _lead(wanted, profile, load, ranks, lambda what: broadcast_object_list([what]), quiet, json_lines)
+        sent = broadcast_object_list([None])[0]
+        return _follow(*sent, profile, load, rank, ranks) if sent else 0
+    finally:
+        state.destroy_process_group()
+
+
+def _lead(wanted: Callable[[], Plan], profile: Profile, load: Callable[[], object], ranks: int,
+          send: Callable[[object], object], quiet: bool, json_lines: bool) -> int:
+    """Rank 0: the batch as a whole, and its own share; `send` tells the others folder, models and items, or None."""
+    boxes: list[Mailbox] = []
+    told = False
+
+    def engine(found: Survey, let_in: Callable[[], None]) -> Iterator[Outcome]:
+        nonlocal told
+        let_in()
+        output, todo = plan.folder.absolute(), [item.absolute() for item in found.todo]
+        send((output, found.identity, todo))
+        told = True
+        boxes.extend(Mailbox(output, rank) for rank in range(1, ranks))
+        own = share(todo, 0, ranks)
+        if own:
+            with contextlib.closing(Worker(output, profile, found.identity, load)) as worker:
+                for item in own:
+                    yield worker(item)
+                    for box in boxes:
+                        yield from box.receive()
+        while not all(box.ended for box in boxes):
+            folder.require(output)
+            time.sleep(LOOK)
+            for box in boxes:
+                yield from box.receive()
+
+    try:
+        plan = wanted()
+        return run(plan, profile, load, quiet=quiet, json_lines=json_lines, engine=engine)
+    finally:
+        if not told:
+            send(None)
+        for box in boxes:
+            box.file.unlink(missing_ok=True)
+
+
+def _follow(output: Path, identity: dict[str, str], todo: Sequence[Item], profile: Profile,
+            load: Callable[[], object], rank: int, ranks: int) -> int:
+    """Another rank: its share, then waiting, because a launcher may take the first that ends as a sign to stop."""
+    box, own = Mailbox(output, rank), share(todo, rank, ranks)
+    with box.opened() as send:
+        try:
+            if own:
+                with contextlib.closing(Worker(output, profile, identity, load)) as worker:
+                    for item in own:
+                        send(worker(item))
+            send(None)
+        except UserError as error:
+            send(Outcome(f"rank {rank}", STOPPED, str(error)))
+        while box.file.exists():
+            time.sleep(LOOK)
+    return 0

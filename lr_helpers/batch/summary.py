@@ -1,0 +1,121 @@
+"""The end of a batch: one table, one count, and contact sheets of all results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from lr_helpers.batch.items import Item, Plan
+from lr_helpers.batch.work import DONE, FAILED, KEPT, REFUSED, Outcome
+from lr_helpers.images import read_image, write_bytes, write_image, write_json
+
+COLUMNS = ("name", "line", "status", "image", "source", "prompt", "seed", "x0", "y0", "x1", "y1", "loss", "score",
+           "probability", "edits", "evaluations", "seconds", "message")
+TILE, TEXT, ACROSS, DOWN = (324, 108), 34, 4, 12
+"""Of a contact sheet: a tile's pixels and the height of the text below it, and tiles a page."""
+
+
+def finish(plan: Plan, outcomes: Sequence[Outcome], seconds: float) -> dict:
+    """Write `summary.csv`, `contact_sheet*.png` and, last, `summary.json`; returns the latter's content.
+
+    `outcomes` in any order; the files are in the batch file's order. Contact sheets stay as they are if no item has
+    changed since they were made. Raises OutputError if the folder can't be written to.
+    """
+    by_name = {outcome.name: outcome for outcome in outcomes}
+    rows = sorted([*((item.line, item.name, by_name[item.name]) for item in plan.items),
+                   *((p.line, p.name, Outcome(p.name, REFUSED, p.message)) for p in plan.problems)],
+                  key=lambda row: row[0])
+    write_bytes(plan.folder / "summary.csv", _table(rows).encode())
+    status = Counter(outcome.status for _, _, outcome in rows)
+    finished = [item for item in plan.items if by_name[item.name].good]
+    digest = sha256(json.dumps([[i.name, by_name[i.name].row] for i in finished]).encode()).hexdigest()
+    counts = {"entries": len(rows), "good": status[DONE] + status[KEPT],
+              **{name: status[name] for name in (DONE, KEPT, REFUSED, FAILED)},
+              "warnings": sum(bool(by_name[i.name].row["warnings"]) for i in finished),
+              "contact_sheets": -(-len(finished) // (ACROSS * DOWN)), "digest": digest, "seconds": round(seconds, 3)}
+    if _digest(plan.folder) != digest:
+        (plan.folder / "summary.json").unlink(missing_ok=True)
+        _write_sheets(plan.folder, finished)
+    write_json(plan.folder / "summary.json", counts)
+    return counts
+
+
+def sentence(counts: dict, folder: Path) -> str:
+    """The end of a batch in words."""
+    parts = [f"{counts['done']} edited", f"{counts['kept']} done before"]
+    parts += [f"{counts[name]} {name}" for name in (REFUSED, FAILED) if counts[name]]
+    parts += [f"{counts['warnings']} with warnings"] if counts["warnings"] else []
+    return f"{counts['entries']} entries: {', '.join(parts)}; {counts['seconds']:.1f} s. See {folder / 'summary.csv'}"
+
+
+def _table(rows: Sequence[tuple[int, str, Outcome]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for line, name, outcome in rows:
+        row, notes = outcome.row, [outcome.message, *outcome.row.get("warnings", ())]
+        box = dict(zip(("x0", "y0", "x1", "y1"), row.get("box", ()), strict=False))
+        status = DONE if outcome.good else outcome.status  # the table tells of the results, not of this run
+        plain = {**row, **box, "name": name, "line": line, "status": status, "message": " ".join(filter(None, notes))}
+        writer.writerow({k: _harmless(v) for k, v in plain.items()})
+    return out.getvalue()
+
+
+def _harmless(value: object) -> object:
+    """A text as spreadsheets show it, instead of running it as a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def _digest(folder: Path) -> str:
+    try:
+        before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        there = len(list(folder.glob("contact_sheet*.png")))
+        return before["digest"] if there == before["contact_sheets"] else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _write_sheets(folder: Path, items: Sequence[Item]) -> None:
+    """`contact_sheet.png`, or `contact_sheet_001.png` … if there are too many for one."""
+    for stale in folder.glob("contact_sheet*.png"):
+        stale.unlink()
+    pages = [items[i:i + ACROSS * DOWN] for i in range(0, len(items), ACROSS * DOWN)]
+    for number, page in enumerate(pages, 1):
+        name = "contact_sheet.png" if len(pages) == 1 else f"contact_sheet_{number:03}.png"
+        write_image(folder / name, _sheet(page))
+
+
+def _sheet(items: Sequence[Item]) -> Image.Image:
+    """A page: of each item the input, the region and the final picture, its name and its prompt."""
+    across, height = min(ACROSS, len(items)), TILE[1] + TEXT
+    page = Image.new("RGB", (across * (TILE[0] + 8) + 8, -(-len(items) // across) * (height + 8) + 8), "white")
+    draw, font = ImageDraw.Draw(page), _font()
+    for i, item in enumerate(items):
+        x, y = 8 + i % across * (TILE[0] + 8), 8 + i // across * (height + 8)
+        picture = read_image(item.folder / "overview.png")
+        picture.thumbnail(TILE, Image.Resampling.LANCZOS)
+        page.paste(picture, (x, y + TILE[1] - picture.height))
+        for line, text in enumerate((item.name, f"{item.source} → {item.prompt}")):
+            draw.text((x, y + TILE[1] + 2 + 15 * line), _fitting(text, draw, font), "black", font)
+    return page
+
+
+def _font() -> ImageFont.FreeTypeFont:
+    """DejaVu, which comes with matplotlib and knows more letters than Pillow's own."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 11)
+
+
+def _fitting(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont) -> str:
+    text = text[:TILE[0] // 2]
+    while draw.textlength(text, font) > TILE[0]:
+        text = text[:-2].rstrip("…") + "…"
+    return text

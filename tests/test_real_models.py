@@ -1,0 +1,332 @@
+"""The real architectures, with random weights: true shapes at full size, and the whole method at reduced width."""
+
+import warnings
+from dataclasses import replace
+
+import psutil
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from PIL import Image
+
+from lr_helpers import METHODS, EditResult, UserError, edit, load_models, random_weights
+from lr_helpers.config import get_profile
+from lr_helpers.inpainting import composite
+
+PROFILES = list(random_weights.FULL)
+FAST = METHODS["learned"].but(anchors=3, sizes=(0.4, 0.6), iterations=3, steps=2, shortlist=4)
+
+
+# Full size
+
+
+@pytest.mark.parametrize(("profile", "millions"), [
+    ("sd15", {"unet": 859.5, "vae": 83.7, "text_encoder": 123.1}),
+    ("sd2", {"unet": 865.9, "vae": 83.7, "text_encoder": 340.4}),
+    ("sdxl", {"unet": 2567.5, "vae": 83.7, "text_encoder": 123.1, "text_encoder_2": 694.7}),
+    ("amused", {"transformer": 608.3, "vqvae": 146.2, "text_encoder": 123.7})])
+def test_the_architectures_have_the_published_sizes(profile, millions):
+    found = {name: round(sum(p.numel() for p in network.parameters()) / 1e6, 1)
+             for name, network in random_weights.networks(profile, device="meta").items()}
+    assert found == millions
+    part = get_profile(profile).parts["editor"]
+    assert part.gigabytes == pytest.approx(sum(millions.values()) * (2 if part.variant else 4) / 1e3, rel=0.01)
+
+
+@pytest.mark.parametrize(("profile", "side", "millions"), [("sd2", 8, 85.8), ("sd15", 16, 85.8)])
+def test_the_backbones_have_the_published_size(profile, side, millions):
+    vit = random_weights.backbone(profile, device="meta")
+    assert vit.config.patch_size == side
+    assert sum(p.numel() for p in vit.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
+    assert get_profile(profile).backbone[0].endswith(f"vitb{side}")
+
+
+def test_clip_has_the_published_size():
+    assert sum(p.numel() for p in random_weights.clip(device="meta").parameters()) / 1e6 == pytest.approx(149.6, abs=0.05)
+
+
+def test_the_word_pieces_are_clips_own():
+    words = random_weights.tokenizer()
+    assert len(words) == 49408
+    assert words("a white cow").input_ids == [49406, 320, 1579, 9706, 49407]
+
+
+@pytest.mark.slow
+def test_one_denoiser_evaluation_at_full_size():
+    """Stable Diffusion 2's UNet in float32 at 64×64 latents: shapes and memory are real."""
+    if psutil.virtual_memory().available < 8e9:
+        pytest.skip("less than 8 GB of memory are available")
+    config = random_weights.configurations("sd2")["unet"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = random_weights.network("unet", config)
+    before = psutil.Process().memory_info().rss
+    assert before > 865.9e6 * 4
+    with torch.inference_mode():
+        noise = unet(torch.randn(1, 9, 64, 64), torch.tensor([500]), torch.randn(1, 77, 1024)).sample
+    assert noise.shape == (1, 4, 64, 64)
+    assert noise.isfinite().all()
+    assert noise.std() > 0
+
+
+# The whole method at reduced width
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """Each profile's checkpoints in the real file formats, by name."""
+    root = tmp_path_factory.mktemp("real classes")
+    found = {}
+    for name in PROFILES:
+        (root / name).mkdir()
+        found[name] = random_weights.write(name, root / name)
+    return found
+
+
+@pytest.fixture(scope="session")
+def loaded(written):
+    return {name: load_models(profile, device="cpu") for name, profile in written.items()}
+
+
+def evaluations(models, steps: int) -> int:
+    """Of one edit with guidance: PNDM, which the checkpoints of SD 1.5 and 2 name, makes its second step twice."""
+    return 2 * (steps + (1 if models.editor.pipeline.scheduler.config._class_name == "PNDMScheduler" else 0))
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_whole_edit(name, loaded, scene_picture, tmp_path):
+    models = loaded[name]
+    side = 64 // random_weights.PATCH[name]
+    features, attention = models.backbone.see(torch.rand(3, 64, 64))
+    assert features.shape == (24, side, side)
+    assert attention.shape == (3, side, side)
+
+    wide = scene_picture.resize((150, 90))
+    a, b, c = (edit(models, wide, "a rabbit", "wolf", FAST, seed=s, progress=False) for s in (1, 1, 2))
+    other = edit(models, wide, "a red car", "wolf", FAST, seed=1, progress=False)
+    assert a.image.size == (150, 90)
+    assert a.edits.shape[1:] == (2, 3, 64, 64)
+    assert a.loss.isfinite().sum() >= 4
+    assert a.cost["denoiser_evaluations"] == a.cost["different_edits"] * evaluations(models, 2)
+    assert a.record["profile"] == f"small {name}"
+    assert a.warnings == []
+
+    assert a.image.tobytes() == b.image.tobytes()
+    assert torch.equal(a.edits.nan_to_num(), b.edits.nan_to_num())
+    assert torch.equal(a.boxes, c.boxes)
+    assert not torch.equal(a.edits.nan_to_num(), c.edits.nan_to_num())
+    assert not torch.equal(a.edits.nan_to_num(), other.edits.nan_to_num())
+
+    a.save(tmp_path / "out")
+    assert EditResult.load(tmp_path / "out").record["sources"] == models.sources
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_pixels_outside_the_box_are_exact(name, loaded):
+    editor = loaded[name].editor
+    boxes = [(9 * i, 3, 9 * i + 19, 30) for i in range(4)]  # on no grid of latents or tokens
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for (x0, y0, x1, y1), edited in zip(boxes, editor.edit(image, boxes, "a cat", seed=0, steps=2), strict=True):
+        inside = torch.zeros(64, 64, dtype=torch.bool)
+        inside[y0:y1, x0:x1] = True
+        assert torch.equal(edited[:, ~inside], image[:, ~inside])
+        assert (edited != image).any(0)[inside].float().mean() > 0.9
+        assert edited.min() >= 0
+        assert edited.max() <= 1
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_an_edit_does_not_depend_on_its_batch(name, loaded):
+    editor = loaded[name].editor
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    boxes = [(0, 0, 40, 40), (8, 8, 64, 56), (30, 0, 60, 30)]
+    kept, found = editor.batch, {}
+    for batch in (1, 2, 3):
+        editor.batch = batch
+        found[batch] = editor.edit(image, boxes, "a cat", seed=3, steps=2)
+    editor.batch = kept
+    spread = max(float((found[1] - found[batch]).abs().max()) for batch in (2, 3))
+    apart = float((editor.edit(image, boxes, "a cat", seed=4, steps=2) - found[1]).abs().max())
+    # Rounding differs with the shape of the products (1e-6 here); another seed differs by far more.
+    assert spread < 1e-4 < 0.01 < apart
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_candidates_share_their_noise(name, loaded):
+    """Two masks that ask for the same give the same frame, wherever they stand in the batch."""
+    editor = loaded[name].editor
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    first, other, again = editor.edit(image, [(0, 0, 32, 32), (16, 16, 64, 64), (0, 0, 32, 32)], "a cat", seed=0, steps=2)
+    assert torch.allclose(first, again, atol=1e-5)
+    assert not torch.allclose(first, other, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_guidance_doubles_the_evaluations(name, loaded):
+    editor = loaded[name].editor
+    image, before = torch.full((3, 64, 64), 0.5), editor.evaluations
+    editor.edit(image, [(8, 8, 56, 56)], "a cat", seed=0, steps=3, guidance=1.0)
+    alone = editor.evaluations - before
+    editor.edit(image, [(8, 8, 56, 56)], "a cat", seed=0, steps=3)
+    assert alone == evaluations(loaded[name], 3) // 2
+    assert editor.evaluations - before == 3 * alone
+
+
+def test_ddim_makes_as_many_evaluations_as_steps(written, tmp_path):
+    models = load_models(written["sd2"], device="cpu")
+    pipeline = models.editor.pipeline
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    models.editor.edit(torch.rand(3, 64, 64), [(0, 0, 32, 32)] * 2, "a cat", seed=0)
+    assert models.editor.evaluations == 2 * 2 * 3
+
+
+def test_every_token_that_a_box_touches_is_edited(loaded):
+    """aMUSEd's pipeline looks at one pixel of a token; a box between two of them must still be edited."""
+    editor = loaded["amused"].editor
+    side = editor.pipeline.vae_scale_factor
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(2, 1, 64, 64)
+    masks[0, :, side + 1:2 * side - 1, side + 1:2 * side - 1] = 1
+    masks[1, :, side:2 * side, side:2 * side] = 1
+    touched, whole = editor.inpaint(image, masks, "a cat", seed=0, steps=2)
+    assert torch.equal(touched, whole)
+    nothing = editor.inpaint(image, torch.zeros(1, 1, 64, 64), "a cat", seed=0, steps=2)[0]
+    assert not torch.equal(touched, nothing)
+
+
+def test_amused_refuses_sizes_that_its_masks_do_not_have(written):
+    with pytest.raises(UserError, match="multiple of 64 pixels, not 96"):
+        load_models(replace(written["amused"], size=96), device="cpu")
+
+
+def test_the_old_family_loads_and_edits_in_silence(written, capfd):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for name in ("amused", "sdxl"):
+            models = load_models(written[name], device="cpu")
+            models.editor.edit(torch.rand(3, 64, 64), [(0, 0, 32, 32)], "a cat", seed=0, steps=1)
+    out, err = capfd.readouterr()
+    assert "deprecated" not in err
+    assert "float32" not in err
+    assert out == ""
+    assert not [w for w in caught if "diffusers" in str(w.message).lower()]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_half_precision_edits_too(name, loaded, written):
+    """bfloat16, as on newer GPUs: the same path, near the same pixels where no token is drawn."""
+    from lr_helpers.pipelines import load_editor
+
+    profile, whole = written[name], loaded[name].editor
+    editor, _ = load_editor(profile.editor[0], "cpu", torch.bfloat16, size=64, steps=2, guidance=1.5, batch=2)
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    arguments = {"seed": 0, "steps": 2, "guidance": 1.5}
+    found = editor.edit(image, [(0, 0, 40, 40)], "a cat", **arguments)
+    assert found.dtype == torch.float32
+    assert found.isfinite().all()
+    if name != "amused":
+        assert (found - whole.edit(image, [(0, 0, 40, 40)], "a cat", **arguments)).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_long_prompt_names_what_is_cut_off(name, loaded):
+    fits = " ".join(["cat"] * 75)
+    assert loaded[name].warnings_for(fits) == []
+    (text,) = loaded[name].warnings_for(f"{fits} rabbit in the snow")
+    assert "'rabbit in the snow'" in text
+    assert "cat" not in text
+
+
+# Memory
+
+
+@pytest.fixture
+def small_memory(loaded):
+    """Lets a profile's denoiser run out of memory when more than `most` pictures enter it, as a GPU would."""
+    hooks, kept = [], {}
+
+    def limit(name: str, most: int):
+        editor = loaded[name].editor
+        kept[name] = editor.batch
+
+        def refuse(module, args, kwargs):
+            if (args[0] if args else kwargs["sample"]).shape[0] > most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+        denoiser = getattr(editor.pipeline, editor.denoiser)
+        hooks.append(denoiser.register_forward_pre_hook(refuse, with_kwargs=True))
+        return editor
+
+    yield limit
+    for hook in hooks:
+        hook.remove()
+    for name, batch in kept.items():
+        loaded[name].editor.batch = batch
+
+
+@pytest.mark.parametrize("name", ["sd2", "sdxl"])
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(name, loaded, small_memory, capfd):
+    boxes = [(0, 0, 16 + 8 * i, 40) for i in range(6)]
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    whole = loaded[name].editor.edit(image, boxes, "a cat", seed=0, steps=2)
+    capfd.readouterr()
+    editor = small_memory(name, 4)  # two pictures, with and without the prompt
+    editor.batch = 6
+    found = editor.edit(image, boxes, "a cat", seed=0, steps=2)
+    assert torch.allclose(found, whole, atol=1e-4)
+    assert editor.batch == 2
+    assert capfd.readouterr().err.splitlines() == [
+        f"warning: The memory of cpu does not hold {many} edits at once; going on with {fewer}."
+        for many, fewer in ((6, 3), (3, 2))]
+    editor.edit(image, boxes, "a cat", seed=0, steps=2)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_learned_edit_survives_a_small_memory(loaded, small_memory, scene_picture):
+    models = loaded["sd2"]
+    whole = edit(models, scene_picture, "a rabbit", "wolf", FAST, seed=1, progress=False)
+    small_memory("sd2", 2)
+    found = edit(models, scene_picture, "a rabbit", "wolf", FAST, seed=1, progress=False)
+    assert found.box == whole.box
+    assert torch.allclose(found.edits.nan_to_num(), whole.edits.nan_to_num(), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_one_edit_that_does_not_fit_is_said_in_a_sentence(name, small_memory):
+    editor = small_memory(name, 1)
+    with pytest.raises(UserError) as error:
+        editor.edit(torch.rand(3, 64, 64), [(0, 0, 32, 32)] * 3, "a cat", seed=0, steps=2)
+    assert "does not hold one edit of 64×64 pixels" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert editor.batch == 1
+
+
+def test_the_batch_follows_the_free_memory(monkeypatch):
+    from lr_helpers.models import batch_for
+
+    def free(gigabytes):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (int(gigabytes * 1e9), 16e9))
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert batch_for("cuda", 16, None) == 16
+    for gigabytes, batch in ((0.1, 1), (2.6, 2), (10.1, 8), (100, 16)):
+        free(gigabytes)
+        assert batch_for("cuda", 16, 2.0) == batch  # 1 GB an edit in half precision, of four fifths
+    assert batch_for("cpu", 4, 1000.0) == 1
+
+
+def test_the_pictures_of_a_batch_may_differ(loaded):
+    """N pictures with N prompts give what each gives alone."""
+    editor = loaded["sdxl"].editor
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(2, 1, 64, 64)
+    masks[:, :, 8:40, 8:40] = 1
+    both = editor.inpaint(images, masks, ["a cat", "a dog"], seed=0, steps=2)
+    for i, prompt in enumerate(("a cat", "a dog")):
+        alone = editor.inpaint(images[i], masks[:1], prompt, seed=0, steps=2)
+        assert torch.allclose(composite(both[i], images[i], masks[0]), composite(alone[0], images[i], masks[0]), atol=1e-4)
+
+
+def test_a_picture_of_another_mode_goes_through(loaded):
+    found = edit(loaded["amused"], Image.new("L", (70, 40), 128), "a cat", "a dog", FAST, progress=False)
+    assert found.image.size == (70, 40)
