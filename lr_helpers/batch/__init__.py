@@ -2,5 +2,6 @@
 
 `items.plan` reads and checks the whole file, `folder.check` says cheaply what is done already, `work.edit_item` does
 one item from picture to record, `summary.finish` writes the contact sheet and the tables. `run.run` is the loop of one
-process; an engine for several maps `edit_item` over `run.share` of the items instead.
+process, or has an engine for several do the items: `ranks` for what torchrun or accelerate launch starts, `ray_pool`
+for Ray. What either of them starts is a `worker`.
 """

@@ -107,6 +107,10 @@ def run_ranks(wanted: Callable[[], Plan], profile: Profile, device: str | None, 
     from lr_helpers.models import default_device, load_models
 
     cpu = torch.device(device or default_device()).type != "cuda"
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if not cpu and here > gpus:
+        raise UserError(f"There are {here} processes on this machine, and {gpus} GPUs; start one for each GPU, or add "
+                        "--device cpu.")
     state = PartialState(cpu=cpu, timeout=PATIENCE)
     load = partial(load_models, profile, "cpu" if cpu else str(state.device))
     rank, ranks = state.process_index, state.num_processes
