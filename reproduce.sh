@@ -165,6 +165,6 @@ status=0
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 set -- notebooks/*.ipynb
 [ -f "$1" ] || fail 1 "notebooks/ holds no .ipynb to test; make them by: .venv/bin/python -m lr_helpers notebooks"
-"$python" -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --continue-on-collection-errors tests "$@" ||
-  status=$?
+"$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env \
+  --continue-on-collection-errors tests "$@" || status=$?
 exit "$status"
