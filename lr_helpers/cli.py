@@ -246,7 +246,7 @@ def _report(options: argparse.Namespace) -> int:
     from lr_helpers.config import get_profile
 
     profile = get_profile(options.profile)
-    report.check_device(profile.name, options.allow_cpu)
+    report.check_device(profile, options.allow_cpu)
     limit = options.time_limit
     return report.run(profile.name, Path(options.output or f"results/{profile.name}"), options.notebooks or None,
                       options.again, report.default_time_limit(bool(profile.vocabulary)) if limit is None else limit)

@@ -54,6 +54,11 @@ class Profile:
     parts: dict[str, Part] = field(default_factory=dict, hash=False)
     """"editor", "backbone" and "clip", with licence and size; a profile of your own may leave them out."""
 
+    @property
+    def needs_gpu(self) -> bool:
+        """Is it refused where there is no GPU, unless that is allowed? All but the shipped miniatures."""
+        return self.name != "tiny"
+
     def but(self, editor: str | None = None, backbone: str | None = None, clip: str | None = None) -> Profile:
         """A copy whose models come from these folders or hub ids alone; None keeps the profile's own sources."""
         own = {part: source for part, source in (("editor", editor), ("backbone", backbone), ("clip", clip)) if source}
@@ -62,6 +67,10 @@ class Profile:
         parts = {part: Part(gigabytes_per_edit=per_edit if part == "editor" else None) for part in own}
         return replace(self, **{part: (source,) for part, source in own.items()}, parts={**self.parts, **parts},
                        vocabulary=None if editor and clip else self.vocabulary)
+
+
+NO_GPU = "run it where there is a CUDA GPU, e.g. on Colab, or add --allow-cpu, which is very slow"
+"""The mend for a profile that `needs_gpu`."""
 
 
 def _sources(entry: dict) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lr_helpers.config import Part, Profile
+from lr_helpers.config import NO_GPU, Part, Profile
 from lr_helpers.sources import State, label, look, restore
 
 if TYPE_CHECKING:
@@ -160,10 +160,9 @@ def _gpu(profile: Profile, allow_cpu: bool) -> Line:
         return Line("GPU", str(error).strip().splitlines()[0][:160], "the GPU can't be used",
                     "see by nvidia-smi who holds it, or hide it: export CUDA_VISIBLE_DEVICES=")
     text = f"none{'' if torch.version.cuda else ' (this build of torch knows none)'}; the CPU is used, in {dtype}"
-    if profile.name == "tiny" or allow_cpu:
+    if allow_cpu or not profile.needs_gpu:
         return Line("GPU", text)
-    return Line("GPU", text, "no GPU", "run it where there is a CUDA GPU, e.g. on Colab, or add --allow-cpu, which is "
-                                       "very slow")
+    return Line("GPU", text, "no GPU", NO_GPU)
 
 
 def _disk(profile: Profile, states: dict[str, dict[str, State]]) -> Line:

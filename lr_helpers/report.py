@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 
 from lr_helpers import guard
-from lr_helpers.config import DATA
+from lr_helpers.config import DATA, NO_GPU, Profile
 from lr_helpers.errors import UserError
 from lr_helpers.images import prepare_folder, write_bytes, write_json
 from lr_helpers.notebooks import FOLDER, PATTERN, ROOT, first_error, kernel_spec
@@ -36,11 +36,10 @@ def default_time_limit(miniature: bool) -> float:
     return 60 if miniature else 24 * 60
 
 
-def check_device(profile: str, allow_cpu: bool) -> None:
+def check_device(profile: Profile, allow_cpu: bool) -> None:
     """Raises UserError where the profile needs a GPU and there is none, unless `allow_cpu`."""
-    if profile != "tiny" and not allow_cpu and not device():
-        raise UserError(f"The profile {profile!r} needs a GPU and there is none; run it where there is a CUDA GPU, "
-                        "e.g. on Colab, or add --allow-cpu, which is very slow.")
+    if profile.needs_gpu and not allow_cpu and not device():
+        raise UserError(f"The profile {profile.name!r} needs a GPU and there is none; {NO_GPU}.")
 
 
 # What a result depends on

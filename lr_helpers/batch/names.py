@@ -13,7 +13,7 @@ def find_image(name: Any, root: Path, resolved: Path) -> Path:
     """The picture's file, which lies in the folder and is not empty; it is not opened."""
     if not isinstance(name, str) or not name.strip():
         raise UserError(f"The image is {brief(name)}; give the name of a file in the image folder.")
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+    if _has_control(name):
         raise UserError(f"The name {brief(name)} holds a control character; rename the file.")
     pure = PurePosixPath(name.replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts or name[1:2] == ":":
@@ -35,8 +35,12 @@ def check_name(name: Any) -> None:
     """Raises UserError for what can't be the name of a folder."""
     if not isinstance(name, str) or not name.strip():
         raise UserError(f"The name is {brief(name)}; give a text, or leave it out.")
-    if set(name) & set("/\\:") or name.startswith(".") or any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+    if set(name) & set("/\\:") or name.startswith(".") or _has_control(name):
         raise UserError(f"The name {brief(name)} can't be that of a folder; leave out / \\ : and a dot at its start.")
+
+
+def _has_control(name: str) -> bool:
+    return any(unicodedata.category(c) in ("Cc", "Cs") for c in name)
 
 
 def brief(value: Any, length: int = 80) -> str:
