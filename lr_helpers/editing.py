@@ -61,7 +61,7 @@ def propose(models: Models, picture: torch.Tensor, source: str, method: Method) 
     free = {"area": area_table(picture, boxes)}
     if method.occlusion_weight:
         free["occlusion"] = occlusion_table(models, picture, source, boxes)
-    kept = shortlist(weighted(free, method), method.shortlist)
+    kept = shortlist(weighted(free, method), boxes, method.shortlist)
     rows = kept.any(1)
 
     # What the ViT sees in them.

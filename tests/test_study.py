@@ -118,10 +118,19 @@ def test_shared_edits_are_the_same_and_are_made_once(models, replace_scene):
 
 
 def test_a_shortlist_keeps_the_lowest():
-    values = torch.tensor([[3.0, 1.0], [2.0, 1.0]])
-    assert shortlist(values, 2).tolist() == [[False, True], [False, True]]
-    assert shortlist(values, 3).tolist() == [[False, True], [True, True]]
-    assert shortlist(values, 0).all() and shortlist(values, 99).all()
+    values, boxes = torch.tensor([[3.0, 1.0], [2.0, 1.0]]), torch.arange(16).reshape(2, 2, 4)
+    assert shortlist(values, boxes, 2).tolist() == [[False, True], [False, True]]
+    assert shortlist(values, boxes, 3).tolist() == [[False, True], [True, True]]
+    assert shortlist(values, boxes, 0).all() and shortlist(values, boxes, 99).all()
+
+
+def test_a_shortlist_holds_a_box_once():
+    values, boxes = torch.tensor([[3.0, 1.0], [2.0, 1.0]]), torch.arange(16).reshape(2, 2, 4)
+    boxes[1, 1] = boxes[0, 1]
+    assert shortlist(values, boxes, 1).tolist() == [[False, True], [False, False]]
+    assert shortlist(values, boxes, 2).tolist() == [[False, True], [True, False]]
+    assert shortlist(values, boxes, 9).tolist() == [[True, True], [True, False]]
+    assert shortlist(values, boxes, 0).all()
 
 
 def test_slopes_are_what_autograd_finds_through_the_mask(models, replace_scene):
