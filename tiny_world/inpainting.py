@@ -51,8 +51,6 @@ def build_scheduler() -> DDIMScheduler:
 
 OBJECT_SIZES = range(16, 57, GRID)
 """Sizes that the editor paints; a scene's own objects have 20-40 pixels."""
-SMALL = 28
-"""Half of the objects to paint are at most this large: most failures were seen in small masks."""
 
 
 def _fitting(name: str, box: Box, rng: Random) -> Placed:
@@ -77,11 +75,11 @@ def example(rng: Random, largest: int = SIZE) -> tuple[Recipe, Box, str]:
     85 % an object: half in a square clamped to the picture, half in its own outline with a little room;
     12 % empty background; 3 % the whole picture. Objects mostly inside the mask are left away.
     """
-    recipe, kind, limit = random_recipe(rng), rng.random(), rng.choice((SMALL + 6, largest))
+    recipe, kind = random_recipe(rng), rng.random()
     absent = [n for n in NAMES if n not in {o.name for o in recipe.objects} and not held_out(n, recipe.place)]
     name, thing = rng.choice(absent), None
     x, y = (rng.uniform(4, SIZE - 4) for _ in range(2))
-    box = square_around(x, y, rng.uniform(OBJECT_SIZES[0], limit), SIZE)
+    box = square_around(x, y, rng.uniform(OBJECT_SIZES[0], largest), SIZE)
     if kind < 0.12:
         prompt = prompt_for_place(recipe.place, rng)
     else:
@@ -89,14 +87,14 @@ def example(rng: Random, largest: int = SIZE) -> tuple[Recipe, Box, str]:
         if kind > 0.97 and largest == SIZE:
             thing, box = random_placed(name, rng), (0, 0, SIZE, SIZE)
         elif kind > 0.54:
-            thing = random_placed(name, rng, [s for s in OBJECT_SIZES if s <= limit - 6])
+            thing = random_placed(name, rng, [s for s in OBJECT_SIZES if s <= largest - 6])
             room = [rng.randint(1, 4) for _ in range(4)]
             x0, y0, x1, y1 = thing.box
             box = (max(x0 - room[0], 0), max(y0 - room[1], 0), min(x1 + room[2], SIZE), min(y1 + room[3], SIZE))
         else:
             thing = _fitting(name, box, rng)
-    most = 0.5 if thing else 0.1
-    objects = tuple(o for o in recipe.objects if overlap_share(o.box, box) < most)
+    limit = 0.5 if thing else 0.1
+    objects = tuple(o for o in recipe.objects if overlap_share(o.box, box) < limit)
     return replace(recipe, objects=(*objects, thing) if thing else objects), box, prompt
 
 
