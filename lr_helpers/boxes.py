@@ -39,3 +39,9 @@ def square_around(x: float, y: float, side: float, size: int) -> tuple[int, int,
     x0, y0 = round(x - side / 2), round(y - side / 2)
     x1, y1 = round(x + side / 2), round(y + side / 2)
     return max(x0, 0), max(y0, 0), min(x1, size), min(y1, size)
+
+
+def least_overlap(boxes: torch.Tensor, others: Sequence[Box]) -> torch.Tensor:
+    """(..., 4) boxes → (...) boolean: those that share the fewest pixels with `others`; commonly none at all."""
+    shared = sum((intersection(boxes, torch.tensor(other)) for other in others), torch.zeros_like(area(boxes)))
+    return shared == shared.min()

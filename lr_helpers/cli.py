@@ -33,6 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--image", required=True, help="JPEG, PNG, WebP …, any size")
     edit.add_argument("--source", required=True, help='what is there now, e.g. "bird" (the paper\'s T_ROI)')
     edit.add_argument("--prompt", required=True, help='what you want to see, e.g. "a rabbit"')
+    edit.add_argument("--then", nargs=2, action="append", metavar=("SOURCE", "PROMPT"), default=[],
+                      help="afterwards, in the picture so far: another object and what to see in its place, in a "
+                           "region of its own; may be given again")
     edit.add_argument("--output", required=True, help="folder for pictures, region network and result.json")
     _add_profile(edit, list(PROFILES))
     _add_sources(edit)
@@ -76,20 +79,44 @@ def _parser() -> argparse.ArgumentParser:
     scene.add_argument("--output", default="scene", help="folder for scene.png and scene.json")
 
     study = commands.add_parser(
-        "study", help="measure ways to choose a region against known ones (resumable)",
-        description="Compare ways to choose a region on emoji scenes whose regions are known. Every task is stored "
-                    "when it is done, so a study that was stopped goes on. Tables and figures come last.",
+        "study", help="measure ways to choose a region, and other editors (resumable)",
+        description="Compare ways to choose a region on emoji scenes whose regions are known, or editors on a "
+                    "benchmark in PIE-Bench's format. Every task is stored when it is done, so a study that was "
+                    "stopped goes on. Tables and figures come last.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    study.add_argument("study", choices=("regions", "learning"),
-                       help="regions: ways to choose a region; learning: settings of the region network")
+    study.add_argument("study", choices=("regions", "learning", "pie", "extended"),
+                       help="regions: ways to choose a region; learning: settings of the region network; pie: editors "
+                            "on PIE-Bench; extended: unseen combinations and style, two objects, prompts")
     study.add_argument("--output", default=None, help="folder; the default is results/study_STUDY")
-    study.add_argument("--replace", type=int, default=200, metavar="N", help="scenes with 'replace this object by X'")
+    study.add_argument("--replace", type=int, default=None, metavar="N",
+                       help="scenes with 'replace this object by X'; the default is 200")
     study.add_argument("--add", type=int, default=None, metavar="N",
                        help="scenes with 'add X'; the default is 200 for regions, 0 for learning")
-    study.add_argument("--steps", type=int, default=6, help="denoising steps of an edit")
-    study.add_argument("--workers", type=int, default=None, help="processes; the default is one a core")
+    study.add_argument("--steps", type=int, default=None,
+                       help="denoising steps of an edit; the default is 6, for pie the profile's")
+    study.add_argument("--workers", type=int, default=None,
+                       help="processes; the default is one a core, for pie with a GPU or large models one")
     study.add_argument("--validation", action="store_true",
                        help="on the scenes for choosing settings, instead of those that are reported")
+    more = study.add_argument_group("only for extended")
+    more.add_argument("--scenes", type=int, default=None, metavar="N",
+                      help="scenes for unseen combinations and the other style; the default is 100")
+    more.add_argument("--pairs", type=int, default=None, metavar="N",
+                      help="scenes with two edits; the default is 50")
+    more.add_argument("--prompts", type=int, default=None, metavar="N",
+                      help="prompts of the emoji world; the default is all")
+    more.add_argument("--style", default=None, help="the other drawing style; the default is the last there is")
+    pie = study.add_argument_group("only for pie")
+    pie.add_argument("--data", default=None, metavar="FOLDER",
+                     help="with mapping_file.json and annotation_images; the default is data/pie_emoji")
+    pie.add_argument("--methods", nargs="+", default=None, metavar="METHOD",
+                     help="presets and baselines by name; the default is all. One whose weights are out of reach is "
+                          "named as not run")
+    pie.add_argument("--limit", type=int, default=None, metavar="N",
+                     help="only N items, dealt out evenly among the edit types; the default is all")
+    pie.add_argument("--seed", type=int, default=None, help="of every edit; the default is 42")
+    pie.add_argument("--profile", default=None, help="models; the default is LR_PROFILE, or tiny")
+    pie.add_argument("--device", default=None, help="cpu or cuda; the default is cuda where there is one")
 
     report = commands.add_parser("report", help="run all notebooks headless and write an HTML report (resumable)",
                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -204,15 +231,21 @@ def _edit(options: argparse.Namespace) -> int:
 
     # Everything that can be wrong with the input is found before a model is loaded.
     method, profile = get_method(options.method).but(**_changes(options)), _profile(options)
-    check_input(options.prompt, options.source, options.seed)
+    turns = [(options.source, options.prompt), *options.then]
+    for source, prompt in turns:
+        check_input(prompt, source, options.seed)
+    if options.then and options.full_frame:
+        raise UserError("--then and --full-frame exclude each other; leave one out.")
     image, folder = read_image(options.image, keep_alpha=True), prepare_folder(options.output)
     from lr_helpers.editing import edit
     from lr_helpers.models import load_models
 
     models = load_models(profile, options.device)
-    for text in (options.prompt, options.source):
-        for warning in models.warnings_for(text):
+    for turn in turns:
+        for warning in (w for text in reversed(turn) for w in models.warnings_for(text)):
             print(f"warning: {warning}", file=sys.stderr)
+    if options.then:
+        return _edit_in_turn(options, models, image, turns, method, folder)
     result = edit(models, image, options.prompt, options.source, method, options.seed, progress=not options.quiet,
                   full_frame=options.full_frame)
     result.save(folder, draw_boxes=options.draw_boxes)
@@ -223,6 +256,22 @@ def _edit(options: argparse.Namespace) -> int:
         cost = result.cost
         print(f"{cost['different_edits']} different edits, {cost['denoiser_evaluations']} denoiser evaluations, "
               f"{cost['seconds']['total']:.1f} s. Final picture: {folder / 'final_output.png'}")
+    return 0
+
+
+def _edit_in_turn(options: argparse.Namespace, models, image, turns: list, method, folder: Path) -> int:
+    from lr_helpers.sequence import edit_in_turn
+
+    done = edit_in_turn(models, image, turns, method, options.seed, progress=not options.quiet)
+    done.save(folder, draw_boxes=options.draw_boxes)
+    for warning in done.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if not options.quiet:
+        for step in done.steps:
+            print(f"{step.source} → {step.prompt}: box (x0, y0, x1, y1) = {step.box}")
+        cost = done.cost
+        print(f"{cost['different_edits']} different edits, {cost['denoiser_evaluations']} denoiser evaluations, "
+              f"{cost['seconds']:.1f} s. Final picture: {folder / 'final_output.png'}")
     return 0
 
 
@@ -261,6 +310,18 @@ def _doctor(options: argparse.Namespace) -> int:
 def _study(options: argparse.Namespace) -> int:
     from lr_helpers.study import report
 
+    own = {"regions": (scenes := ("replace", "add", "validation")), "learning": scenes,
+           "pie": ("data", "methods", "limit", "seed", "profile", "device"),
+           "extended": ("scenes", "pairs", "prompts", "style")}
+    for name in sorted(set().union(*own.values()) - set(own[options.study])):
+        if getattr(options, name) not in (None, False):
+            raise UserError(f"--{name} does not belong to the study {options.study!r}; leave it out.")
+    if options.study == "pie":
+        return _study_pie(options)
+    if options.study == "extended":
+        return _study_extended(options)
+    options.replace = 200 if options.replace is None else options.replace
+    options.steps = 6 if options.steps is None else options.steps
     add = (200 if options.study == "regions" else 0) if options.add is None else options.add
     for name, value, low in (("--replace", options.replace, 0), ("--add", add, 0), ("--steps", options.steps, 1),
                              ("--workers", options.workers or 1, 1)):
@@ -270,6 +331,40 @@ def _study(options: argparse.Namespace) -> int:
         raise UserError("--replace and --add are both 0; give at least one task.")
     folder = Path(options.output or f"results/study_{options.study}")
     report.run(options.study, folder, options.replace, add, options.steps, options.workers, options.validation)
+    return 0
+
+
+def _study_extended(options: argparse.Namespace) -> int:
+    from lr_helpers.study import beyond
+    from tiny_world.sprites import styles
+
+    wanted = {name: getattr(options, name) for name in ("scenes", "pairs", "prompts", "steps", "workers")}
+    for name, value in wanted.items():
+        if value is not None and value < (low := int(name in ("steps", "workers"))):
+            raise UserError(f"--{name} is {value}; give {low} or more.")
+    style = options.style or styles()[-1]
+    if style not in styles()[1:]:
+        raise UserError(f"--style is {style!r}; choose one of {', '.join(styles()[1:])}.")
+    folder = Path(options.output or "results/study_extended")
+    beyond.run(folder, style, **{name: value for name, value in wanted.items() if value is not None})
+    return 0
+
+
+def _study_pie(options: argparse.Namespace) -> int:
+    from lr_helpers.config import DATA, check_input, get_profile
+    from lr_helpers.pie import report
+    from lr_helpers.pie.rows import ROWS
+    from lr_helpers.pie.runner import Settings
+
+    for name in ("steps", "workers", "limit"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise UserError(f"--{name} is {value}; give 1 or more.")
+    seed = 42 if options.seed is None else options.seed
+    check_input("x", "x", seed)
+    profile = get_profile(options.profile or os.environ.get("LR_PROFILE", "tiny"))
+    report.run(Path(options.data or DATA / "pie_emoji"), Path(options.output or "results/study_pie"),
+               options.methods or ROWS, Settings(profile, options.steps, seed, options.device), options.limit,
+               options.workers)
     return 0
 
 

@@ -30,6 +30,17 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Extra:
+    """A model that only the comparison with other editors needs (`baselines`)."""
+
+    sources: tuple[str, ...]
+    """Folders or hub ids, tried in order."""
+    borrows: tuple[str, ...] = ()
+    """Components that are the editor's own, e.g. its "vae"; the folder lacks them."""
+    about: Part = Part()
+
+
+@dataclass(frozen=True)
 class Profile:
     """One editor, one backbone and one CLIP, and the sizes at which they are used."""
 
@@ -53,6 +64,8 @@ class Profile:
     """Text file of all words the models know, one a line; None where any word may be used."""
     parts: dict[str, Part] = field(default_factory=dict, hash=False)
     """"editor", "backbone" and "clip", with licence and size; a profile of your own may leave them out."""
+    comparison: dict[str, Extra] = field(default_factory=dict, hash=False)
+    """What other editors and region choosers need, by part, e.g. "text_to_image"; only `baselines` loads it."""
 
     @property
     def needs_gpu(self) -> bool:
@@ -87,17 +100,23 @@ def _read_profiles() -> dict[str, Profile]:
     file = DATA / "models.toml"
     if not file.exists():
         raise UserError(f"{file} is missing; run from a full clone, or set LR_DATA to its data folder.")
-    profiles = {}
-    for name, entry in tomllib.loads(file.read_text(encoding="utf-8"))["profiles"].items():
+    profiles, found = {}, tomllib.loads(file.read_text(encoding="utf-8"))
+    comparison = found.get("comparison", {})
+    for name, entry in found["profiles"].items():
         tables = {part: entry.pop(part) for part in ("editor", "backbone", "clip")}
         words = entry.pop("vocabulary", None)
         profiles[name] = Profile(
             name=name, **entry, **{part: _sources(table) for part, table in tables.items()},
-            vocabulary=DATA / words if words else None, parts={part: _part(table) for part, table in tables.items()})
+            vocabulary=DATA / words if words else None, parts={part: _part(table) for part, table in tables.items()},
+            comparison={part: Extra(_sources(table), tuple(table.get("borrows", ())), _part(table))
+                        for part, table in (comparison.get("any", {}) | comparison.get(name, {})).items()})
     return profiles
 
 
 PROFILES = _read_profiles()
+MEASURES = {"structure": (), "clip": ()} | {part: _sources(entry) for part, entry in tomllib.loads(
+    (DATA / "models.toml").read_text(encoding="utf-8")).get("measures", {}).items()}
+"""Sources of the models that PIE-Bench's metrics are measured with."""
 
 
 def get_profile(name: str) -> Profile:
@@ -183,27 +202,27 @@ class Method:
             numbers = value if isinstance(value, tuple) else (value,)
             if any(isinstance(v, float) and not math.isfinite(v) for v in numbers):
                 raise UserError(f"{name} is {value}; give finite numbers.")
-        _check("anchors (K)", self.anchors, 1, 256)
-        _check("number of sizes (M)", len(self.sizes), 1, 64)
+        check_range("anchors (K)", self.anchors, 1, 256)
+        check_range("number of sizes (M)", len(self.sizes), 1, 64)
         for size in self.sizes:
-            _check("each size", size, 0.02, 1.0)
+            check_range("each size", size, 0.02, 1.0)
         if len(set(self.sizes)) < len(self.sizes):
             raise UserError(f"sizes {self.sizes} name a size twice; give each once.")
-        _check("pool", self.pool, 1, 32)
-        _check("iterations", self.iterations, 0, 100_000)
-        _check("lr", self.lr, 1e-8, 1.0)
-        _check("border", self.border, 0.0, 0.5)
-        _check("shortlist", self.shortlist, 0, 256 * 64)
+        check_range("pool", self.pool, 1, 32)
+        check_range("iterations", self.iterations, 0, 100_000)
+        check_range("lr", self.lr, 1e-8, 1.0)
+        check_range("border", self.border, 0.0, 0.5)
+        check_range("shortlist", self.shortlist, 0, 256 * 64)
         if self.shortlist and not (self.occlusion_weight or self.area_weight):
             raise UserError("shortlist needs edit-free terms; give occlusion_weight or area_weight a value above 0.")
-        _check("distance", self.distance, 0.0, 1.0)
-        _check("update_every", self.update_every, 1, 100_000)
-        _check("temperature", self.temperature, 0.01, 100.0)
-        _check("samples", self.samples, 2, 1000)
+        check_range("distance", self.distance, 0.0, 1.0)
+        check_range("update_every", self.update_every, 1, 100_000)
+        check_range("temperature", self.temperature, 0.01, 100.0)
+        check_range("samples", self.samples, 2, 1000)
         if self.steps is not None:
-            _check("steps", self.steps, 1, 1000)
+            check_range("steps", self.steps, 1, 1000)
         if self.guidance is not None:
-            _check("guidance", self.guidance, 0.0, 100.0)
+            check_range("guidance", self.guidance, 0.0, 100.0)
         if self.estimator not in ESTIMATORS:
             raise UserError(f"estimator is {self.estimator!r}; choose one of {', '.join(ESTIMATORS)}.")
         if self.choice not in CHOICES:
@@ -221,7 +240,8 @@ ESTIMATORS = ("expectation", "reinforce", "straight_through", "none")
 CHOICES = ("score", "softmax_score", "loss")
 
 
-def _check(name: str, value: float, low: float, high: float) -> None:
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise UserError unless low ≤ value ≤ high."""
     if not low <= value <= high:
         raise UserError(f"{name} is {value}; give a value from {low} to {high}.")
 

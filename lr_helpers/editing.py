@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
-from lr_helpers.boxes import box_mask
+from lr_helpers.boxes import Box, box_mask, least_overlap
 from lr_helpers.candidates import Candidates, area_table, occlusion_table, shortlist, weighted
 from lr_helpers.config import Method, check_input, get_method
 from lr_helpers.images import paste_back, read_image, to_image, to_tensor, upright
@@ -44,8 +45,11 @@ class Proposals:
     """(K, M·d, l, l): what the region network sees of them."""
 
 
-def propose(models: Models, picture: torch.Tensor, source: str, method: Method) -> Proposals:
-    """Anchors, the boxes around them and what the backbone sees there; `picture` (3, S, S) in 0..1."""
+def propose(models: Models, picture: torch.Tensor, source: str, method: Method, avoid: Sequence[Box] = ()) -> Proposals:
+    """Anchors, the boxes around them and what the backbone sees there; `picture` (3, S, S) in 0..1.
+
+    Boxes that overlap a box of `avoid` are left out of the shortlist; where all do, those that overlap least stay.
+    """
     size = picture.shape[-1]
     # Anchors: where the [CLS] token of a self-supervised ViT looks.
     features, attention = models.backbone.see(picture, normalise="raw_backbone" not in method.defects)
@@ -61,7 +65,8 @@ def propose(models: Models, picture: torch.Tensor, source: str, method: Method) 
     free = {"area": area_table(picture, boxes)}
     if method.occlusion_weight:
         free["occlusion"] = occlusion_table(models, picture, source, boxes)
-    kept = shortlist(weighted(free, method), boxes, method.shortlist)
+    apart = least_overlap(boxes, avoid)
+    kept = shortlist(weighted(free, method).masked_fill(~apart, torch.inf), boxes, method.shortlist) & apart
     rows = kept.any(1)
 
     # What the ViT sees in them.
@@ -110,12 +115,14 @@ def learn_region(found: Proposals, candidates: Candidates, method: Method, seed:
 
 def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: str,
          method: Method | str = "learned", seed: int = 42, progress: bool = True,
-         full_frame: bool = False) -> EditResult:
+         full_frame: bool = False, avoid: Sequence[Box] = ()) -> EditResult:
     """Learn where to edit `image` so that `source` ("bird") becomes `prompt` ("a rabbit"), and edit there.
 
     The final picture has the size of the input, whose pixels outside the region it keeps, transparency included.
     With `full_frame` it is instead what the model made of the whole picture, at the model's size: for one more edit,
     without the paste's edge, but pixels outside the region change too.
+
+    `avoid`: boxes in pixels of the edited square in which nothing shall change, as `propose` takes them.
 
     The same seed on the same machine gives the same pixels. Raises UserError for input that can't work.
     """
@@ -126,7 +133,7 @@ def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: s
     size = models.profile.size
     picture = to_tensor(original, size)
 
-    found = propose(models, picture, source, method)
+    found = propose(models, picture, source, method, avoid)
     # Edits are made as the estimator asks for them.
     candidates = Candidates(models, picture, prompt, source, found.boxes, method, seed, kept=found.kept,
                             occlusion=found.occlusion)
@@ -158,7 +165,8 @@ def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: s
         record={"profile": models.profile.name, "sources": models.sources, "device": models.device,
                 "size": size, "steps": method.steps or models.profile.steps,
                 "guidance": models.profile.guidance if method.guidance is None else method.guidance,
-                "method": asdict(method), "full_frame": full_frame, "versions": versions()},
+                "method": asdict(method), "full_frame": full_frame, "versions": versions(),
+                **({"avoid": [list(b) for b in avoid]} if avoid else {})},
         warnings=[*models.warnings_for(prompt), *models.warnings_for(source)])
 
 

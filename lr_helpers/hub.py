@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,15 +48,15 @@ class Found:
     """What the record says: the source, for the hub's with `@` and the commit. It can be given as a source again."""
 
 
-def fetch(part: str, source: str, variant: str | None = None) -> Found:
+def fetch(part: str, source: str, variant: str | None = None, borrows: Sequence[str] = ()) -> Found:
     """Get one source of "editor", "backbone" or "clip" onto the disk; safetensors only.
 
-    `variant`: "fp16" for the half-precision files of an editor's repository, where it has them. Raises
-    UnavailableError with the reason and its mend where the source can't serve.
+    `variant`: "fp16" for the half-precision files of an editor's repository, where it has them. `borrows`: components
+    that its folder need not hold. Raises UnavailableError with the reason and its mend where the source can't serve.
     """
     if is_folder(source):
         folder = Path(source)
-        if (state := look_folder(part, folder)).trouble:
+        if (state := look_folder(part, folder, borrows)).trouble:
             raise UnavailableError(state)
         return Found(str(folder), label(source))
     if source.startswith("openclip:"):
@@ -64,7 +64,7 @@ def fetch(part: str, source: str, variant: str | None = None) -> Found:
         return Found(source, f"{source}@{folder.name}")
     repo, revision = split(source)
     folder = _download(repo, part, revision, variant=variant)
-    if (state := look_folder(part, folder)).trouble:
+    if (state := look_folder(part, folder, borrows)).trouble:
         refused = _pickles_of(part, repo, revision)
         if not (refused and part == "backbone" and (converted := _converted(repo))):
             raise UnavailableError(refused or replace(state, mend=f"remove {folder} and try again"))

@@ -18,6 +18,17 @@ def composite(frame: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> t
     return mask * frame + (1 - mask) * image
 
 
+class Evaluations:
+    """Counts a denoiser's evaluations: pictures that went through it, both guidance halves counted."""
+
+    def __init__(self, denoiser: torch.nn.Module):
+        self.count = 0
+        denoiser.register_forward_pre_hook(self._add, with_kwargs=True)
+
+    def _add(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        self.count += (args[0] if args else kwargs["sample"]).shape[0]
+
+
 class Editor(ABC):
     """Edits inside a mask: a pure function of picture, mask, prompt, steps, guidance and seed."""
 
@@ -30,12 +41,12 @@ class Editor(ABC):
         self.steps, self.guidance = steps, guidance
         self.batch = batch
         """Edits made at once; halved for good where the memory does not hold them. It never changes an edit."""
-        self.evaluations = 0
-        """Denoiser evaluations so far: pictures that went through the denoiser, both guidance halves counted."""
-        getattr(pipeline, self.denoiser).register_forward_pre_hook(self._count, with_kwargs=True)
+        self._evaluations = Evaluations(getattr(pipeline, self.denoiser))
 
-    def _count(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
-        self.evaluations += (args[0] if args else kwargs["sample"]).shape[0]
+    @property
+    def evaluations(self) -> int:
+        """Denoiser evaluations so far; copies of an editor, which share its denoiser, share the count."""
+        return self._evaluations.count
 
     @abstractmethod
     def _read(self, prompts: list[str]) -> dict[str, torch.Tensor]:

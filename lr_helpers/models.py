@@ -60,6 +60,24 @@ class Backbone:
         attention = out.attentions[-1][0, :, 0, 1:].reshape(-1, side, side)
         return features.float().cpu(), attention.float().cpu()
 
+    @torch.no_grad()
+    def keys(self, image: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        """(3, H, W) in 0..1 → (1 + h·w, d) keys of the last layer's attention, all heads side by side, [CLS] first.
+
+        Resized bilinearly without antialiasing, as torchvision's `Resize` did to tensors when PIE-Bench was published
+        (it antialiases since 0.17). `scale` multiplies the pixels before they are normalised.
+        """
+        pixels = F.interpolate(image[None].to(self.vit.device), size=(self.size, self.size), mode="bilinear")
+        taken: list[torch.Tensor] = []
+        # transformers returns attention, not keys; the layer's name differs between its versions.
+        layers = [m for name, m in self.vit.named_modules() if name.rsplit(".", 1)[-1] in ("k_proj", "key")]
+        hook = layers[-1].register_forward_hook(lambda module, inputs, out: taken.append(out))
+        try:
+            self.vit((scale * pixels - self.mean) / self.std, interpolate_pos_encoding=True)
+        finally:
+            hook.remove()
+        return taken[0][0].float().cpu()
+
 
 class Clip:
     """open_clip's CLIP: unit embeddings of pictures and texts, and the image tower's tokens."""
@@ -94,6 +112,27 @@ class Clip:
         out = self.model.forward_intermediates(
             image=(scale * pixels - self.mean) / self.std, image_indices=2, image_output_fmt="NLC")
         return out["image_features"].cpu(), out["image_intermediates"][0].cpu()
+
+    @torch.no_grad()
+    def patches(self, image: torch.Tensor, path: str = "value") -> torch.Tensor:
+        """(3, H, W) in 0..1 → (h, w, D) unit embeddings of the patches, in the space of `read`.
+
+        `path`: "value" leaves the last block's attention out and takes each patch's own value (MaskCLIP, Zhou et al.
+        2022, arXiv 2112.01071); "last" takes the tokens that leave the last block, which were trained only through
+        what [CLS] reads from them, and say little of their place.
+        """
+        tower, pixels = self.model.visual, image[None].to(self.device)
+        if tuple(pixels.shape[-2:]) != self.size:
+            pixels = F.interpolate(pixels, size=self.size, mode="bicubic", antialias=True).clamp(0, 1)
+        before, tokens = self.model.forward_intermediates(
+            image=(pixels - self.mean) / self.std, image_indices=2, image_output_fmt="NLC")["image_intermediates"]
+        if path == "value":
+            block = tower.transformer.resblocks[-1]
+            inside = block.ln_1(before)
+            alone = ~torch.eye(inside.shape[1], dtype=torch.bool, device=inside.device)  # each sees itself only
+            tokens = block.attn(inside, inside, inside, attn_mask=alone, need_weights=False)[0]
+        found = F.normalize(tower.ln_post(tokens) @ tower.proj, dim=-1)[0]
+        return found.reshape(*tower.grid_size, -1).cpu()
 
     @torch.no_grad()
     def read(self, texts: Sequence[str]) -> torch.Tensor:
@@ -159,9 +198,13 @@ def batch_for(device: str, most: int, gigabytes: float | None) -> int:
     return max(1, min(most, int(0.8 * torch.cuda.mem_get_info(device)[0] / 1e9 / edit)))
 
 
-def _first(part: str, sources: Sequence[str], load: Callable[[str], tuple[T, str]]) -> tuple[T, str]:
-    """Try the sources in order: what `load` returns, a model and the source's label. One sentence with every reason
-    and mend if none of them serves."""
+SHIPPED = "use the profile 'tiny', which is shipped"
+
+
+def first_source(part: str, sources: Sequence[str], load: Callable[[str], tuple[T, str]],
+                 otherwise: str = SHIPPED) -> tuple[T, str]:
+    """Try the sources in order: what `load` returns, a model and the source's label. UserError if none of them serves:
+    one sentence with every reason and mend, `otherwise` the last of them."""
     reasons, mends = [], []
     for source in sources:
         try:
@@ -178,9 +221,33 @@ def _first(part: str, sources: Sequence[str], load: Callable[[str], tuple[T, str
             said = " ".join([type(error).__name__ + ":", *str(error).strip().splitlines()[:1]])
             reasons.append(f"{label(source)} ({said[:180].rstrip(':')})")
             mends.append("give a folder with the whole model")
-    mends.append("use the profile 'tiny', which is shipped")
+    mends.append(otherwise)
     raise UserError(f"No source of the {part} could be loaded: {'; '.join(reasons)}; "
                     f"{', or '.join(dict.fromkeys(mends))}.")
+
+
+def load_backbone(sources: Sequence[str], device: str, size: int,
+                  otherwise: str = SHIPPED) -> tuple[Backbone, str]:
+    """The first of the sources that can be had, and its label; `size`: side in pixels of what it sees.
+
+    Raises UserError if none can be had, as `first_source`.
+    """
+
+    def load(source: str) -> tuple[Backbone, str]:
+        found = fetch("backbone", source)
+        return Backbone.load(found.place, device, size), found.label
+
+    return first_source("backbone", sources, load, otherwise)
+
+
+def load_clip(sources: Sequence[str], device: str, otherwise: str = SHIPPED) -> tuple[Clip, str]:
+    """The first of the sources that can be had, and its label; UserError if none can be had, as `first_source`."""
+
+    def load(source: str) -> tuple[Clip, str]:
+        found = fetch("clip", source)
+        return Clip.load(found.place, device), found.label
+
+    return first_source("CLIP model", sources, load, otherwise)
 
 
 def load_models(profile: str | Profile = "tiny", device: str | None = None, *, editor: str | None = None,
@@ -202,18 +269,10 @@ def load_models(profile: str | Profile = "tiny", device: str | None = None, *, e
     about = profile.parts.get("editor", Part())
     settings = {k: getattr(profile, k) for k in ("size", "steps", "guidance", "batch")}
 
-    def load_backbone(source: str) -> tuple[Backbone, str]:
-        found = fetch("backbone", source)
-        return Backbone.load(found.place, device, profile.backbone_size), found.label
-
-    def load_clip(source: str) -> tuple[Clip, str]:
-        found = fetch("clip", source)
-        return Clip.load(found.place, device), found.label
-
-    editing, editor_source = _first(
+    editing, editor_source = first_source(
         "editor", profile.editor, lambda s: load_editor(s, device, dtype_for(device), about.variant, **settings))
-    seeing, backbone_source = _first("backbone", profile.backbone, load_backbone)
-    judging, clip_source = _first("CLIP model", profile.clip, load_clip)
+    seeing, backbone_source = load_backbone(profile.backbone, device, profile.backbone_size)
+    judging, clip_source = load_clip(profile.clip, device)
     editing.batch = batch_for(device, profile.batch, about.gigabytes_per_edit)
     words = None
     if profile.vocabulary is not None:

@@ -1,4 +1,5 @@
-"""One class for each family of inpainting pipelines, and `load_editor`. Only here and in `hub` is diffusers called."""
+"""One class for each family of inpainting pipelines, and `load_editor`. diffusers is called here, in `hub` and in
+`baselines.diffusion` only."""
 
 from __future__ import annotations
 
@@ -150,26 +151,40 @@ def load_editor(source: str, device: str, dtype: torch.dtype, variant: str | Non
     found = fetch("editor", source, variant)
     if not any(Path(found.place, family.denoiser).glob(f"*.{variant}.*")):  # a folder may hold the whole files
         variant = None
+    pipeline = read_pipeline(found.place, family.auto, family.text_encoders, dtype, variant, **family.without)
+    require_fit(pipeline, family, source)
+    editor = family(pipeline.to(device), **settings)
+    return editor, found.label
+
+
+def read_pipeline(place: str, kind: Any, encoders: dict[str, Any], dtype: torch.dtype, variant: str | None = None,
+                  **given: Any) -> Any:
+    """A diffusers pipeline of this kind from a folder, safetensors only; `given` components are not read from it.
+
+    `encoders`: the class of each text encoder by its name. Raises ValueError if weights of one are missing.
+    """
     # diffusers would fill missing weights of a text encoder with random ones, so they are loaded here.
-    encoders = {}
-    for name, kind in family.text_encoders.items():
-        encoders[name], loaded = kind.from_pretrained(
-            found.place, subfolder=name, variant=variant, use_safetensors=True, dtype=dtype, output_loading_info=True)
+    read = {}
+    for name, encoder in encoders.items():
+        read[name], loaded = encoder.from_pretrained(
+            place, subfolder=name, variant=variant, use_safetensors=True, dtype=dtype, output_loading_info=True)
         require_weights(loaded)
     with warnings.catch_warnings(), quiet():  # the family of aMUSEd says at every start that it is old
         # Newer versions prefer `dtype`, which older ones (Colab's) don't know.
         warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
-        pipeline = family.auto.from_pretrained(found.place, **encoders, torch_dtype=dtype, variant=variant,
-                                               use_safetensors=True, **family.without)
+        return kind.from_pretrained(place, **read, torch_dtype=dtype, variant=variant, use_safetensors=True, **given)
+
+
+def require_fit(pipeline: Any, family: type[Editor], source: str) -> None:
+    """Raise UserError if its text encoder does not fit its denoiser, ValueError if a tokenizer does not fit."""
     given, taken = family.widths(pipeline)
     if given != taken:
         raise UserError(f"The text encoder of {label(source)} does not fit: it gives {given} numbers a token, the "
                         f"denoiser takes {taken}; give a checkpoint whose parts belong together.")
-    editor = family(pipeline.to(device), **settings)
-    for tokenizer, encoder in zip(editor.tokenizers, encoders.values(), strict=True):
-        if len(tokenizer) < encoder.config.vocab_size:
-            raise ValueError(f"its tokenizer has {len(tokenizer)} tokens, its text encoder {encoder.config.vocab_size}")
-    return editor, found.label
+    for name in family.text_encoders:
+        words, most = getattr(pipeline, name.replace("text_encoder", "tokenizer")), getattr(pipeline, name).config
+        if len(words) < most.vocab_size:
+            raise ValueError(f"its tokenizer has {len(words)} tokens, its text encoder {most.vocab_size}")
 
 
 def require_weights(loaded: dict) -> None:

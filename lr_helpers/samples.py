@@ -33,6 +33,9 @@ SCENE = 2477
 """The emoji scene of notebook 06: one wolf on the grass, which no model has seen."""
 SCENE_PROMPTS = ("a mushroom", "a burger", "a fox", "an apple", "a strawberry", "a penguin", "a cake", "a panda")
 
+EMOJI_SEED = 900_000
+"""First seed of the scenes that the emoji prompts are asked of."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -74,18 +77,18 @@ def sample(profile: Profile | str, name: str | None = None) -> Sample:
     if name not in known:
         raise UserError(f"The sample {name!r} is unknown; choose one of {', '.join(known)}.")
     if profile.vocabulary:
-        return _emoji_scene(name)
+        return _emoji_scene(name, SCENE, SCENE_PROMPTS)
     entry = _photographs()[name]
     file = DATA / "photographs" / entry["file"] if "file" in entry else _official(name, entry)
     return Sample(name, entry["title"], read_image(file), entry["source"], tuple(entry["prompts"]), entry["credit"])
 
 
-def _emoji_scene(name: str) -> Sample:
+def _emoji_scene(name: str, seed: int, prompts: tuple[str, ...]) -> Sample:
     from tiny_world.scenes import scene
 
-    recipe = scene(SCENE, count=1)
+    recipe = scene(seed, count=1)
     (thing,) = recipe.objects
-    return Sample(name, recipe.caption(), Image.fromarray(recipe.render()), thing.name, SCENE_PROMPTS,
+    return Sample(name, recipe.caption(), Image.fromarray(recipe.render()), thing.name, prompts,
                   "drawn by tiny_world of Noto Color Emoji, SIL Open Font License 1.1", thing.box)
 
 
@@ -128,6 +131,35 @@ def prompts(group: str) -> tuple[str, ...]:
     if group not in _paper():
         raise UserError(f"The group of prompts {group!r} is unknown; choose one of {', '.join(_paper())}.")
     return tuple(_paper()[group]["prompts"])
+
+
+@dataclass(frozen=True)
+class EmojiPrompt(Sample):
+    """A prompt in the words of the emoji world and the one-object scene it is asked of, whose seed is its name."""
+
+    targets: tuple[str, ...] = ()
+    """The objects that the prompt names."""
+
+
+def emoji_groups() -> tuple[str, ...]:
+    """Those groups of the paper's prompts that have a counterpart in the emoji world's words."""
+    return tuple(_emoji())
+
+
+def emoji_prompts(group: str) -> tuple[EmojiPrompt, ...]:
+    """The emoji world's prompts of a group, each with its scene; raises UserError for an unknown group."""
+    if group not in _emoji():
+        raise UserError(f"The group of prompts {group!r} is unknown; choose one of {', '.join(_emoji())}.")
+    found = []
+    for entry in _emoji()[group]["prompts"]:
+        scene = _emoji_scene(str(entry["seed"]), entry["seed"], (entry["prompt"],))
+        found.append(EmojiPrompt(**vars(scene), targets=tuple(entry["targets"])))
+    return tuple(found)
+
+
+@cache
+def _emoji() -> dict[str, dict]:
+    return _read(DATA / "emoji_prompts.toml")
 
 
 @cache

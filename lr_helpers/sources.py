@@ -78,11 +78,11 @@ def look(part: str, source: str) -> State:
     return _look_hub(part, source)
 
 
-def look_folder(part: str, folder: Path) -> State:
-    """Is the whole part in this folder, as safetensors?"""
+def look_folder(part: str, folder: Path, borrows: Sequence[str] = ()) -> State:
+    """Is the whole part in this folder, as safetensors, but for the components that it borrows?"""
     if not folder.is_dir():
         return State("there is no such folder", "is missing", restore(folder))
-    lacking = _lacking(part, folder)
+    lacking = _lacking(part, folder, borrows)
     if not lacking:
         return State("a folder, complete")
     names = [f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()]
@@ -101,13 +101,15 @@ def pickled(part: str, names: Sequence[str]) -> State | None:
                  "give a copy stored as safetensors, which `save_pretrained` writes")
 
 
-def needed(part: str, folder: Path) -> tuple[str, ...]:
-    """The files of a part that must be in its folder, with wildcards; an editor's by its own index."""
+def needed(part: str, folder: Path, borrows: Sequence[str] = ()) -> tuple[str, ...]:
+    """The files of a part that must be in its folder, with wildcards; an editor's by its own index, less the
+    components that it borrows."""
     if part != "editor":
         return NEEDED[part]
     try:
         index = json.loads((folder / NEEDED[part][0]).read_text(encoding="utf-8"))
-        names = [name for name, entry in index.items() if isinstance(entry, list) and entry[0] and name not in UNUSED]
+        names = [name for name, entry in index.items()
+                 if isinstance(entry, list) and entry[0] and name not in (*UNUSED, *borrows)]
     except (OSError, ValueError, AttributeError, IndexError):
         return NEEDED[part]
     files = {"scheduler": ("scheduler_config.json",), "tokenizer": ("*.json",), "tokenizer_2": ("*.json",)}
@@ -115,9 +117,9 @@ def needed(part: str, folder: Path) -> tuple[str, ...]:
             *(f"{name}/{file}" for name in names for file in files.get(name, ("config.json", "*.safetensors"))))
 
 
-def _lacking(part: str, folder: Path) -> list[str]:
+def _lacking(part: str, folder: Path, borrows: Sequence[str] = ()) -> list[str]:
     """Those of the needed files (wildcards allowed) that are missing, cut off or no JSON or safetensors at all."""
-    found = {name: list(folder.glob(name)) for name in needed(part, folder)}
+    found = {name: list(folder.glob(name)) for name in needed(part, folder, borrows)}
     return [name for name, files in found.items() if not files or not all(map(_is_whole, files))]
 
 

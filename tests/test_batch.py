@@ -484,11 +484,11 @@ def test_a_finished_batch_does_not_wait_for_torch(batch):
 def test_the_benchmark_measures_what_it_says(tmp_path, capsys):
     from lr_helpers.batch import benchmark
 
-    assert benchmark.main(["--overhead", "1", "--memory", "4", "--resume", "5", "--throughput", "2",
+    assert benchmark.main(["--overhead", "1", "--memory", "4", "--resume", "5", "--throughput", "2", "--machine", "1",
                            "--output", str(tmp_path / "f.json")]) == 0
     figures = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
     assert figures["resume"]["finished items"] == 5 and figures["memory"]["items"] == 4
-    assert all(value > 0 for name in ("memory", "resume") for key_, value in figures[name].items() if "%" not in key_)
+    assert all(value > 0 for name in ("memory", "resume", "machine") for key_, value in figures[name].items() if "%" not in key_)
     assert figures["overhead"]["seconds of an edit, median"] > 0
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == sum(map(len, figures.values()))

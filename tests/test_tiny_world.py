@@ -371,7 +371,7 @@ def test_windows_lie_on_the_grid_and_show_most_of_the_mask(crop):
     rng = Random("windows")
     for _ in range(1000):
         _, box, _ = inpainting.example(rng, crop)
-        x, y = inpainting._window(box, crop, rng)
+        x, y = inpainting.window(box, crop, rng)
         assert x % GRID == y % GRID == 0
         assert min(x, y) >= 0
         assert max(x, y) <= SIZE - crop

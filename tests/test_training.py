@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import (
+    AutoencoderKL,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInstructPix2PixPipeline,
+    UNet2DConditionModel,
+)
 from torch import nn
+from transformers import CLIPTextModel
 
 from lr_helpers import METHODS, Profile, edit, load_models
 from lr_helpers.config import DATA
-from tiny_world import clip, dino, inpainting, judge, scenes, vae
+from tiny_world import clip, comparison, dino, inpainting, judge, scenes, tokenizer, vae, words
 from tiny_world.__main__ import PARTS, main, parser
 from tiny_world.training import Average, cosine_rate, save_half, train
 
@@ -210,13 +216,15 @@ def zoo(tmp_path_factory, seeds):
     root = tmp_path_factory.mktemp("training")
     out = root / "out"
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
-        for module in (vae, inpainting, clip, dino, judge, scenes):
+        for module in (vae, inpainting, comparison, clip, dino, judge, scenes):
             patch.setattr(module, "Random", Recorded)
         scenes.scene(5)
         assert seeds == ["scene 5"]
         seeds.clear()
         shutil.copytree(DATA / "tiny_world" / "inpainting" / "vae", out / "inpainting" / "vae")
         inpainting.run(root / "inpainting", out, 1, 4, "cpu", examples=8)
+        for name in comparison.KINDS:
+            comparison.run(name, root / name, out, 1, 4, "cpu", examples=10)
         vae.run_decoder(root / "decoder", out, 1, 4, "cpu")
         vae.run(root / "vae", root / "other", 1, 4, "cpu")
         clip.run(root / "clip", out, 1, 8, "cpu")
@@ -227,7 +235,7 @@ def zoo(tmp_path_factory, seeds):
 
 def test_no_trainer_draws_a_held_out_scene(zoo, seeds):
     drawn = {str(s).split()[0] for s in seeds}
-    assert {"vae", "inpainting", "clip", "dino", "judge"} <= drawn
+    assert {"vae", "inpainting", "text_to_image", "instruct", "clip", "dino", "judge"} <= drawn
     assert "scene" not in drawn
     assert None not in seeds
 
@@ -244,6 +252,77 @@ def test_what_the_trainers_write_edits_a_picture(zoo, scene_picture):
     result = edit(models, scene_picture, "a rabbit", "wolf", method, progress=False)
     assert result.loss.isfinite().all()
     assert result.cost["denoiser_evaluations"] == result.cost["different_edits"] * 2 * 2
+
+
+def test_the_comparison_models_run_in_their_pipelines(zoo):
+    _, out = zoo
+    vae_ = AutoencoderKL.from_pretrained(out / "inpainting" / "vae", torch_dtype=torch.float32)
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for name, pipeline, channels, settings in (
+            ("text_to_image", StableDiffusionImg2ImgPipeline, 4, {"strength": 0.6}),
+            ("instruct", StableDiffusionInstructPix2PixPipeline, 8, {"image_guidance_scale": 1.5})):
+        made = pipeline.from_pretrained(out / name, vae=vae_, torch_dtype=torch.float32)
+        assert made.unet.config.in_channels == channels
+        assert made.text_encoder.get_input_embeddings().num_embeddings == len(made.tokenizer)
+        result = made("turn the cat into a car", image=picture, num_inference_steps=4, output_type="pt", **settings)
+        assert result.images.shape == (1, 3, 64, 64)
+        assert result.images.isfinite().all()
+
+
+@pytest.mark.parametrize("name", comparison.KINDS)
+def test_the_comparison_models_start_from_the_editor(name):
+    """With its middle taken out, the editor says the same: of no mask, or, without a picture to see, of all masked."""
+    source = DATA / "tiny_world" / "inpainting"
+    editor = UNet2DConditionModel.from_pretrained(source / "unet", torch_dtype=torch.float32)
+    unet, draw = comparison.build_unet(comparison.KINDS[name].channels), torch.Generator().manual_seed(1)
+    grey = torch.randn(4, generator=draw)
+    comparison.start_unet(unet, editor, grey)
+    noisy, picture, text = (torch.randn(2, *shape, generator=draw) for shape in ((4, 16, 16), (4, 16, 16), (5, 128)))
+    masked = name == "text_to_image"
+    if masked:
+        picture = grey[None, :, None, None].expand(2, 4, 16, 16)
+    theirs = torch.cat([noisy, torch.full((2, 1, 16, 16), float(masked)), picture], 1)
+    mine = noisy if masked else torch.cat([noisy, picture], 1)
+    with torch.no_grad():
+        inside = slice(None), slice(None), slice(1, -1), slice(1, -1)  # beyond the edge the editor sees no mask
+        assert torch.allclose(unet.conv_in(mine)[inside], editor.conv_in(theirs)[inside], atol=1e-4)
+        editor.mid_block = None
+        editor.down_blocks[2].attentions[0].forward = lambda hidden, *_, **__: (hidden,)
+        editor.conv_in.forward = unet.conv_in.forward
+        times = torch.tensor([900, 100])
+        assert torch.allclose(unet(mine, times, text).sample, editor(mine, times, text).sample, atol=1e-5)
+
+
+def test_instructions_lead_from_one_scene_to_the_other():
+    rng, kinds = random.Random("instructions"), set()
+    known = set(words.vocabulary(words.INSTRUCTION_WORDS))
+    for _ in range(400):
+        one = comparison.instruction_example(rng)
+        before, after = ({o.name for o in r.objects} for r in (one.before, one.after))
+        assert set(one.text.split()) <= known, one.text
+        gone, new = before - after, after - before
+        kinds.add((len(gone), len(new)))
+        change = one.before.render().astype(int) - one.after.render()
+        differs = abs(change).max(2) > 128  # a box leaves out what is less than a fourth opaque
+        for x0, y0, x1, y1 in one.boxes:
+            differs[y0:y1, x0:x1] = False
+        assert not differs.any()
+        for recipe in (one.before, one.after):
+            assert not any(words.held_out(o.name, recipe.place) for o in recipe.objects)
+    assert kinds == {(1, 1), (0, 1), (1, 0)}
+
+
+def test_a_text_encoder_with_more_words_starts_from_the_editors():
+    source = DATA / "tiny_world" / "inpainting"
+    editor = CLIPTextModel.from_pretrained(source / "text_encoder", torch_dtype=torch.float32)
+    few, many = tokenizer.build(), tokenizer.build(words.vocabulary(words.INSTRUCTION_WORDS))
+    encoder = inpainting.build_text_encoder(many)
+    comparison.start_text_encoder(encoder, many, editor, few)
+    said = "a white rabbit on the grass"
+    with torch.no_grad():
+        mine, theirs = (m(**t(said, padding="max_length", return_tensors="pt")).last_hidden_state
+                        for m, t in ((encoder, many), (editor, few)))
+    assert torch.allclose(mine, theirs, atol=1e-5)
 
 
 def test_the_written_judge_names_crops(zoo):

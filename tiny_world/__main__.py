@@ -1,10 +1,11 @@
-"""`python -m tiny_world`: draw the sprites, train the miniature models, evaluate them."""
+"""`python -m tiny_world`: draw the sprites, train the miniature models, evaluate them, write a small PIE-Bench."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from lr_helpers.errors import UserError
 from tiny_world import DATA
 
 # part -> (module, function, steps, batch) of the shipped zoo
@@ -12,6 +13,8 @@ PARTS = {
     "vae": ("vae", "run", 5200, 16),
     "decoder": ("vae", "run_decoder", 2500, 16),
     "inpainting": ("inpainting", "run", 16_500, 32),
+    "text_to_image": ("comparison", "text_to_image", 5000, 32),
+    "instruct": ("comparison", "instruct", 5000, 32),
     "clip": ("clip", "run", 1300, 128),
     "dino": ("dino", "run", 600, 64),
     "classifier": ("judge", "run", 1200, 128),
@@ -27,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", formatter_class=show,
                                 help="train one part of the zoo; resumes where it stopped")
     train.add_argument("--part", choices=PARTS, required=True,
-                       help="vae, then inpainting (and decoder, which sharpens the vae); the others stand alone")
+                       help="vae, then inpainting (and decoder, which sharpens the vae), then text_to_image and "
+                            "instruct, which start from inpainting's weights; the others stand alone")
     train.add_argument("--steps", type=int, help="updates (default: as for the shipped zoo)")
     train.add_argument("--batch", type=int, help="samples an update (default: as shipped; 8 times that on cuda)")
     train.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -42,8 +46,15 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--output", type=Path, default=DATA / "METRICS.json", help="file to write")
     evaluate.add_argument("--pictures", type=Path, default=Path("results/tiny_world"), help="folder for grids of edits")
 
-    sprites = commands.add_parser("sprites", help="draw the sprites again from the emoji font", formatter_class=show)
-    sprites.add_argument("--font", type=Path, required=True, help="NotoColorEmoji.ttf")
+    sprites = commands.add_parser("sprites", help="draw the sprites again from the emoji font, or import another style",
+                                  formatter_class=show)
+    source = sprites.add_mutually_exclusive_group(required=True)
+    source.add_argument("--font", type=Path, help="NotoColorEmoji.ttf")
+    source.add_argument("--pictures", type=Path, help="folder of square PNGs named by code point, e.g. 1f430.png")
+    sprites.add_argument("--style", help="with --pictures: the new style's name")
+    pie = commands.add_parser("pie", help="write a small benchmark in PIE-Bench's format", formatter_class=show)
+    pie.add_argument("--count", type=int, default=60, help="items, as evenly over the edit types as can be")
+    pie.add_argument("--output", type=Path, default=DATA.parent / "pie_emoji", help="an empty or new folder")
     commands.add_parser("vocabulary", help="write vocabulary.txt again")
     return top
 
@@ -67,9 +78,25 @@ def main(arguments: list[str] | None = None) -> None:
 
         evaluate(options.cases, options.scenes, options.output, options.pictures)
     elif options.command == "sprites":
-        from tiny_world.sprites import render_sprites
+        from tiny_world.sprites import import_sprites, render_sprites
 
-        render_sprites(options.font)
+        if bool(options.pictures) != bool(options.style):
+            parser().error("--pictures and --style belong together")
+        if options.font:
+            render_sprites(options.font)
+            return
+        try:
+            import_sprites(options.pictures, options.style)
+        except UserError as error:
+            parser().error(str(error))
+    elif options.command == "pie":
+        from tiny_world.pie import write
+
+        try:
+            size = write(options.output, options.count)
+        except UserError as error:
+            parser().error(str(error))
+        print(f"{options.count} items, {size / 1000:.0f} kB: {options.output}")
     else:
         from tiny_world.words import vocabulary
 

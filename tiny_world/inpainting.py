@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
 from torch import nn
 from torch.nn import functional as F
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lr_helpers.boxes import square_around
 from tiny_world import GRID, SIZE, tokenizer
@@ -33,9 +33,8 @@ def build_unet() -> UNet2DConditionModel:
         layers_per_block=1, cross_attention_dim=128, attention_head_dim=4, norm_num_groups=16)
 
 
-def build_text_encoder() -> CLIPTextModel:
-    """An untrained text encoder of 0.4 M weights, trained together with the UNet."""
-    words = tokenizer.build()
+def build_text_encoder(words: CLIPTokenizer) -> CLIPTextModel:
+    """An untrained text encoder of 0.4 M weights for this tokenizer, trained together with the UNet."""
     return CLIPTextModel(CLIPTextConfig(
         vocab_size=len(words), hidden_size=128, intermediate_size=256, num_hidden_layers=2,
         num_attention_heads=4, max_position_embeddings=tokenizer.LENGTH, projection_dim=128,
@@ -98,7 +97,7 @@ def example(rng: Random, largest: int = SIZE) -> tuple[Recipe, Box, str]:
     return replace(recipe, objects=(*objects, thing) if thing else objects), box, prompt
 
 
-def _window(box: Box, crop: int, rng: Random) -> tuple[int, int]:
+def window(box: Box, crop: int, rng: Random) -> tuple[int, int]:
     """Left top corner, on the grid, of a window that shows most of the box."""
     corner = []
     for low, high in ((box[0], box[2]), (box[1], box[3])):
@@ -115,7 +114,7 @@ def prepare(vae: AutoencoderKL, count: int, crop: int, seed: str, device: str) -
         pictures, masks, prompts = [], [], []
         for _ in range(min(64, count - start)):
             recipe, box, prompt = example(rng, crop)
-            x, y = _window(box, crop, rng)
+            x, y = window(box, crop, rng)
             mask = np.zeros((SIZE, SIZE), np.float32)
             mask[box[1]:box[3], box[0]:box[2]] = 1
             pictures.append(recipe.render()[y:y + crop, x:x + crop])
@@ -149,7 +148,7 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str, examples: i
     words, scheduler = tokenizer.build(), build_scheduler()
     empty = words("", padding="max_length", return_tensors="pt").input_ids
     unet = build_unet().to(device, memory_format=torch.channels_last)
-    text_encoder = build_text_encoder().to(device)
+    text_encoder = build_text_encoder(words).to(device)
 
     def loss_of(step: int) -> dict[str, torch.Tensor]:
         draw = torch.Generator().manual_seed(step)

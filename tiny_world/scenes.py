@@ -7,9 +7,10 @@ from random import Random
 
 import numpy as np
 
+from lr_helpers.errors import UserError
 from tiny_world import GRID, SIZE
 from tiny_world.places import VARIANTS, place
-from tiny_world.sprites import SIZES, extent, sprite
+from tiny_world.sprites import SIZES, STYLE, extent, sprite, styles
 from tiny_world.words import NAMES, PLACES, caption, held_out
 
 HELD_OUT_SEEDS = range(0, 1_000_000)
@@ -28,11 +29,13 @@ class Placed:
     x: int
     y: int
     size: int
+    style: str = STYLE
+    """How it is drawn; see `sprites.styles`."""
 
     @property
     def box(self) -> Box:
         """(x0, y0, x1, y1) of what is seen of it, in pixels, end exclusive."""
-        x0, y0, x1, y1 = extent(self.name, self.size)
+        x0, y0, x1, y1 = extent(self.name, self.size, self.style)
         return self.x + x0, self.y + y0, self.x + x1, self.y + y1
 
 
@@ -48,7 +51,7 @@ class Recipe:
         """(64, 64, 3) uint8 picture."""
         picture = place(self.place, self.variant).copy()
         for thing in self.objects:
-            colour, alpha = sprite(thing.name, thing.size)
+            colour, alpha = sprite(thing.name, thing.size, thing.style)
             part = picture[thing.y:thing.y + thing.size, thing.x:thing.x + thing.size]
             part *= 1 - alpha
             part += colour
@@ -71,6 +74,14 @@ class Recipe:
     def added(self, thing: Placed) -> Recipe:
         """The same scene with one more object, in front."""
         return replace(self, objects=(*self.objects, thing))
+
+    def styled(self, style: str) -> Recipe:
+        """The same scene with all its objects in this style; their boxes differ by a pixel or two. Raises UserError for
+        a style that is not there.
+        """
+        if style not in styles():
+            raise UserError(f"The style {style!r} is unknown; choose one of {', '.join(styles())}.")
+        return replace(self, objects=tuple(replace(thing, style=style) for thing in self.objects))
 
     def to_dict(self) -> dict:
         """Plain data for JSON, with the known boxes and the caption."""

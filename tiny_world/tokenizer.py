@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,14 +25,15 @@ def _apply(pieces: list[str], merges: dict[tuple[str, str], int]) -> list[str]:
         pieces = [*pieces[:i], pieces[i] + pieces[i + 1], *pieces[i + 2:]]
 
 
-def build() -> CLIPTokenizer:
-    """All single bytes, then the merges that make each known word one token, then start and end.
+def build(words: Iterable[str] | None = None) -> CLIPTokenizer:
+    """All single bytes, then the merges that make each of `words` (default: the vocabulary) one token, then start and
+    end.
 
     A merge added later has a lower priority, so it can't break a word that is whole already. The end
     token has the highest id because open_clip finds it by argmax.
     """
     merges: dict[tuple[str, str], int] = {}
-    for word in vocabulary():
+    for word in vocabulary() if words is None else words:
         pieces = _apply([*word[:-1], word[-1] + "</w>"], merges)
         while len(pieces) > 1:
             merges[pieces[0], pieces[1]] = len(merges)

@@ -99,10 +99,27 @@ def caption(names: list[str], place: str, rng: Random | None = None) -> str:
     return f"{' and '.join(phrases)} {PLACES[place]}"
 
 
-def vocabulary() -> list[str]:
-    """Every word that the miniature models have seen, sorted."""
+INSTRUCTIONS: dict[str, tuple[str, ...]] = {
+    "replace": ("turn {old} into {new}", "replace {old} by {new}", "replace {old} with {new}", "make {old} {new}"),
+    "add": ("add {new}", "add {new} {place}", "put {new} {place}"),
+    "remove": ("remove {old}", "take away {old}", "delete {old}"),
+}
+INSTRUCTION_WORDS = ("turn", "into", "replace", "by", "make", "add", "put", "remove", "take", "away", "delete")
+"""What instructions say beside the vocabulary; only the instruction-following miniature knows them."""
+
+
+def instruction(old: str | None, new: str | None, place: str, rng: Random) -> str:
+    """How a person would ask for an edit: `("cat", "car", …)` → `"turn the cat into a car"`; None for nothing there."""
+    kind = "replace" if old and new else "remove" if old else "add"
+    said = {"new": new and noun_phrase(new, rng), "place": PLACES[place],
+            "old": old and (f"the {old}" if rng.random() < 0.6 else noun_phrase(old, rng))}
+    return rng.choice(INSTRUCTIONS[kind]).format(**said)
+
+
+def vocabulary(more: tuple[str, ...] = ()) -> list[str]:
+    """Every word that the miniature models have seen, and `more`, sorted."""
     text = [*OBJECTS, *(s for _, synonyms in OBJECTS.values() for s in synonyms), *PLACES,
             *PLACES.values(), *(p for ps in PHRASES.values() for p in ps), *ADJECTIVES,
-            *TEMPLATES, *PLACE_PROMPTS, "a an the and with of in on at"]
+            *TEMPLATES, *PLACE_PROMPTS, "a an the and with of in on at", *more]
     words = " ".join(text).replace("{place}", " ").replace("{}", " ").replace(".", " . ").split()
     return sorted(set(words))

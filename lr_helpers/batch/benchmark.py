@@ -128,6 +128,43 @@ def resume(scratch: Path, count: int) -> dict[str, float]:
             "seconds of the first time, which draws the contact sheets": round(spent[0], 2)}
 
 
+BARE = """
+import time, torch
+from lr_helpers.models import load_models
+torch.set_num_threads(1)
+editor, picture, made = load_models("tiny", "cpu").editor, torch.rand(3, 64, 64), 0
+work = lambda: editor.edit(picture, [(8, 8, 40, 40)] * 6, "a fox", seed=0, steps=1)
+work()
+print("ready", flush=True)
+end = float(input())
+while time.time() < end:
+    work()
+    made += 1
+print(made)
+"""
+"""Calls of the editor until a moment, with one thread and nothing of the batch layer; prints how many."""
+
+
+def machine(scratch: Path, seconds: int) -> dict[str, float]:
+    """Calls of the bare editor in so many seconds by two processes at once against those by one, each with one thread:
+    what this machine gives at most.
+    """
+    rates = []
+    for processes in (1, 2, 2, 1):
+        running = [subprocess.Popen([sys.executable, "-c", BARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                    text=True) for _ in range(processes)]
+        if any(one.stdout.readline() != "ready\n" for one in running):
+            raise RuntimeError("the editor could not be loaded")
+        end = f"{time.time() + seconds}\n"
+        for one in running:
+            one.stdin.write(end)
+            one.stdin.flush()
+        rates.append(sum(int(one.communicate()[0]) for one in running) / seconds)
+    one, two = rates[0] + rates[3], rates[1] + rates[2]
+    return {"seconds, twice each way": seconds, "calls a second, 1 process": round(one / 2, 2),
+            "calls a second, 2 processes": round(two / 2, 2), "2 processes against 1": round(two / one, 2)}
+
+
 def throughput(scratch: Path, count: int) -> dict[str, float]:
     """Images an hour of the real command at the default setting, from the first edit's begin to the last's end, so
     without start and loading: one process with one thread, two with one each, and one with two, there and back.
@@ -162,9 +199,9 @@ def throughput(scratch: Path, count: int) -> dict[str, float]:
             "MiB of the largest process, at its peak": round(peak)}
 
 
-PARTS = {"throughput": (throughput, 16), "overhead": (overhead, 20), "memory": (memory, 500),
+PARTS = {"machine": (machine, 20), "throughput": (throughput, 16), "overhead": (overhead, 20), "memory": (memory, 500),
          "resume": (resume, 10_000)}
-"""Each measures in a folder of its own; the number is its default count."""
+"""Each measures in a folder of its own; the number is its default count of items, or of seconds for `machine`."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -172,7 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, (measure, count) in PARTS.items():
         parser.add_argument(f"--{name}", type=int, default=count, metavar="N",
-                            help=f"items; 0 leaves it out (default {count}). {' '.join(measure.__doc__.split())}")
+                            help=f"how many; 0 leaves it out (default {count}). {' '.join(measure.__doc__.split())}")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     options, figures = parser.parse_args(arguments), {}
     for name, (measure, _) in PARTS.items():

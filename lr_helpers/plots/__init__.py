@@ -66,6 +66,7 @@ from lr_helpers.plots.style import (
     pixels,
     show_pictures,
 )
+from lr_helpers.plots.votes import show_preferences
 
 __all__ = [
     "BLACK",
@@ -106,6 +107,7 @@ __all__ = [
     "show_panels",
     "show_pictures",
     "show_points",
+    "show_preferences",
     "show_proposals",
     "show_reads",
     "show_rules",

@@ -7,9 +7,7 @@ import io
 import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -24,10 +22,12 @@ from lr_helpers.ranking import score
 from lr_helpers.study import measures
 from lr_helpers.study.choosers import CHOOSERS, Choice, Scene
 from lr_helpers.study.learning import VARIANTS
+from lr_helpers.study.pool import crew
 from lr_helpers.study.tasks import TEST, VALIDATION, Task, task
 from tiny_world import judge
 
-SETS = {"regions": CHOOSERS, "learning": VARIANTS}
+SETS = {"regions": CHOOSERS, "learning": VARIANTS,
+        "extended": {name: CHOOSERS[name] for name in ("expectation", "oracle")}}
 """What each study compares."""
 
 
@@ -92,8 +92,7 @@ def _table(scene: Scene) -> dict:
 _loaded: list = []  # a worker's models
 
 
-def _start(threads: int) -> None:
-    torch.set_num_threads(threads)
+def _start() -> None:
     _loaded[:] = [load_models("tiny", device="cpu"), judge.load()]
 
 
@@ -121,13 +120,11 @@ def run(settings: Settings, folder: Path, replace: int, add: int, workers: int |
                  for seed in range(settings.first, settings.first + count)]
     missing = [t for t in all_tasks if not (parts / f"{t[0]}_{t[1]}.json").exists()]
     workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
-    threads = max(1, (os.cpu_count() or 1) // workers)
     with tqdm(total=len(all_tasks), initial=len(all_tasks) - len(missing), desc="tasks", unit="task") as bar:
         if missing:
-            # A fresh interpreter each: torch's thread pools do not survive a fork.
-            with ProcessPoolExecutor(workers, get_context("spawn"), _start, (threads,)) as pool:
-                for done in as_completed([pool.submit(_work, *t, settings, parts) for t in missing]):
-                    bar.set_postfix_str(done.result())
+            with crew(workers, _start, ()) as each:
+                for done in each(_work, [(*t, settings, parts) for t in missing]):
+                    bar.set_postfix_str(done)
                     bar.update()
     return [json.loads((parts / f"{kind}_{seed}.json").read_text(encoding="utf-8")) for kind, seed in all_tasks]
 

@@ -21,7 +21,7 @@ class Task:
     """"Replace this object by X", or "add X" to a scene that has one object less."""
 
     kind: str
-    """"replace" or "add"."""
+    """"replace" or "add"; other studies have names of their own."""
     seed: int
     recipe: Recipe
     """The scene as it is given."""
@@ -52,17 +52,25 @@ def task(kind: str, seed: int) -> Task:
     full = scene(seed, 1 + seed % 2)
     rng = Random(f"task {seed}")
     index = rng.randrange(len(full.objects))
-    thing = full.objects[index]
     names = [n for n in NAMES if n not in {o.name for o in full.objects} and not held_out(n, full.place)]
     target = rng.choice(names)
-    others = tuple((o.name, square(o)) for i, o in enumerate(full.objects) if i != index)
     if kind == "replace":
-        return Task(kind, seed, full, thing.name, with_article(target), target, thing.box, others,
-                    (thing.name, square(thing)))
+        return replacing(kind, seed, full, index, target)
     if kind == "add":
         prompt = f"{with_article(target)} {PLACES[full.place]}"
-        return Task(kind, seed, full.removed(index), full.place, prompt, target, None, others, None)
+        return Task(kind, seed, full.removed(index), full.place, prompt, target, None, _others(full, index), None)
     raise ValueError(f"kind is {kind!r}; use 'replace' or 'add'.")
+
+
+def replacing(kind: str, seed: int, full: Recipe, index: int, target: str) -> Task:
+    """Replace object `index` of the scene by `target`."""
+    thing = full.objects[index]
+    return Task(kind, seed, full, thing.name, with_article(target), target, thing.box, _others(full, index),
+                (thing.name, square(thing)))
+
+
+def _others(full: Recipe, index: int) -> tuple[tuple[str, Box], ...]:
+    return tuple((o.name, square(o)) for i, o in enumerate(full.objects) if i != index)
 
 
 def tasks(replace: int, add: int, first: int = TEST) -> Iterator[Task]:

@@ -1,0 +1,151 @@
+"""Editors without a mask of their own making: SDEdit, DiffEdit, InstructPix2Pix, LEDITS++.
+
+Defaults are the pipelines' own, which follow the papers, unless a field says otherwise; steps and guidance are the
+profile's unless given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from lr_helpers.baselines.base import Baseline, Counted
+from lr_helpers.baselines.wording import ADD, REPLACE, adds, instruction
+from lr_helpers.config import check_range
+from lr_helpers.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class _Denoising(Baseline):
+    guidance: float | None = field(default=None, metadata={"help": "guidance scale (default: the profile's)"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("guidance", self._guidance, 1.0, 100.0)
+
+    @property
+    def _guidance(self) -> float:
+        return self.models.profile.guidance if self.guidance is None else self.guidance
+
+
+def _check_strength(name: str, strength: float, steps: int) -> None:
+    check_range(name, strength, 0.0, 1.0)
+    if int(steps * strength) < 1:
+        raise UserError(f"{name} is {strength:g}, which leaves none of {steps} steps; give {1 / steps:.3g} or more.")
+
+
+@dataclass(frozen=True, eq=False)
+class SDEdit(_Denoising):
+    """Noise is added to the picture and taken away again under the prompt (Meng et al. 2022)."""
+
+    strength: float = field(default=0.8, metadata={"help": "how much noise, 0..1: the share of the steps that is made"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_strength("strength", self.strength, self._steps)
+
+    @property
+    def counted(self) -> Counted:
+        return self.parts.text_to_image
+
+    def _edit(self, image: torch.Tensor, caption: str, prompt: str, seed: int) -> tuple[torch.Tensor, None]:
+        return self.parts.text_to_image.from_noisy(
+            image, prompt, strength=self.strength, steps=self._steps, guidance=self._guidance, seed=seed), None
+
+
+@dataclass(frozen=True, eq=False)
+class DiffEdit(_Denoising):
+    """A mask where the denoiser answers caption and prompt differently, then DDIM inversion and an edit inside the mask
+    of the latents (Couairon et al. 2023). Outside, the autoencoder's copy of the picture is left. Where the mask is
+    empty, the picture stays as it is.
+    """
+
+    strength: float = field(default=0.8, metadata={"help": "inpaint_strength: share of the steps inverted and made"})
+    maps: int = field(default=10, metadata={
+        "help": "noises that the mask is averaged over; four times as many pictures go through the denoiser at once"})
+    mask_strength: float = field(default=0.5, metadata={"help": "mask_encode_strength: how much noise, for the mask"})
+    ratio: float = field(default=3.0, metadata={
+        "help": "mask_thresholding_ratio: the mask is where the difference is above half of this times its mean"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self._guidance <= 1:
+            raise UserError(f"guidance is {self._guidance:g}; the mask of DiffEdit needs more than 1.")
+        for name in ("strength", "mask_strength"):
+            _check_strength(name, getattr(self, name), self._steps)
+        check_range("maps", self.maps, 1, 1000)
+        check_range("ratio", self.ratio, 0.01, 100.0)
+
+    @property
+    def counted(self) -> Counted:
+        return self.parts.text_to_image
+
+    def _edit(self, image: torch.Tensor, caption: str, prompt: str, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.parts.text_to_image.differing(
+            image, caption, prompt, steps=self._steps, guidance=self._guidance, strength=self.strength, maps=self.maps,
+            mask_strength=self.mask_strength, ratio=self.ratio, seed=seed)
+
+
+@dataclass(frozen=True, eq=False)
+class InstructPix2Pix(_Denoising):
+    """A denoiser trained to follow instructions (Brooks et al. 2023)."""
+
+    image_guidance: float = field(default=1.5, metadata={"help": "image_guidance_scale: nearness to the picture, ≥ 1"})
+    replace: str = field(default=REPLACE, metadata={"help": "the instruction where the prompt replaces the caption"})
+    add: str = field(default=ADD, metadata={"help": "the instruction where the caption is a place the prompt names"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("image_guidance", self.image_guidance, 1.0, 100.0)
+        for name in ("replace", "add"):
+            try:
+                getattr(self, name).format(caption="", prompt="")
+            except (KeyError, IndexError, ValueError) as error:
+                raise UserError(f"{name} is {getattr(self, name)!r}; in curly brackets it may hold {{caption}} and "
+                                "{prompt} only.") from error
+
+    @property
+    def counted(self) -> Counted:
+        return self.parts.instruct
+
+    def _edit(self, image: torch.Tensor, caption: str, prompt: str, seed: int) -> tuple[torch.Tensor, None]:
+        return self.parts.instruct.follow(
+            image, instruction(caption, prompt, self.replace, self.add), steps=self._steps, guidance=self._guidance,
+            image_guidance=self.image_guidance, seed=seed), None
+
+
+@dataclass(frozen=True, eq=False)
+class LEditsPlusPlus(Baseline):
+    """Edit-friendly inversion, then steered away from the caption and towards the prompt, each inside a mask of its own
+    (Brack et al. 2024). Where the caption is a place that the prompt names, only towards. The masks differ from step to
+    step, so there is no region. Defaults are those of the pipeline's documented example, which replaces an object.
+    """
+
+    steps: int | None = field(default=50, metadata={"help": "inversion steps, and as many back; None: the profile's"})
+    skip: float = field(default=0.2, metadata={"help": "share of the noisiest steps left out, 0..1"})
+    guidance: float = field(default=10.0, metadata={"help": "edit_guidance_scale towards the prompt"})
+    threshold: float = field(default=0.85, metadata={"help": "edit_threshold of the prompt: share of the picture kept"})
+    away_guidance: float = field(default=5.0, metadata={"help": "edit_guidance_scale away from the caption"})
+    away_threshold: float = field(default=0.9, metadata={"help": "edit_threshold of the caption"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("skip", self.skip, 0.0, 0.99)
+        for name in ("guidance", "away_guidance"):
+            check_range(name, getattr(self, name), 0.0, 100.0)
+        for name in ("threshold", "away_threshold"):
+            check_range(name, getattr(self, name), 0.0, 1.0)
+        if (size := self.models.profile.size) % 32:
+            raise UserError(f"LEDITS++ edits squares whose side is a multiple of 32 pixels, not {size}; use a profile "
+                            "of such a size.")
+
+    @property
+    def counted(self) -> Counted:
+        return self.parts.text_to_image
+
+    def _edit(self, image: torch.Tensor, caption: str, prompt: str, seed: int) -> tuple[torch.Tensor, None]:
+        picture = self.parts.text_to_image.steered(
+            image, None if adds(caption, prompt) else caption, prompt, steps=self._steps, skip=self.skip,
+            guidance=(self.away_guidance, self.guidance), threshold=(self.away_threshold, self.threshold), seed=seed)
+        return picture, None

@@ -1,0 +1,90 @@
+"""Networks of transformers that find in a picture what a text names; its quirks stay here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers import (
+    CLIPSegForImageSegmentation,
+    CLIPSegProcessor,
+    GroundingDinoForObjectDetection,
+    GroundingDinoProcessor,
+    SamModel,
+    SamProcessor,
+)
+
+from lr_helpers.hub import fetch
+from lr_helpers.images import to_image
+from lr_helpers.pipelines import require_weights
+
+
+class Segmenter:
+    """A network and its processor, in float32."""
+
+    kind: Any
+    processing: Any
+
+    def __init__(self, model: torch.nn.Module, processor: Any):
+        self.model, self.processor = model.eval().requires_grad_(False), processor
+
+    @classmethod
+    def load(cls, source: str, device: str) -> tuple[Segmenter, str]:
+        """From a folder or hub id, safetensors only, and the source's label. Raises UnavailableError where it can't
+        serve, ValueError if weights are missing.
+        """
+        found = fetch("backbone", source)  # laid out as the backbone's
+        model, loaded = cls.kind.from_pretrained(found.place, use_safetensors=True, dtype=torch.float32,
+                                                 output_loading_info=True)
+        require_weights(loaded)
+        return cls(model.to(device), cls.processing.from_pretrained(found.place)), found.label
+
+    def _inputs(self, image: torch.Tensor, **arguments: Any) -> Any:
+        return self.processor(images=to_image(image), return_tensors="pt", **arguments).to(self.model.device)
+
+
+class ClipSeg(Segmenter):
+    """CLIPSeg (Lüddecke & Ecker 2022, arXiv 2112.10003)."""
+
+    kind, processing = CLIPSegForImageSegmentation, CLIPSegProcessor
+
+    @torch.no_grad()
+    def heat(self, image: torch.Tensor, text: str) -> torch.Tensor:
+        """(3, S, S) → (S, S) in 0..1: how likely each pixel is what the text names."""
+        logits = self.model(**self._inputs(image, text=[text], padding=True, truncation=True)).logits
+        logits = logits.reshape(1, 1, *logits.shape[-2:])  # for one text there is no batch
+        return F.interpolate(logits.sigmoid(), size=image.shape[1:], mode="bilinear")[0, 0].float().cpu()
+
+
+class Detector(Segmenter):
+    """Grounding DINO (Liu et al. 2023, arXiv 2303.05499)."""
+
+    kind, processing = GroundingDinoForObjectDetection, GroundingDinoProcessor
+
+    @torch.no_grad()
+    def boxes(self, image: torch.Tensor, text: str, threshold: float) -> torch.Tensor:
+        """(3, S, S) → (N, 4) boxes in pixels, clamped to the picture, of at least this score, the highest first."""
+        # It wants phrases in small letters, each with a full stop behind it.
+        phrase = text.lower().replace(".", " ").strip() + "."
+        inputs = self._inputs(image, text=[phrase], truncation=True)
+        found = self.processor.post_process_grounded_object_detection(
+            self.model(**inputs), inputs.input_ids, threshold=threshold, target_sizes=[tuple(image.shape[1:])])[0]
+        order = found["scores"].argsort(descending=True, stable=True)
+        return found["boxes"][order].clamp(0, image.shape[-1]).float().cpu()
+
+
+class Sam(Segmenter):
+    """Segment Anything (Kirillov et al. 2023, arXiv 2304.02643)."""
+
+    kind, processing = SamModel, SamProcessor
+
+    @torch.no_grad()
+    def mask(self, image: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """(3, S, S) and (N, 4) boxes in pixels → (S, S) boolean: what is in any of them."""
+        inputs = self._inputs(image, input_boxes=[boxes.tolist()])
+        found = self.model(pixel_values=inputs["pixel_values"], input_boxes=inputs["input_boxes"].float(),
+                           multimask_output=False)
+        masks = self.processor.post_process_masks(found.pred_masks.cpu(), inputs["original_sizes"].cpu(),
+                                                  inputs["reshaped_input_sizes"].cpu())[0]
+        return masks.flatten(0, 1).any(0)

@@ -1,0 +1,86 @@
+"""Several objects, a region for each: edits one after another. An extension; the paper edits one region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from lr_helpers.boxes import Box, intersection
+from lr_helpers.config import Method, check_input
+from lr_helpers.editing import edit
+from lr_helpers.errors import UserError
+from lr_helpers.images import prepare_folder, write_image, write_json
+from lr_helpers.models import Models
+from lr_helpers.result import EditResult
+
+
+@dataclass
+class Turns:
+    """What `edit_in_turn` returns: each step's input is the final picture of the one before."""
+
+    steps: list[EditResult]
+    warnings: list[str]
+    """Of the turns as such; those of a step are its own."""
+
+    @property
+    def image(self) -> Image.Image:
+        """The final picture, as large as the input."""
+        return self.steps[-1].image
+
+    @property
+    def boxes(self) -> list[tuple[int, int, int, int]]:
+        """The learned regions (x0, y0, x1, y1) in pixels of the edited square, in the order of the steps."""
+        return [step.box for step in self.steps]
+
+    @property
+    def cost(self) -> dict:
+        """Summed over the steps: "denoiser_evaluations", "edits", "different_edits" and "seconds" in all."""
+        counts = ("denoiser_evaluations", "edits", "different_edits")
+        return {**{name: sum(step.cost[name] for step in self.steps) for name in counts},
+                "seconds": round(sum(step.cost["seconds"]["total"] for step in self.steps), 3)}
+
+    def save(self, folder: str | Path, draw_boxes: bool = False) -> Path:
+        """Each step as `EditResult.save` lays it out in `step_1`, `step_2` …, then `final_output.png` and, last,
+        `turns.json`; returns the folder.
+        """
+        folder = prepare_folder(folder)
+        for record in ("turns.json", "result.json"):  # an earlier edit's would no longer fit the final picture
+            (folder / record).unlink(missing_ok=True)
+        for number, step in enumerate(self.steps, 1):
+            step.save(folder / f"step_{number}", draw_boxes)
+        write_image(folder / "final_output.png", self.image)
+        write_json(folder / "turns.json", {
+            "steps": [{"folder": f"step_{number}", "source": step.source, "prompt": step.prompt, "box": list(step.box)}
+                      for number, step in enumerate(self.steps, 1)], "cost": self.cost, "warnings": self.warnings})
+        return folder
+
+
+def edit_in_turn(models: Models, image: str | Path | Image.Image, turns: Sequence[tuple[str, str]],
+                 method: Method | str = "learned", seed: int = 42, keep: bool = True, progress: bool = True) -> Turns:
+    """For each (source, prompt) in turn: learn a region and edit there, on the picture the last turn left.
+
+    With `keep`, the regions edited before stay as they are: proposals that overlap them are left out. Only where every
+    proposal overlaps them are those taken that do so least, and the warnings say it. Without `keep` a later turn
+    may edit anywhere. All texts are checked before the first edit; raises UserError as `edit` does.
+    """
+    if not turns:
+        raise UserError("There is no edit to make; give at least one pair of source and prompt.")
+    texts = [check_input(prompt, source, seed) for source, prompt in turns]
+    steps, warnings = [], []
+    for prompt, source in texts:
+        before = [step.box for step in steps]
+        step = edit(models, steps[-1].image if steps else image, prompt, source, method, seed, progress,
+                    avoid=before if keep else ())
+        if keep and _overlaps(step.box, before):
+            warnings.append(f"The region of {prompt!r} overlaps one that was edited before: no proposal was free "
+                            "of them.")
+        steps.append(step)
+    return Turns(steps, warnings)
+
+
+def _overlaps(box: Box, others: Sequence[Box]) -> bool:
+    return bool(others) and bool((intersection(torch.tensor(box), torch.tensor(others)) > 0).any())

@@ -1,0 +1,61 @@
+"""Several processes that each load once and then work: how studies use all cores, or all of a GPU's memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from lr_helpers.errors import UserError
+
+Each = Callable[[Callable, Iterable[tuple]], Iterator[Any]]
+"""`each(work, jobs)`: the results of work(*job) for every job, in the order in which they are done."""
+
+
+@contextmanager
+def crew(workers: int, start: Callable, arguments: tuple) -> Iterator[Each]:
+    """A crew of so many processes, in each of which `start(*arguments)` has run; a crew of one is this process itself.
+
+    Each gets its share of the cores. An error of a job is raised here, and what has not begun by then is given up. The
+    processes end with this one, however it ends. Raises UserError if one of them dies.
+    """
+    if workers == 1:
+        start(*arguments)
+        yield lambda work, jobs: (work(*job) for job in jobs)
+        return
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    # A fresh interpreter each: torch's thread pools do not survive a fork.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (threads, start, arguments))
+
+    def each(work: Callable, jobs: Iterable[tuple]) -> Iterator[Any]:
+        for done in as_completed([pool.submit(work, *job) for job in jobs]):
+            yield done.result()
+
+    try:
+        yield each
+    except BrokenProcessPool as error:
+        raise UserError("A worker process died, perhaps of too little memory; start the same command again, with fewer "
+                        "--workers.") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start(threads: int, start: Callable, arguments: tuple) -> None:
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends the crew
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    start(*arguments)
+
+
+def _end_with_parent() -> None:
+    """Without this, workers of a parent that was killed would wait for its next job for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
