@@ -155,8 +155,8 @@ class Method:
         metadata={"help": "sides of the M proposals as shares of the picture's side (paper: M = 7, sizes not told; "
                           "official: half-sizes 4, 6 … 14 of 32 tokens, the first six of these)"})
     shortlist: int = field(
-        default=0, metadata={"help": "edit only this many different ones of the K×M boxes, those whose edit-free terms (occlusion and "
-                                     "area) are lowest; 0: all (ours; paper 0)"})
+        default=0, metadata={"help": "edit only this many different ones of the K×M boxes, those whose edit-free terms "
+                                     "(occlusion and area) are lowest; 0: all (ours; paper 0)"})
     pool: int = field(default=7, metadata={"help": "RoIAlign output side l (paper 7, official 8)"})
     standardise: bool = field(
         default=False, metadata={"help": "pooled features standardised over the anchors (ours; not in the paper)"})
