@@ -249,7 +249,7 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
 METHODS: dict[str, Method] = {
     "learned": Method(anchors=48, distance=0.0625, sizes=(0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75), shortlist=12,
                       estimator="expectation", choice="loss", clip_weight=0.0, structure_weight=0.5,
-                      occlusion_weight=2.0, area_weight=1.0, standardise=True, lr=1e-3, entropy_weight=0.2),
+                      occlusion_weight=1.5, area_weight=0.75, standardise=True, lr=1e-3, entropy_weight=0.2),
     "paper": Method(),
     "official_code": Method(border=15 / 32, sizes=OFFICIAL_SIZES, pool=8, estimator="none", iterations=10, lr=5e-3,
                             update_every=25, choice="softmax_score", defects=tuple(DEFECTS)),
