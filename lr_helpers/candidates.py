@@ -224,8 +224,14 @@ def weighted(terms: dict[str, torch.Tensor], method: Method) -> torch.Tensor:
     return sum((w * terms[name] for name, w in weights.items() if w), torch.zeros_like(terms["area"]))
 
 
-def shortlist(values: torch.Tensor, count: int) -> torch.Tensor:
-    """(K, M) → (K, M) boolean: the `count` lowest values, the earlier first among equals; all for 0."""
-    kept = torch.zeros(values.numel(), dtype=torch.bool)
-    kept[values.flatten().sort(stable=True).indices[:count or None]] = True
+def shortlist(values: torch.Tensor, boxes: torch.Tensor, count: int) -> torch.Tensor:
+    """(K, M) values of the (K, M, 4) boxes → (K, M) boolean: the `count` different boxes of lowest value, the earlier
+    first among equals; all entries for 0. Of boxes that were clamped to the same, the first stands for all.
+    """
+    kept, seen = torch.full((values.numel(),), not count), set()
+    for i in values.flatten().sort(stable=True).indices.tolist():
+        box = tuple(boxes.reshape(-1, 4)[i].tolist())
+        if len(seen) < count and box not in seen:
+            kept[i] = True
+            seen.add(box)
     return kept.reshape(values.shape)

@@ -155,8 +155,8 @@ class Method:
         metadata={"help": "sides of the M proposals as shares of the picture's side (paper: M = 7, sizes not told; "
                           "official: half-sizes 4, 6 … 14 of 32 tokens, the first six of these)"})
     shortlist: int = field(
-        default=0, metadata={"help": "edit only this many of the K×M boxes, those whose edit-free terms (occlusion and "
-                                     "area) are lowest; 0: all (ours; paper 0)"})
+        default=0, metadata={"help": "edit only this many different ones of the K×M boxes, those whose edit-free terms "
+                                     "(occlusion and area) are lowest; 0: all (ours; paper 0)"})
     pool: int = field(default=7, metadata={"help": "RoIAlign output side l (paper 7, official 8)"})
     standardise: bool = field(
         default=False, metadata={"help": "pooled features standardised over the anchors (ours; not in the paper)"})
@@ -247,9 +247,9 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
 
 
 METHODS: dict[str, Method] = {
-    "learned": Method(anchors=16, distance=0.125, sizes=(0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75), shortlist=12,
+    "learned": Method(anchors=48, distance=0.0625, sizes=(0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75), shortlist=12,
                       estimator="expectation", choice="loss", clip_weight=0.0, structure_weight=0.5,
-                      occlusion_weight=2.0, area_weight=1.0, standardise=True, lr=1e-3, entropy_weight=0.2),
+                      occlusion_weight=1.5, area_weight=0.75, standardise=True, lr=1e-3, entropy_weight=0.2),
     "paper": Method(),
     "official_code": Method(border=15 / 32, sizes=OFFICIAL_SIZES, pool=8, estimator="none", iterations=10, lr=5e-3,
                             update_every=25, choice="softmax_score", defects=tuple(DEFECTS)),

@@ -66,7 +66,7 @@ def propose(models: Models, picture: torch.Tensor, source: str, method: Method, 
     if method.occlusion_weight:
         free["occlusion"] = occlusion_table(models, picture, source, boxes)
     apart = least_overlap(boxes, avoid)
-    kept = shortlist(weighted(free, method).masked_fill(~apart, torch.inf), method.shortlist) & apart
+    kept = shortlist(weighted(free, method).masked_fill(~apart, torch.inf), boxes, method.shortlist) & apart
     rows = kept.any(1)
 
     # What the ViT sees in them.

@@ -91,7 +91,8 @@ def test_intervals_hold_the_mean_in_about_95_of_100_cases():
     share = sum(f["low"] <= 0.3 <= f["high"] for f in found) / 300
     assert 0.90 <= share <= 0.98  # binomial spread of 300 trials around .95 (percentile bootstrap: about .93)
     # 100 hits of 100, by Wilson's formula: n / (n + 1.96²) … 1
-    assert measures.mean_with_interval([1.0] * 100) == {"value": 1, "low": 0.963, "high": 1, "count": 100}
+    assert measures.mean_with_interval([1.0] * 100, share=True) == {"value": 1, "low": 0.963, "high": 1, "count": 100}
+    assert measures.mean_with_interval([1.0] * 100) == {"value": 1, "low": 1, "high": 1, "count": 100}  # e.g. IoUs
     assert measures.mean_with_interval([7.0, 7.0]) == {"value": 7, "low": 7, "high": 7, "count": 2}
 
 
@@ -118,10 +119,19 @@ def test_shared_edits_are_the_same_and_are_made_once(models, replace_scene):
 
 
 def test_a_shortlist_keeps_the_lowest():
-    values = torch.tensor([[3.0, 1.0], [2.0, 1.0]])
-    assert shortlist(values, 2).tolist() == [[False, True], [False, True]]
-    assert shortlist(values, 3).tolist() == [[False, True], [True, True]]
-    assert shortlist(values, 0).all() and shortlist(values, 99).all()
+    values, boxes = torch.tensor([[3.0, 1.0], [2.0, 1.0]]), torch.arange(16).reshape(2, 2, 4)
+    assert shortlist(values, boxes, 2).tolist() == [[False, True], [False, True]]
+    assert shortlist(values, boxes, 3).tolist() == [[False, True], [True, True]]
+    assert shortlist(values, boxes, 0).all() and shortlist(values, boxes, 99).all()
+
+
+def test_a_shortlist_holds_a_box_once():
+    values, boxes = torch.tensor([[3.0, 1.0], [2.0, 1.0]]), torch.arange(16).reshape(2, 2, 4)
+    boxes[1, 1] = boxes[0, 1]
+    assert shortlist(values, boxes, 1).tolist() == [[False, True], [False, False]]
+    assert shortlist(values, boxes, 2).tolist() == [[False, True], [True, False]]
+    assert shortlist(values, boxes, 9).tolist() == [[True, True], [True, False]]
+    assert shortlist(values, boxes, 0).all()
 
 
 def test_slopes_are_what_autograd_finds_through_the_mask(models, replace_scene):

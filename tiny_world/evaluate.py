@@ -15,6 +15,7 @@ from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.boxes import box_mask
 from lr_helpers.images import to_image, write_image, write_json
 from lr_helpers.inpainting import composite
+from lr_helpers.losses import occluded
 from lr_helpers.models import Models, load_models
 from tiny_world import DATA, SIZE, judge
 from tiny_world.scenes import Box, Placed, Recipe, random_placed, scene
@@ -84,17 +85,21 @@ def edits(models: Models, chosen: list[tuple[Recipe, Box, str]]) -> tuple[torch.
 
 
 def evaluate_judge(judge_model: judge.Judge, count: int) -> dict:
-    """Does the judge name the objects of real scenes, and see nothing where nothing is?"""
-    right = total = 0
+    """Does the judge name the objects of real scenes, see nothing where nothing is, and not guess at what is hidden?"""
+    right = total = guessed = 0
     for seed in range(FIRST_SEED, FIRST_SEED + count):
         recipe = scene(seed)
         pictures = tensor(recipe).expand(len(recipe.objects), -1, -1, -1)
-        said = judge_model.name(pictures, [square(o) for o in recipe.objects])
+        looks = [square(o) for o in recipe.objects]
+        said = judge_model.name(pictures, looks)
         right += sum(a == o.name for a, o in zip(said, recipe.objects, strict=True))
         total += len(said)
+        hidden = judge_model.name(occluded(pictures[0], torch.tensor(looks)), looks)
+        guessed += sum(a == o.name for a, o in zip(hidden, recipe.objects, strict=True))
     empty = cases("empty", count)
     nothing = judge_model.name(torch.stack([tensor(r) for r, _, _ in empty]), [b for _, b, _ in empty])
     return {"names real objects": rate(right, total),
+            "names objects that are painted over": rate(guessed, total),
             "sees nothing where nothing is": rate(sum(w == "nothing" for w in nothing), count)}
 
 

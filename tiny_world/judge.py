@@ -86,20 +86,43 @@ def overlap_share(inner: Box, outer: Box) -> float:
 
 
 def batch(step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(size, 3, 32, 32) crops in 0..1, half of them softened or noisy, and their (size,) classes."""
+    """(size, 3, 32, 32) crops in 0..1, worn as edits may be, and their (size,) classes."""
     rng = Random(f"judge {step}")
     crops, labels = [], []
     for _ in range(size):
         picture, box, label = _example(rng)
         crops.append(crop(torch.from_numpy(picture).permute(2, 0, 1) / 255, box))
         labels.append(label)
-    crops = torch.stack(crops)
-    noise = torch.Generator().manual_seed(abs(step))
-    soft = F.interpolate(F.avg_pool2d(crops, 2), scale_factor=2, mode="bilinear")
-    share = torch.rand(size, 1, 1, 1, generator=noise) * (torch.rand(size, 1, 1, 1, generator=noise) < 0.5)
-    crops = (1 - share) * crops + share * soft
-    crops = crops + 0.03 * torch.randn(crops.shape, generator=noise)
-    return crops.clamp(0, 1), torch.tensor(labels)
+    return worn(torch.stack(crops), torch.Generator().manual_seed(abs(step))), torch.tensor(labels)
+
+
+def worn(crops: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+    """(N, 3, 32, 32) in 0..1 → the same, a little turned, recoloured, softened, smeared in places, and noisy.
+
+    An edit is never as crisp as a drawing. Without this, the judge called readable watermelons tulips.
+    """
+    count = len(crops)
+
+    def lot(low: float, high: float, *shape: int) -> torch.Tensor:
+        return low + (high - low) * torch.rand(count, *shape, generator=draw)
+
+    turn, scale = lot(-0.15, 0.15), lot(0.9, 1.1)
+    rows = torch.stack([scale * turn.cos(), -scale * turn.sin(), torch.zeros(count),
+                        scale * turn.sin(), scale * turn.cos(), torch.zeros(count)], 1).reshape(count, 2, 3)
+    grid = F.affine_grid(rows, crops.shape, align_corners=False)
+    crops = F.grid_sample(crops, grid, padding_mode="border", align_corners=False)
+    middle = crops.mean((1, 2, 3), keepdim=True)
+    crops = (middle + lot(0.8, 1.2, 1, 1, 1) * (crops - middle)) * lot(0.9, 1.1, 3, 1, 1)
+
+    def softer(pixels: int) -> torch.Tensor:
+        return F.interpolate(F.avg_pool2d(crops, pixels), scale_factor=pixels, mode="bilinear")
+
+    share = lot(0, 1, 1, 1, 1) * (lot(0, 1, 1, 1, 1) < 0.5)
+    crops = (1 - share) * crops + share * softer(2)
+    where = F.interpolate(torch.randn(count, 1, 4, 4, generator=draw), size=crops.shape[-2:], mode="bicubic")
+    smear = ((where - 0.7) * 3).clamp(0, 1) * (lot(0, 1, 1, 1, 1) < 0.5)
+    crops = (1 - smear) * crops + smear * softer(8)
+    return (crops + 0.03 * torch.randn(crops.shape, generator=draw)).clamp(0, 1)
 
 
 def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:

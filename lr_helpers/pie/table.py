@@ -36,10 +36,8 @@ def mean(values: Sequence[float | None], rate: bool = False) -> Value | None:
     if not there:
         return None
     if rate:
-        found = mean_with_interval([v / 100 for v in there])
+        found = mean_with_interval([v / 100 for v in there], share=True)
         return {k: round(100 * v, 2) if k != "count" else v for k, v in found.items()}
-    if max(there) == min(there):  # else one value for all would be taken for a rate where it is 0 or 1
-        return {"value": round(there[0], 4), "low": round(there[0], 4), "high": round(there[0], 4), "count": len(there)}
     return mean_with_interval(there)
 
 

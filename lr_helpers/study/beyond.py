@@ -168,7 +168,8 @@ def summarise(scenes: Sequence[dict], pairs: Sequence[dict], prompts: Sequence[d
         found = [r["found"][name] for r in pairs]
         turns[name] = {"both done": rate(sum(int(f["both"]) for f in found), len(found)),
                        "no free proposal": sum(bool(f["warnings"]) for f in found),
-                       **{f"{m}, turn {i + 1}": measures.mean_with_interval([f["turns"][i][m] for f in found])
+                       **{f"{m}, turn {i + 1}": measures.mean_with_interval([f["turns"][i][m] for f in found],
+                                                                            share=True)
                           for m in ("hit", "target_seen", "source_gone", "others_kept") for i in (0, 1)}}
     groups: dict[str, list[dict]] = {}
     for record in prompts:
@@ -177,12 +178,14 @@ def summarise(scenes: Sequence[dict], pairs: Sequence[dict], prompts: Sequence[d
              for group, part in groups.items()}
     missed = {kind: Counter(r["lost"][kind] for r in scenes if r["lost"][kind]) for kind in kinds}
     return {"means": means, "turns": turns, "prompts": asked, "regions lost": missed,
-            "less seen": {kind: _means({m: less(kind, m) for m in ("hit", "success")}) for kind in kinds[1:]},
+            "less seen": {kind: {m: measures.mean_with_interval(v) for m in ("hit", "success") if (v := less(kind, m))}
+                          for kind in kinds[1:]},
             "judge names the objects": {style: rate(sum(v), len(v)) for style, v in named.items()}}
 
 
 def _means(found: dict[str, list[float]]) -> dict[str, dict]:
-    return {name: measures.mean_with_interval(values) for name, values in found.items() if values}
+    return {name: measures.mean_with_interval(values, share=name in measures.SHARES)
+            for name, values in found.items() if values}
 
 
 def show(summary: dict) -> None:

@@ -19,6 +19,10 @@ from lr_helpers.study.tasks import Task
 
 Box = tuple[int, int, int, int]
 
+LATER = {"estimator", "temperature", "samples", "iterations", "lr", "update_every", "entropy_weight", "clip_weight",
+         "structure_weight", "direction_weight", "source_weight", "alpha", "beta", "choice", "steps", "guidance"}
+"""Settings that decide nothing before the first edit; methods that differ in these alone share their proposals."""
+
 
 @dataclass
 class Choice:
@@ -59,8 +63,7 @@ class Scene:
 
     def found(self, method: Method) -> tuple[Proposals, float]:
         """The method's proposals for this picture, and the seconds they took."""
-        key = (method.anchors, method.border, method.distance, method.sizes, method.shortlist, method.pool,
-               method.standardise, method.defects, method.occlusion_weight, method.area_weight)
+        key = tuple(value for name, value in vars(method).items() if name not in LATER)
         if key not in self._found:
             begun = time.perf_counter()
             proposals = propose(self.models, self.picture, self.task.source, method)

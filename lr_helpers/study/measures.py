@@ -67,14 +67,18 @@ def background(task: Task, edit: torch.Tensor, models: Models) -> dict[str, floa
             "vit_distance": float(distance[far].mean())}
 
 
-def mean_with_interval(values: Sequence[float], seed: int = 0) -> dict[str, float]:
+SHARES = ("hit", "centre_inside", "target_seen", "source_gone", "others_kept", "success", "a target seen")
+"""Measures that are 0 or 1 on each task."""
+
+
+def mean_with_interval(values: Sequence[float], seed: int = 0, share: bool = False) -> dict[str, float]:
     """Mean with its 95 % bootstrap interval (percentile, 2,000 resamples) and the number of values.
 
-    Where all values are 0, or all 1, resampling says nothing: then Wilson's interval of a rate.
+    `share`: each value is 0 or 1. Where all are alike, resampling says nothing: then Wilson's interval of a rate.
     """
     data = np.asarray(values, float)
     low = high = float(data.mean())
-    if low in (0, 1) and (data == low).all():
+    if share and low in (0, 1):
         return rate(int(data.sum()), len(data))
     if data.std() > 0:
         found = bootstrap((data,), np.mean, n_resamples=2000, method="percentile",

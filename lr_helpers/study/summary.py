@@ -8,7 +8,7 @@ import torch
 
 from lr_helpers.candidates import TERMS, weighted
 from lr_helpers.config import METHODS, OFFICIAL_SIZES, Method
-from lr_helpers.study.measures import mean_with_interval
+from lr_helpers.study.measures import SHARES, mean_with_interval
 from lr_helpers.study.runner import COLUMNS
 
 GROUPS: dict[str, Callable[[dict], bool]] = {
@@ -42,7 +42,7 @@ def _choosers(records: Sequence[dict]) -> list[str]:
 
 
 def _means(records: Sequence[dict]) -> dict:
-    return {name: {m: mean_with_interval([r["choices"][name][m] for r in records])
+    return {name: {m: mean_with_interval([r["choices"][name][m] for r in records], share=m in SHARES)
                    for m in COLUMNS if m in records[0]["choices"][name]} for name in _choosers(records)}
 
 
@@ -76,7 +76,7 @@ def curves(records: Sequence[dict]) -> dict:
 def _chosen(tables: Sequence[Table], value: Callable[[Table], torch.Tensor]) -> dict:
     """IoU and hit rate of the entry with the lowest value of each table."""
     picked = [float(t["iou"].flatten()[value(t).flatten().argmin()]) for t in tables]
-    return {"iou": mean_with_interval(picked), "hit": mean_with_interval([float(v >= 0.5) for v in picked])}
+    return {"iou": mean_with_interval(picked), "hit": mean_with_interval([float(v >= 0.5) for v in picked], share=True)}
 
 
 def loss_of(method: Method) -> Callable[[Table], torch.Tensor]:
