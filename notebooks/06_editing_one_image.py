@@ -228,7 +228,7 @@ for warning in models.warnings_for("a zebra with a hat") if models.words else ["
 
 # %%
 wide = picture.resize((480, 320), Image.Resampling.BICUBIC) if known else picture
-big = edit(models, wide, "a balloon", source, METHODS["learned"].but(anchors=4), seed=seed, progress=False)
+big = edit(models, wide, "a balloon", source, METHODS["learned"].but(anchors=4, distance=1 / 8), seed=seed, progress=False)
 print(big.original.size, "→", big.image.size)
 plots.show_before_after(big);
 

@@ -244,9 +244,6 @@ plots.show_measures(learning["means"], {name: name for name in variants}, ("hit"
 #
 # Edits are what costs. The hit rate, had each chooser stopped after so many different edits; a scene where it had chosen
 # nothing yet counts as a miss. *Occlusion alone* needs no edit to choose, only the final one.
-#
-# (The paper's preset is not in this figure: the stored run traced its way wrongly, which has been mended in the code since.
-# Its end is right, and stands in the tables.)
 
 # %%
 plots.show_cost(regions["curves"], TITLES);
@@ -319,5 +316,6 @@ for record in again:
 # * Compare on the same tasks, and give the interval of the difference.
 # * Measure the parts (region, target, source, the others) and the cost, not only a score that the method optimises.
 #
-# **Next:** [06 Editing one image](06_editing_one_image.ipynb) with `learned`, on a picture of your own; or change a weight in
-# `lr_helpers/config.py` and run `python -m lr_helpers study regions --validation --replace 40 --add 0 --output results/mine`.
+# **Next:** [10 Extended experiments](10_extended_experiments.ipynb): scenes, styles and prompts that nothing was trained for; or
+# change a weight in `lr_helpers/config.py` and run
+# `python -m lr_helpers study regions --validation --replace 40 --add 0 --output results/mine`.

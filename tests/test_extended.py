@@ -426,8 +426,9 @@ def test_a_failure_in_no_part_is_a_contradiction():
 def test_what_was_proposed_is_found_again_with_what_the_shortlist_left_out(models):
     one = task("replace", 400_001)
     among = causes.proposed(models, one, METHODS["learned"])
-    assert among.boxes.shape == (16, 7, 4) and among.centres.shape == (16, 2)
-    assert int(among.kept.sum()) >= 12 > 0 and not among.kept.all()
+    count = METHODS["learned"].anchors
+    assert among.boxes.shape == (count, 7, 4) and among.centres.shape == (count, 2)
+    assert int(among.kept.sum()) >= 12 and not among.kept.all()
     short = propose(models, one.picture, one.source, METHODS["learned"])
     assert {tuple(b) for b in short.boxes[short.kept].tolist()} == {tuple(b) for b in among.boxes[among.kept].tolist()}
     official = causes.proposed(models, one, METHODS["official_code"])
@@ -447,8 +448,30 @@ def test_the_stored_study_is_counted(models):
         for one in found:
             assert one["iou"] == pytest.approx(float(iou(
                 torch.tensor(one["box"]), torch.tensor(task("replace", int(one["task"][8:])).truth))), abs=1e-4)
+        assert causes.summarise(rows, chooser, models) == {
+            "tasks": len(mine), "failed": sum(lost.values()), "missed": sum(missed.values()),
+            "lost": lost, "lost_region": missed}
     with pytest.raises(UserError, match="'by_lot' has no proposals"):
         causes.failures(rows, "by_lot", models)
+
+
+def test_the_stored_counts_are_those_of_the_stored_study():
+    rows, stored = causes.read_rows(), json.loads((ALL_DATA / "studies" / "causes.json").read_text(encoding="utf-8"))
+    assert list(stored) == list(causes.SHOWN)
+    for chooser, found in stored.items():
+        mine = [r for r in rows if r["chooser"] == chooser and r["task"].startswith("replace")]
+        assert found["tasks"] == len(mine) >= 200
+        assert found["failed"] == sum(found["lost"].values()) == sum(r["success"] == "0.0" for r in mine)
+        assert found["missed"] == sum(found["lost_region"].values()) == sum(r["hit"] == "0.0" for r in mine)
+
+
+def test_counts_are_printed_and_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(causes, "read_rows", lambda rows=causes.read_rows(): [r for r in rows if r["task"] == "replace_400000"])
+    causes.main(["--output", str(tmp_path / "counts.json")])
+    found = json.loads((tmp_path / "counts.json").read_text(encoding="utf-8"))
+    assert {name: one["tasks"] for name, one in found.items()} == dict.fromkeys(causes.SHOWN, 1)
+    said = capsys.readouterr().out
+    assert all(f"of 1 tasks {one['failed']} failed; {one['missed']} regions missed" in said for one in found.values())
 
 
 # The measured experiments

@@ -17,7 +17,7 @@ PARTS = {
     "instruct": ("comparison", "instruct", 5000, 32),
     "clip": ("clip", "run", 1300, 128),
     "dino": ("dino", "run", 600, 64),
-    "classifier": ("judge", "run", 1200, 128),
+    "classifier": ("judge", "run", 1800, 128),
 }
 
 

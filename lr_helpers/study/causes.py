@@ -1,11 +1,13 @@
 """Why did an edit fail? One cause for each, by the first stage that went wrong; counted over a stored study.
 
-`python -m lr_helpers.study.causes` counts them for the rows of data/studies/regions.csv. Nothing is edited for it: the
-boxes and verdicts are stored, and what was proposed is found again in a second a task.
+`python -m lr_helpers.study.causes --output data/studies/causes.json` counts them for the rows of
+data/studies/regions.csv. Nothing is edited for it: the boxes and verdicts are stored, and what was proposed is found
+again in a second a task.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from lr_helpers.boxes import Box, area, intersection, iou
 from lr_helpers.config import DATA, METHODS, Method
 from lr_helpers.editing import propose
 from lr_helpers.errors import UserError
+from lr_helpers.images import write_json
 from lr_helpers.models import Models, load_models
 from lr_helpers.study.choosers import TITLES
 from lr_helpers.study.tasks import Task, task
@@ -108,6 +111,7 @@ LEARNED = METHODS["learned"]
 METHOD_OF = {"official_code": METHODS["official_code"], "paper": METHODS["paper"], "straight_through": LEARNED,
              "reinforce": LEARNED, "expectation": LEARNED, "exhaustive": LEARNED, "edit_free": LEARNED.but(shortlist=1)}
 """Whose proposals a chooser of the study chose from. The others draw boxes by lot, or know the region."""
+SHOWN = ("official_code", "paper", "expectation")
 
 
 def read_rows(file: Path = DATA / "studies" / "regions.csv") -> list[dict[str, str]]:
@@ -144,17 +148,29 @@ def counted(found: Sequence[dict], key: str = "cause") -> dict[str, int]:
     return {name: sum(f[key] == name for f in found) for name in CAUSES}
 
 
-def main(choosers: Sequence[str] = ("official_code", "paper", "expectation")) -> None:
-    """Print how often each cause lost a task, and a region."""
+def summarise(rows: Sequence[dict[str, str]], chooser: str, models: Models) -> dict:
+    """The chooser's "replace" tasks counted: "tasks", "failed", "missed" (regions), and of the failed and the missed ones
+    how many by each cause ("lost", "lost_region").
+    """
+    found = failures(rows, chooser, models)
+    lost, missed = counted(found), counted(found, "region_cause")
+    return {"tasks": sum(row["chooser"] == chooser and bool(row["iou"]) for row in rows),
+            "failed": sum(lost.values()), "missed": sum(missed.values()), "lost": lost, "lost_region": missed}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print, and store if asked to, how often each cause lost a task, and a region."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the counts to this JSON file")
+    options = parser.parse_args(arguments)
     rows, models = read_rows(), load_models("tiny", "cpu")
-    for chooser in choosers:
-        tasks = sum(row["chooser"] == chooser and bool(row["iou"]) for row in rows)
-        found = failures(rows, chooser, models)
-        lost, missed = counted(found), counted(found, "region_cause")
-        print(f"\n{TITLES[chooser]}: of {tasks} tasks {sum(lost.values())} failed; "
-              f"{sum(missed.values())} regions missed")
+    found = {chooser: summarise(rows, chooser, models) for chooser in SHOWN}
+    for chooser, one in found.items():
+        print(f"\n{TITLES[chooser]}: of {one['tasks']} tasks {one['failed']} failed; {one['missed']} regions missed")
         for name, text in CAUSES.items():
-            print(f"  {name:13} {lost[name]:4} {missed[name]:4}   {text}")
+            print(f"  {name:13} {one['lost'][name]:4} {one['lost_region'][name]:4}   {text}")
+    if options.output:
+        write_json(options.output, found)
 
 
 if __name__ == "__main__":
