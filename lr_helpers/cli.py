@@ -84,20 +84,25 @@ def _parser() -> argparse.ArgumentParser:
                     "benchmark in PIE-Bench's format. Every task is stored when it is done, so a study that was "
                     "stopped goes on. Tables and figures come last.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    study.add_argument("study", choices=("regions", "learning", "pie", "extended"),
-                       help="regions: ways to choose a region; learning: settings of the region network; pie: editors "
-                            "on PIE-Bench; extended: unseen combinations and style, two objects, prompts")
+    study.add_argument("study", choices=("regions", "learning", "compare", "pie", "extended"),
+                       help="regions: ways to choose a region; learning: settings of the region network; compare: all "
+                            "editors and choosers, at several costs; pie: the same on PIE-Bench; extended: unseen "
+                            "combinations and style, two objects, prompts")
     study.add_argument("--output", default=None, help="folder; the default is results/study_STUDY")
     study.add_argument("--replace", type=int, default=None, metavar="N",
-                       help="scenes with 'replace this object by X'; the default is 200")
+                       help="scenes with 'replace this object by X'; the default is 200, for compare 100")
     study.add_argument("--add", type=int, default=None, metavar="N",
-                       help="scenes with 'add X'; the default is 200 for regions, 0 for learning")
+                       help="scenes with 'add X'; the default is 200 for regions, 50 for compare, 0 for learning")
     study.add_argument("--steps", type=int, default=None,
-                       help="denoising steps of an edit; the default is 6, for pie the profile's")
+                       help="denoising steps of an edit; the default is 6, for pie the profile's; compare "
+                            "takes several")
     study.add_argument("--workers", type=int, default=None,
                        help="processes; the default is one a core, for pie with a GPU or large models one")
     study.add_argument("--validation", action="store_true",
                        help="on the scenes for choosing settings, instead of those that are reported")
+    study.add_argument("--methods", nargs="+", default=None, metavar="METHOD",
+                       help="for pie and compare: presets and baselines by name; the default is all. One whose weights "
+                            "are out of reach is named as not run")
     more = study.add_argument_group("only for extended")
     more.add_argument("--scenes", type=int, default=None, metavar="N",
                       help="scenes for unseen combinations and the other style; the default is 100")
@@ -109,9 +114,6 @@ def _parser() -> argparse.ArgumentParser:
     pie = study.add_argument_group("only for pie")
     pie.add_argument("--data", default=None, metavar="FOLDER",
                      help="with mapping_file.json and annotation_images; the default is data/pie_emoji")
-    pie.add_argument("--methods", nargs="+", default=None, metavar="METHOD",
-                     help="presets and baselines by name; the default is all. One whose weights are out of reach is "
-                          "named as not run")
     pie.add_argument("--limit", type=int, default=None, metavar="N",
                      help="only N items, dealt out evenly among the edit types; the default is all")
     pie.add_argument("--seed", type=int, default=None, help="of every edit; the default is 42")
@@ -308,11 +310,11 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from lr_helpers.study import report
+    from lr_helpers.study import compare_report, report
 
     own = {"regions": (scenes := ("replace", "add", "validation")), "learning": scenes,
-           "pie": ("data", "methods", "limit", "seed", "profile", "device"),
-           "extended": ("scenes", "pairs", "prompts", "style")}
+           "compare": (*scenes, "methods"), "extended": ("scenes", "pairs", "prompts", "style"),
+           "pie": ("data", "methods", "limit", "seed", "profile", "device")}
     for name in sorted(set().union(*own.values()) - set(own[options.study])):
         if getattr(options, name) not in (None, False):
             raise UserError(f"--{name} does not belong to the study {options.study!r}; leave it out.")
@@ -320,17 +322,22 @@ def _study(options: argparse.Namespace) -> int:
         return _study_pie(options)
     if options.study == "extended":
         return _study_extended(options)
-    options.replace = 200 if options.replace is None else options.replace
-    options.steps = 6 if options.steps is None else options.steps
-    add = (200 if options.study == "regions" else 0) if options.add is None else options.add
-    for name, value, low in (("--replace", options.replace, 0), ("--add", add, 0), ("--steps", options.steps, 1),
+    if options.study == "compare" and options.steps is not None:
+        raise UserError("--steps does not belong to the study 'compare', which takes several; leave it out.")
+    replace, add = ({"regions": (200, 200), "learning": (200, 0), "compare": (100, 50)}[options.study][i]
+                    if given is None else given for i, given in enumerate((options.replace, options.add)))
+    steps = 6 if options.steps is None else options.steps
+    for name, value, low in (("--replace", replace, 0), ("--add", add, 0), ("--steps", steps, 1),
                              ("--workers", options.workers or 1, 1)):
         if value < low:
             raise UserError(f"{name} is {value}; give {low} or more.")
-    if options.replace + add == 0:
+    if replace + add == 0:
         raise UserError("--replace and --add are both 0; give at least one task.")
     folder = Path(options.output or f"results/study_{options.study}")
-    report.run(options.study, folder, options.replace, add, options.steps, options.workers, options.validation)
+    if options.study == "compare":
+        compare_report.run(folder, replace, add, options.methods, options.validation, options.workers)
+    else:
+        report.run(options.study, folder, replace, add, steps, options.workers, options.validation)
     return 0
 
 

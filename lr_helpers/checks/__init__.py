@@ -3,12 +3,12 @@
 One module for each notebook; `ALL` is what the tests go through.
 """
 
-from lr_helpers.checks import anchors, batch, extended, inpainting, learning, losses, regions, study
+from lr_helpers.checks import anchors, batch, comparison, extended, inpainting, learning, losses, regions, study
 from lr_helpers.checks.exercise import CheckFailed, Exercise
 
 ALL: dict[str, Exercise] = {
     name: value
-    for module in (inpainting, anchors, regions, losses, learning, batch, study, extended)
+    for module in (inpainting, anchors, regions, losses, learning, batch, study, comparison, extended)
     for name, value in vars(module).items()
     if isinstance(value, Exercise)
 }

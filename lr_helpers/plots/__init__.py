@@ -18,6 +18,7 @@ from lr_helpers.plots.charts import (
     show_table,
     show_tables,
 )
+from lr_helpers.plots.comparison import show_frontier
 from lr_helpers.plots.learning import (
     show_chain,
     show_gradient_norms,
@@ -97,6 +98,7 @@ __all__ = [
     "show_cost",
     "show_curves",
     "show_extremes",
+    "show_frontier",
     "show_generator",
     "show_gradient_norms",
     "show_heads",
