@@ -149,8 +149,8 @@ def counted(found: Sequence[dict], key: str = "cause") -> dict[str, int]:
 
 
 def summarise(rows: Sequence[dict[str, str]], chooser: str, models: Models) -> dict:
-    """The chooser's "replace" tasks counted: "tasks", "failed", "missed" (regions), and of the failed and the missed ones
-    how many by each cause ("lost", "lost_region").
+    """The chooser's "replace" tasks counted: "tasks", "failed", "missed" (regions), and by each cause, how many failed
+    ("lost") and how many regions were missed ("lost_region").
     """
     found = failures(rows, chooser, models)
     lost, missed = counted(found), counted(found, "region_cause")
