@@ -47,7 +47,7 @@ import json
 import torch
 
 from lr_helpers import METHODS, checks, edit, load_models, plots
-from lr_helpers.config import DATA, get_profile
+from lr_helpers.config import DATA
 from lr_helpers.images import to_image, to_tensor
 
 stored = json.loads((DATA / "studies" / "extended.json").read_text(encoding="utf-8"))

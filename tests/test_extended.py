@@ -466,7 +466,8 @@ def test_the_stored_counts_are_those_of_the_stored_study():
 
 
 def test_counts_are_printed_and_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(causes, "read_rows", lambda rows=causes.read_rows(): [r for r in rows if r["task"] == "replace_400000"])
+    rows = [r for r in causes.read_rows() if r["task"] == "replace_400000"]
+    monkeypatch.setattr(causes, "read_rows", lambda: rows)
     causes.main(["--output", str(tmp_path / "counts.json")])
     found = json.loads((tmp_path / "counts.json").read_text(encoding="utf-8"))
     assert {name: one["tasks"] for name, one in found.items()} == dict.fromkeys(causes.SHOWN, 1)
