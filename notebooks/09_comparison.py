@@ -49,7 +49,7 @@ import numpy as np
 import torch
 
 from lr_helpers import checks, load_models, plots
-from lr_helpers.baselines import BASELINES, Parts, load_baseline
+from lr_helpers.baselines import BASELINES, Parts
 from lr_helpers.config import DATA
 
 stored = json.loads((DATA / "studies" / "compare.json").read_text(encoding="utf-8"))

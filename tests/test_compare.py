@@ -1,0 +1,164 @@
+"""`study compare`: what is asked of whom, the judge's scan, the frontier, and a study that goes on where it stopped."""
+
+import json
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from lr_helpers import UserError, load_models, plots
+from lr_helpers.baselines import BASELINES
+from lr_helpers.cli import main
+from lr_helpers.study import compare, compare_report
+from lr_helpers.study.compare import Variant, asked, measure, sees, variants
+from lr_helpers.study.tasks import TEST, VALIDATION, task
+from tiny_world import judge
+from tiny_world.evaluate import tensor
+
+
+@pytest.fixture(scope="module")
+def models():
+    return load_models("tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def judge_model():
+    return judge.load()
+
+
+def done(one) -> torch.Tensor:
+    """The task done without a fault: the scene drawn again with the target."""
+    index = next(i for i, o in enumerate(one.recipe.objects) if o.name == one.source)
+    return tensor(one.recipe.replaced(index, one.target))
+
+
+# What is asked of whom
+
+
+def test_each_baseline_is_tried_at_each_cost_that_it_can_have():
+    found = variants()
+    assert {v.baseline for v in found} == set(BASELINES)
+    assert len({v.file for v in found}) == len(found)
+    assert [v.steps for v in found if v.baseline == "learned"] == list(compare.STEPS)
+    assert [v.steps for v in found if v.baseline == "paper"] == [3, 6, 12]
+    assert [v.steps for v in found if v.baseline == "ledits_pp"] == [6, 12, 25]
+    assert variants(["sdedit"], [4]) == [Variant("sdedit", 4)]
+    with pytest.raises(UserError, match="'photoshop' is unknown; choose from whole_picture"):
+        variants(["photoshop"])
+
+
+def test_who_paints_whole_pictures_gets_whole_sentences():
+    one = task("replace", TEST + 1)
+    assert asked(one, "learned") == (one.source, one.prompt)
+    before, after = asked(one, "sdedit")
+    other = one.others[0][0]
+    assert one.source in before and one.target not in before
+    assert one.target in after and one.source not in after.split()
+    assert other in before and other in after and before == one.recipe.caption()
+    added = task("add", TEST + 1)
+    before, after = asked(added, "diffedit")
+    assert added.target in after and added.target not in before and added.others[0][0] in after
+
+
+# Measures
+
+
+def test_the_scan_sees_what_is_there_and_nothing_else(judge_model):
+    found = compare.calibrate(12, judge_model)
+    assert found["seen though not there"]["value"] == 0 and found["seen where it is"]["value"] == 1
+    assert found["seen where it is"]["count"] == 12
+    one = task("replace", VALIDATION)
+    assert sees(one.picture, one.source, judge_model) > compare.SURE > sees(torch.full((3, 64, 64), 0.5), one.source, judge_model)
+
+
+@pytest.mark.parametrize("seed", [TEST, TEST + 1])
+def test_the_true_edit_does_the_task_and_no_edit_does_not(seed, models, judge_model):
+    one = task("replace", seed)
+    x0, y0, x1, y1 = one.truth
+    region = torch.zeros(64, 64)
+    region[y0:y1, x0:x1] = 1
+    right = measure(one, done(one), region, models, judge_model)
+    assert right["success"] == right["target_seen"] == right["source_gone"] == right["iou"] == right["hit"] == 1
+    nothing = measure(one, one.picture, None, models, judge_model)
+    assert nothing["success"] == nothing["target_seen"] == nothing["source_gone"] == 0
+    assert "iou" not in nothing and nothing["psnr"] == 60
+    assert right["clip"] > nothing["clip"]
+    assert ("others_kept" in right) == bool(one.others)
+    assert measure(one, done(one), torch.zeros(64, 64), models, judge_model)["iou"] == 0
+
+
+# The frontier
+
+
+def means(**found: tuple[float, float, float]) -> dict:
+    return {name.replace("_at_", " at "): {k: {"value": v, "low": v, "high": v} for k, v in zip(
+        ("success", "psnr", "evaluations"), values, strict=True)} for name, values in found.items()}
+
+
+@pytest.mark.parametrize(("other", "beats"), [
+    ((0.9, 30, 100), False),  # the same in all three
+    ((0.9, 30, 99), True), ((0.95, 30, 100), True), ((0.9, 31, 100), True), ((1.0, 40, 50), True),
+    ((1.0, 40, 101), False), ((1.0, 29, 50), False), ((0.8, 40, 50), False)])
+def test_who_beats_ours(other, beats):
+    found = compare_report.better(means(learned_at_6=(0.9, 30, 100), sdedit_at_6=other, known_region_at_6=(1, 60, 1)))
+    assert found == {"learned at 6": ["sdedit at 6"] if beats else []}
+
+
+def test_our_own_other_costs_do_not_count():
+    assert compare_report.better(means(learned_at_6=(0.9, 30, 100), learned_at_3=(1, 40, 50)))["learned at 6"] == []
+
+
+def test_the_worst_come_first():
+    records = [{"variant": v, "task": f"{kind}_{seed}", "success": s, "psnr": p} for v, kind, seed, s, p in (
+        ("learned at 12", "replace", 1, 1.0, 20), ("learned at 12", "replace", 2, 0.0, 40),
+        ("learned at 12", "replace", 3, 0.0, 30), ("learned at 6", "replace", 4, 0.0, 1), ("learned at 12", "add", 5, 0.0, 1))]
+    assert compare_report.worst(records, "learned") == [3, 2, 1]
+
+
+def test_the_frontier_is_drawn_and_described():
+    titles, families = ({name: getattr(row, part) for name, row in BASELINES.items()} for part in ("title", "family"))
+    figure = plots.show_frontier(means(learned_at_3=(0.8, 30, 30), learned_at_6=(0.9, 31, 60), sdedit_at_3=(0.5, 20, 5),
+                                       known_region_at_3=(1, 60, 6)), titles, families)
+    try:
+        assert [len(axes.lines) > 0 for axes in figure.axes] == [True, True]
+        assert {"SDEdit", "learned", "known region"} <= {t.get_text() for t in figure.axes[0].texts}
+        assert "learned at 6: denoiser evaluations 60, task success 0.9" in figure.get_label()
+    finally:
+        plt.close(figure)
+
+
+# The run
+
+
+def test_a_comparison_goes_on_where_it_stopped(tmp_path, capsys):
+    command = ["study", "compare", "--validation", "--replace", "1", "--add", "0", "--workers", "1",
+               "--output", str(tmp_path), "--methods", "known_region", "whole_picture", "clipseg"]
+    assert main(command) == 0
+    stored = tmp_path / "known_region_at_3" / f"replace_{VALIDATION}.json"
+    stamp, record = stored.stat().st_mtime_ns, json.loads(stored.read_text(encoding="utf-8"))
+    assert record["iou"] == 1 and record["evaluations"] == 6  # three steps, with guidance
+    assert "iou" not in json.loads((tmp_path / "whole_picture_at_3" / stored.name).read_text(encoding="utf-8"))
+    said = capsys.readouterr().out
+    assert "known region" in said and "CLIPSeg, its box: not run here." in said
+    command[command.index("--replace") + 1] = "2"
+    assert main([*command, "learned"]) == 0
+    assert stored.stat().st_mtime_ns == stamp
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert summary["means"]["replace"]["learned at 12"]["success"]["count"] == 2
+    assert summary["means"]["replace, two objects"]["known_region at 25"]["evaluations"]["value"] == 50
+    assert list(summary["missing"]) == ["clipseg"] and set(summary["worst"]["learned"]) == {VALIDATION, VALIDATION + 1}
+    assert set(summary["beaten_by"]["replace"]) == {f"learned at {n}" for n in compare.STEPS}
+    assert len((tmp_path / "edits.csv").read_text().splitlines()) == 1 + 2 * 3 * 4
+    assert (tmp_path / "frontier.png").stat().st_size > 10_000
+    capsys.readouterr()
+    command.remove("--validation")
+    assert main(command) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("more", "said"), [
+    (["--steps", "3"], "takes several"), (["--replace", "0", "--add", "0"], "at least one task"), (["--add", "-1"], "--add is -1"),
+    (["--methods", "photoshop"], "'photoshop' is unknown"), (["--scenes", "3"], "--scenes does not belong")])
+def test_wrong_options_are_told(more, said, tmp_path, capsys):
+    assert main(["study", "compare", "--output", str(tmp_path), *more]) == 2
+    assert said in capsys.readouterr().err
