@@ -166,9 +166,9 @@ for group, found in stored["prompts"].items():
           f"{seen['value']:.2f} [{seen['low']:.2f}, {seen['high']:.2f}] of {seen['count']}")
 
 # %% [markdown]
-# The *region* is found as with short prompts: it depends on the source. But the editor learned one object a mask, so of
-# several it paints one, or a mixture. The paper's own prompts are data too (`lr_helpers.samples.prompts(group)`), for the
-# profiles with real models:
+# Eight prompts a group tell little about the groups: mind the intervals. What the pictures show is plain, though: the editor
+# learned one object a mask, so of several it paints one, or a mixture. The paper's own prompts are data too
+# (`lr_helpers.samples.prompts(group)`), for the profiles with real models:
 
 # %%
 from lr_helpers.samples import groups, prompts
