@@ -450,7 +450,7 @@ def test_the_stored_study_is_counted(models):
                 torch.tensor(one["box"]), torch.tensor(task("replace", int(one["task"][8:])).truth))), abs=1e-4)
         assert causes.summarise(rows, chooser, models) == {
             "tasks": len(mine), "failed": sum(lost.values()), "missed": sum(missed.values()),
-            "lost": lost, "lost_region": missed}
+            "lost": lost, "lost_region": missed, "failures": found}
     with pytest.raises(UserError, match="'by_lot' has no proposals"):
         causes.failures(rows, "by_lot", models)
 

@@ -1,11 +1,13 @@
 """The study: tasks, measures and choosers mean what they say, and it goes on where it stopped."""
 
+import json
+
 import pytest
 import torch
 
 from lr_helpers.candidates import Candidates, Edits, shortlist
 from lr_helpers.cli import main
-from lr_helpers.config import METHODS, Method
+from lr_helpers.config import DATA, METHODS, Method
 from lr_helpers.editing import propose
 from lr_helpers.study import measures
 from lr_helpers.study.choosers import CHOOSERS, Scene, learning
@@ -196,6 +198,17 @@ def test_learned_needs_no_truth_and_no_judge(models, replace_scene):
 def test_a_curve_counts_no_choice_yet_as_a_miss():
     records = [{"choices": {"a": {"trace": [[3, 0.9, 1.0]]}}}, {"choices": {"a": {"trace": [[1, 0.2, 0.0], [5, 0.7, 1.0]]}}}]
     assert curves(records) == {"a": {"edits": [1, 3, 5], "iou": [0.1, 0.55, 0.8], "hit": [0.0, 0.5, 1.0]}}
+
+
+def test_a_curve_ends_with_the_final_choice():
+    records = [{"choices": {"a": {"trace": [[12, 0.1, 0.0], [12, 0.9, 1.0]]}}},
+               {"choices": {"a": {"trace": [[5, 0.2, 0.0], [12, 0.3, 0.0], [9, 0.4, 0.0], [12, 0.7, 1.0]]}}}]
+    assert curves(records) == {"a": {"edits": [5, 9, 12], "iou": [0.1, 0.2, 0.8], "hit": [0.0, 0.0, 1.0]}}
+    stored = json.loads((DATA / "studies" / "regions.json").read_text(encoding="utf-8"))
+    for name, curve in stored["curves"].items():
+        means = [stored["means"][f"replace, {n} object{'s' * (n == 'two')}"][name]["hit"] for n in ("one", "two")]
+        ends = sum(m["value"] * m["count"] for m in means) / sum(m["count"] for m in means)
+        assert curve["hit"][-1] == pytest.approx(ends, abs=1e-3), name
 
 
 def test_a_rule_takes_the_entry_with_its_lowest_value():

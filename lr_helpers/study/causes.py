@@ -17,6 +17,7 @@ import torch
 
 from lr_helpers.anchors import anchor_centres
 from lr_helpers.boxes import Box, area, intersection, iou
+from lr_helpers.candidates import area_table, shortlist, weighted
 from lr_helpers.config import DATA, METHODS, Method
 from lr_helpers.editing import propose
 from lr_helpers.errors import UserError
@@ -99,12 +100,12 @@ def _covered(inner: torch.Tensor, box: torch.Tensor) -> float:
 def proposed(models: Models, one: Task, method: Method) -> Proposed:
     """What the method proposes for a task; nothing is edited."""
     whole = propose(models, one.picture, one.source, method.but(shortlist=0))
-    short = propose(models, one.picture, one.source, method) if method.shortlist else whole
-    listed = {tuple(b) for b in short.boxes[short.kept].tolist()}
+    free = {"area": area_table(one.picture, whole.boxes)}
+    if whole.occlusion is not None:
+        free["occlusion"] = whole.occlusion
     drawn = whole.anchors.flip(1) if "transposed_anchors" in method.defects else whole.anchors
-    kept = [[tuple(b) in listed for b in row] for row in whole.boxes.tolist()]
     centres = anchor_centres(drawn, tuple(whole.attention.shape[1:]), one.picture.shape[-1])
-    return Proposed(centres, whole.boxes, torch.tensor(kept))
+    return Proposed(centres, whole.boxes, shortlist(weighted(free, method), whole.boxes, method.shortlist))
 
 
 LEARNED = METHODS["learned"]
@@ -150,12 +151,13 @@ def counted(found: Sequence[dict], key: str = "cause") -> dict[str, int]:
 
 def summarise(rows: Sequence[dict[str, str]], chooser: str, models: Models) -> dict:
     """The chooser's "replace" tasks counted: "tasks", "failed", "missed" (regions), and by each cause, how many failed
-    ("lost") and how many regions were missed ("lost_region").
+    ("lost") and how many regions were missed ("lost_region"); "failures" lists them as `failures` does.
     """
     found = failures(rows, chooser, models)
     lost, missed = counted(found), counted(found, "region_cause")
     return {"tasks": sum(row["chooser"] == chooser and bool(row["iou"]) for row in rows),
-            "failed": sum(lost.values()), "missed": sum(missed.values()), "lost": lost, "lost_region": missed}
+            "failed": sum(lost.values()), "missed": sum(missed.values()), "lost": lost, "lost_region": missed,
+            "failures": found}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -56,7 +56,10 @@ def _differences(records: Sequence[dict]) -> dict:
 
 
 def curves(records: Sequence[dict]) -> dict:
-    """Hit rate and mean IoU by the number of edits that were paid; a task without a choice by then counts as 0."""
+    """Hit rate and mean IoU by the number of edits that were paid; a task without a choice by then counts as 0.
+
+    Of several choices at the same cost the last counts, so that a curve ends with the final choice.
+    """
     if not records:
         return {}
     found = {}
@@ -67,10 +70,13 @@ def curves(records: Sequence[dict]) -> dict:
         counts = sorted({n for trace in traces for n, _, _ in trace})
         found[name] = {"edits": counts}
         for column, measure in ((1, "iou"), (2, "hit")):
-            found[name][measure] = [
-                round(sum(max((p for p in t if p[0] <= n), key=lambda p: p[0], default=(0, 0.0, 0.0))[column]
-                          for t in traces) / len(traces), 4) for n in counts]
+            found[name][measure] = [round(sum(_by(t, n)[column] for t in traces) / len(traces), 4) for n in counts]
     return found
+
+
+def _by(trace: Sequence[Sequence[float]], edits: int) -> Sequence[float]:
+    """The last point of a trace that had cost at most so many edits."""
+    return max(((p[0], i, p) for i, p in enumerate(trace) if p[0] <= edits), default=(0, 0, (0, 0.0, 0.0)))[-1]
 
 
 def _chosen(tables: Sequence[Table], value: Callable[[Table], torch.Tensor]) -> dict:
