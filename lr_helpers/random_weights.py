@@ -106,6 +106,8 @@ SMALL_SDXL: Config = {"block_out_channels": (16, 16, 32), "attention_head_dim": 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PATCH = {"sd2": 8, "sd15": 16, "sdxl": 8, "amused": 8}
 """Patch side of each profile's backbone."""
+GRID = 8
+"""Patches a side that a reduced backbone sees: enough for the anchors of every preset."""
 
 
 def configurations(profile: str, reduced: bool = False) -> dict[str, Config]:
@@ -196,7 +198,7 @@ def models(profile: str, device: str = "cpu", reduced: bool = False) -> Models:
     editor = FAMILIES[type(pipe).__name__](pipe, 64 if reduced else about.size, steps=about.steps,
                                            guidance=about.guidance, batch=about.batch)
     see = Backbone(backbone(profile, reduced, device), IMAGENET_MEAN, IMAGENET_STD,
-                   64 if reduced else about.backbone_size)
+                   GRID * PATCH[profile] if reduced else about.backbone_size)
     judge = Clip(clip(reduced, device), open_clip.get_tokenizer("ViT-B-16"), device)
     editor.batch = batch_for(device, about.batch, about.parts["editor"].gigabytes_per_edit)
     profile = replace(about, size=editor.size)
@@ -219,5 +221,5 @@ def write(profile: str, folder: Path, seed: int = 0) -> Profile:
     real = get_profile(profile)
     return Profile(
         name=f"small {profile}", title="random weights", size=64, steps=3, guidance=real.guidance, batch=3,
-        backbone_size=64, editor=(str(folder / "editor"),), backbone=(str(folder / "backbone"),),
+        backbone_size=GRID * PATCH[profile], editor=(str(folder / "editor"),), backbone=(str(folder / "backbone"),),
         clip=(str(folder / "clip"),), parts={part: Part(licence="MIT") for part in ("editor", "backbone", "clip")})

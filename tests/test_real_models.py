@@ -96,7 +96,7 @@ def evaluations(models, steps: int) -> int:
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_whole_edit(name, loaded, scene_picture, tmp_path):
     models = loaded[name]
-    side = 64 // random_weights.PATCH[name]
+    side = random_weights.GRID
     features, attention = models.backbone.see(torch.rand(3, 64, 64))
     assert features.shape == (24, side, side)
     assert attention.shape == (3, side, side)
