@@ -51,7 +51,8 @@ from lr_helpers.config import DATA
 from lr_helpers.images import to_image, to_tensor
 
 stored = json.loads((DATA / "studies" / "extended.json").read_text(encoding="utf-8"))
-models, world = load_models(profile), load_models("tiny", device="cpu")  # the second for all that is measured
+models = load_models(profile)
+world = models if models.profile.name == "tiny" else load_models("tiny", device="cpu")  # for all that is measured
 quick = METHODS["learned"].but(steps=stored["steps"])
 
 # %% [markdown]
@@ -209,7 +210,8 @@ plots.show_pictures([two.tasks[0].picture, *(to_tensor(step.image) for step in d
                     ["", *(f"{source} → {prompt}" for source, prompt in two.turns)], boxes=[None, *done.boxes], side=2.2);
 
 # %% tags=["nbval-check-output"]
-print("shared pixels of the two regions:", int((~free_proposals(torch.tensor(done.boxes[1])[None, None], done.boxes[:1])).sum()))
+apart = free_proposals(torch.tensor(done.boxes[1])[None, None], done.boxes[:1])
+print("the second region shares no pixel with the first:", bool(apart))
 for name, found in stored["turns"].items():
     both = found["both done"]
     print(f"{name:12} both tasks done {both['value']:.2f} [{both['low']:.2f}, {both['high']:.2f}] of {both['count']};"
@@ -274,7 +276,8 @@ pictures, captions, boxes = [], [], []
 for cause in CAUSES:
     of_it = [f for f in lost if cause in (f["cause"], f["region_cause"])]
     for one in of_it[:1]:
-        asked = task(*(part if i == 0 else int(part) for i, part in enumerate(one["task"].split("_"))))
+        kind, seed = one["task"].split("_")
+        asked = task(kind, int(seed))
         made = world.editor.edit(asked.picture, [one["box"]], asked.prompt, seed=42, steps=stored["steps"])[0]
         pictures += [asked.picture, made]; captions += [f"{cause}:\n{asked.source}", asked.prompt]; boxes += [asked.truth, one["box"]]
 plots.show_pictures(pictures, captions, columns=4, boxes=boxes, side=1.8);

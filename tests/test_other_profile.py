@@ -1,4 +1,4 @@
-"""The notebooks run unchanged on another profile: pictures, grids and batches of other sizes."""
+"""The notebooks run on another profile, their code unchanged: pictures, grids and batches of other sizes."""
 
 import re
 from pathlib import Path
