@@ -41,6 +41,8 @@ class Proposals:
     """(K, M) boolean: the shortlist."""
     occlusion: torch.Tensor | None
     """(K, M) edit-free losses, if the method weighs them."""
+    edit_free: torch.Tensor
+    """(K, M) what the shortlist goes by: occlusion and area, as the method weighs them."""
     pooled: torch.Tensor
     """(K, M·d, l, l): what the region network sees of them."""
 
@@ -65,8 +67,8 @@ def propose(models: Models, picture: torch.Tensor, source: str, method: Method, 
     free = {"area": area_table(picture, boxes)}
     if method.occlusion_weight:
         free["occlusion"] = occlusion_table(models, picture, source, boxes)
-    apart = least_overlap(boxes, avoid)
-    kept = shortlist(weighted(free, method).masked_fill(~apart, torch.inf), boxes, method.shortlist) & apart
+    known, apart = weighted(free, method), least_overlap(boxes, avoid)
+    kept = shortlist(known.masked_fill(~apart, torch.inf), boxes, method.shortlist) & apart
     rows = kept.any(1)
 
     # What the ViT sees in them.
@@ -74,7 +76,7 @@ def propose(models: Models, picture: torch.Tensor, source: str, method: Method, 
     if method.standardise:
         pooled = standardise(pooled)
     occlusion = free["occlusion"][rows] if method.occlusion_weight else None
-    return Proposals(attention, anchors[rows], boxes[rows], kept[rows], occlusion, pooled[rows])
+    return Proposals(attention, anchors[rows], boxes[rows], kept[rows], occlusion, known[rows], pooled[rows])
 
 
 @dataclass

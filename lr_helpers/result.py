@@ -168,7 +168,7 @@ class EditResult:
                           picture=to_tensor(read_image(folder / "results" / f"{i:02}.png")))
                 for i, c in enumerate(d["candidates"])]
             original = read_image(folder / "input.png", keep_alpha=True)
-            record = {k: d[k] for k in RECORD}
+            record = {k: d[k] for k in (*RECORD, "avoid") if k in RECORD or k in d}
             return cls(
                 image=read_image(folder / "final_output.png", keep_alpha=True), original=original,
                 picture=to_tensor(original, d["size"]), candidates=candidates,

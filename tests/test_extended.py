@@ -80,7 +80,9 @@ def test_turns_are_saved_and_loaded(two, tmp_path):
     assert record["cost"] == done.cost
     assert read_image(tmp_path / "final_output.png") == done.image
     assert json.loads((tmp_path / "step_2" / "result.json").read_text())["avoid"] == [list(done.boxes[0])]
-    assert EditResult.load(tmp_path / "step_2").box == done.boxes[1]
+    again = EditResult.load(tmp_path / "step_2")
+    assert again.box == done.boxes[1] and again.record["avoid"] == [list(done.boxes[0])]
+    assert "avoid" not in EditResult.load(tmp_path / "step_1").record
 
 
 def test_boxes_to_avoid_are_avoided_by_every_method_or_overlapped_least(models):

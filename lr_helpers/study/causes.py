@@ -17,7 +17,7 @@ import torch
 
 from lr_helpers.anchors import anchor_centres
 from lr_helpers.boxes import Box, area, intersection, iou
-from lr_helpers.candidates import area_table, shortlist, weighted
+from lr_helpers.candidates import shortlist
 from lr_helpers.config import DATA, METHODS, Method
 from lr_helpers.editing import propose
 from lr_helpers.errors import UserError
@@ -100,12 +100,9 @@ def _covered(inner: torch.Tensor, box: torch.Tensor) -> float:
 def proposed(models: Models, one: Task, method: Method) -> Proposed:
     """What the method proposes for a task; nothing is edited."""
     whole = propose(models, one.picture, one.source, method.but(shortlist=0))
-    free = {"area": area_table(one.picture, whole.boxes)}
-    if whole.occlusion is not None:
-        free["occlusion"] = whole.occlusion
     drawn = whole.anchors.flip(1) if "transposed_anchors" in method.defects else whole.anchors
     centres = anchor_centres(drawn, tuple(whole.attention.shape[1:]), one.picture.shape[-1])
-    return Proposed(centres, whole.boxes, shortlist(weighted(free, method), whole.boxes, method.shortlist))
+    return Proposed(centres, whole.boxes, shortlist(whole.edit_free, whole.boxes, method.shortlist))
 
 
 LEARNED = METHODS["learned"]

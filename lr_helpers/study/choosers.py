@@ -10,7 +10,7 @@ from random import Random
 import torch
 
 from lr_helpers.anchors import anchor_centres, top_anchors
-from lr_helpers.candidates import Candidates, Edits, weighted
+from lr_helpers.candidates import Candidates, Edits
 from lr_helpers.config import METHODS, Method
 from lr_helpers.editing import Proposals, final_value, learn_region, propose
 from lr_helpers.learning import NoGradient, make_estimator
@@ -176,7 +176,7 @@ def exhaustive(scene: Scene) -> Choice:
     found, seconds = scene.found(method)
     table = scene.table(method)
     boxes, losses = table.boxes[table.kept], table.losses(None)[table.kept]
-    free = weighted({"occlusion": found.occlusion, "area": table.terms["area"]}, method)[table.kept]
+    free = found.edit_free[table.kept]
     trace, best = [], None
     for n, i in enumerate(free.argsort(stable=True).tolist(), 1):
         best = i if best is None or losses[i] < losses[best] else best
