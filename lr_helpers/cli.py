@@ -136,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_profile(doctor, list(PROFILES))
     _add_sources(doctor)
     doctor.add_argument("--allow-cpu", action="store_true", help="do without a GPU where one is needed (very slow)")
+    doctor.add_argument("--comparison", action="store_true",
+                        help="also look for the models that only notebook 09 and `study compare | pie` need")
 
     bench = commands.add_parser("benchmark", help="what one learned edit costs on this machine",
                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -306,7 +308,7 @@ def _report(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from lr_helpers import doctor
 
-    return doctor.run(_profile(options), options.allow_cpu)
+    return doctor.run(_profile(options), options.allow_cpu, options.comparison)
 
 
 def _study(options: argparse.Namespace) -> int:

@@ -36,13 +36,14 @@ class Line:
     mend: str = ""
 
 
-def run(profile: Profile, allow_cpu: bool = False) -> int:
+def run(profile: Profile, allow_cpu: bool = False, comparison: bool = False) -> int:
     """Print the report on a profile; 0 if it can run here, else 1.
 
-    Only `tiny` may run without a GPU unless `allow_cpu`.
+    Only `tiny` may run without a GPU unless `allow_cpu`. With `comparison` also what only the comparison with other
+    editors needs; without it the profile runs all the same.
     """
     print(f"profile {profile.name}: {profile.title}\n")
-    lines = examine(profile, allow_cpu)
+    lines = examine(profile, allow_cpu, comparison)
     told = set()
     for line in lines:
         mark = "✗" if line.problem else "!" if line.mend else " "
@@ -59,7 +60,7 @@ def run(profile: Profile, allow_cpu: bool = False) -> int:
     return 0
 
 
-def examine(profile: Profile, allow_cpu: bool = False) -> list[Line]:
+def examine(profile: Profile, allow_cpu: bool = False, comparison: bool = False) -> list[Line]:
     """All lines of the report; it ends early where libraries are missing or do not load."""
     lines = _missing()
     if lines:
@@ -74,11 +75,11 @@ def examine(profile: Profile, allow_cpu: bool = False) -> list[Line]:
     states = _states(profile)
     lines += [*_machine(profile, allow_cpu), _disk(profile, states)]
     for part in PARTS:
-        lines += _part(profile, part, states[part])
+        lines += _part(part, profile.parts.get(part, Part()), states[part], _problem(part, states[part]))
     if profile.vocabulary is not None and not profile.vocabulary.is_file():
         lines.append(Line("word list", f"{profile.vocabulary} is missing", "the word list is missing",
                           restore(profile.vocabulary)))
-    return lines
+    return lines + (_comparison(profile) if comparison else [])
 
 
 # Versions
@@ -194,18 +195,28 @@ def _is_download(states: dict[str, State]) -> bool:
     return serving.download if serving else any(state.download for state in states.values())
 
 
-def _part(profile: Profile, part: str, states: dict[str, State]) -> list[Line]:
+def _part(part: str, about: Part, states: dict[str, State], problem: str) -> list[Line]:
     """The part's own line with its licence and size, one for each source, one for each that is gone."""
-    about = profile.parts.get(part, Part())
     serving = _serving(states)
     size = "size not stated" if about.gigabytes is None else _size(about.gigabytes)
     which = f"source {list(states.values()).index(serving) + 1} serves" if serving else "no source serves"
-    lines = [Line(part, f"{which}; {size}; licence: {about.licence}", _problem(part, states))]
+    lines = [Line(part, f"{which}; {size}; licence: {about.licence}", problem)]
     for number, (source, state) in enumerate(states.items(), start=1):
         since = f" (seen gone since {about.gone[source]})" if source in about.gone else ""
         lines.append(Line(f"  source {number}", f"{label(source)}{since}: {state.text}", mend=state.mend))
     return lines + [Line("  not tried", f"{source}: seen gone since {since}")
                     for source, since in about.gone.items() if source not in states]
+
+
+def _comparison(profile: Profile) -> list[Line]:
+    """The same for the models of the comparison; one that no source serves is no problem, its rows are left out."""
+    lines = []
+    for part, extra in profile.comparison.items():
+        kind = "editor" if part in ("text_to_image", "instruct") else "backbone"  # as they are laid out
+        with ThreadPoolExecutor() as pool:
+            states = list(pool.map(lambda source: look(kind, source, extra.borrows), extra.sources))  # noqa: B023
+        lines += _part(part, extra.about, dict(zip(extra.sources, states, strict=True)), "")
+    return lines
 
 
 def _problem(part: str, states: dict[str, State]) -> str:

@@ -69,10 +69,13 @@ def restore(path: Path) -> str:
     return f"put the whole model into {path}"
 
 
-def look(part: str, source: str) -> State:
-    """The state of one source of "editor", "backbone" or "clip"; asks the hub about what is neither here nor cached."""
+def look(part: str, source: str, borrows: Sequence[str] = ()) -> State:
+    """The state of one source of "editor", "backbone" or "clip"; asks the hub about what is neither here nor cached.
+
+    A folder may lack the components that it `borrows`.
+    """
     if is_folder(source):
-        return look_folder(part, Path(source))
+        return look_folder(part, Path(source), borrows)
     if source.startswith("openclip:"):
         return _look_open_clip(source)
     return _look_hub(part, source)

@@ -10,7 +10,7 @@ from lr_helpers import UserError, load_models, plots
 from lr_helpers.baselines import BASELINES
 from lr_helpers.cli import main
 from lr_helpers.study import compare, compare_report
-from lr_helpers.study.compare import Variant, asked, measure, sees, variants
+from lr_helpers.study.compare import Variant, asked, measure, variants
 from lr_helpers.study.tasks import TEST, VALIDATION, task
 from tiny_world import judge
 from tiny_world.evaluate import tensor
@@ -39,8 +39,9 @@ def test_each_baseline_is_tried_at_each_cost_that_it_can_have():
     found = variants()
     assert {v.baseline for v in found} == set(BASELINES)
     assert len({v.file for v in found}) == len(found)
-    assert [v.steps for v in found if v.baseline == "learned"] == list(compare.STEPS)
-    assert [v.steps for v in found if v.baseline == "paper"] == [3, 6, 12]
+    assert [v.steps for v in found if v.baseline == "sdedit"] == list(compare.STEPS) == [3, 6, 12, 25]
+    assert [v.steps for v in found if v.baseline == "learned"] == [3, 6, 12]
+    assert [v.steps for v in found if v.baseline == "paper"] == [12]
     assert [v.steps for v in found if v.baseline == "ledits_pp"] == [6, 12, 25]
     assert variants(["sdedit"], [4]) == [Variant("sdedit", 4)]
     with pytest.raises(UserError, match="'photoshop' is unknown; choose from whole_picture"):
@@ -68,7 +69,8 @@ def test_the_scan_sees_what_is_there_and_nothing_else(judge_model):
     assert found["seen though not there"]["value"] == 0 and found["seen where it is"]["value"] == 1
     assert found["seen where it is"]["count"] == 12
     one = task("replace", VALIDATION)
-    assert sees(one.picture, one.source, judge_model) > compare.SURE > sees(torch.full((3, 64, 64), 0.5), one.source, judge_model)
+    grey = torch.full((3, 64, 64), 0.5)
+    assert judge.sees(one.picture, one.source, judge_model) > judge.SURE > judge.sees(grey, one.source, judge_model)
 
 
 @pytest.mark.parametrize("seed", [TEST, TEST + 1])
@@ -121,7 +123,7 @@ def test_the_frontier_is_drawn_and_described():
                                        known_region_at_3=(1, 60, 6)), titles, families)
     try:
         assert [len(axes.lines) > 0 for axes in figure.axes] == [True, True]
-        assert {"SDEdit", "learned", "known region"} <= {t.get_text() for t in figure.axes[0].texts}
+        assert [t.get_text() for t in figure.legends[0].get_texts()] == ["learned", "SDEdit", "known region"]
         assert "learned at 6: denoiser evaluations 60, task success 0.9" in figure.get_label()
     finally:
         plt.close(figure)

@@ -83,13 +83,33 @@ def test_every_part_has_licence_and_size():
             assert about.gigabytes > 0
             assert all(re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", since) for since in about.gone.values())
             assert not set(about.gone) & set(getattr(profile, part))
+        for extra in profile.comparison.values():
+            assert extra.about.licence != "not stated"
+            assert extra.about.gigabytes > 0
         assert isinstance(hash(profile), int)
 
 
-@pytest.mark.parametrize("part", doctor.PARTS)
+SHIPPED = {**{part: (getattr(TINY, part)[0], TINY.parts[part]) for part in doctor.PARTS},
+           **{part: (TINY.comparison[part].sources[0], TINY.comparison[part].about)
+              for part in ("text_to_image", "instruct")}}
+
+
+@pytest.mark.parametrize("part", SHIPPED)
 def test_the_sizes_of_the_shipped_models_are_right(part):
-    files = Path(getattr(TINY, part)[0]).rglob("*")
-    assert sum(f.stat().st_size for f in files) / 1e9 == pytest.approx(TINY.parts[part].gigabytes, rel=0.1)
+    folder, about = SHIPPED[part]
+    assert sum(f.stat().st_size for f in Path(folder).rglob("*")) / 1e9 == pytest.approx(about.gigabytes, rel=0.1)
+
+
+def test_models_of_the_comparison_are_told_if_asked_for_and_are_no_problem(report, tmp_path):
+    assert "clipseg" not in report("tiny")[1]
+    code, text, verdict = report("tiny", "--comparison")  # conftest.py sets HF_HUB_OFFLINE
+    assert (code, verdict) == (0, "ready: profile tiny runs here")
+    assert "data/tiny_world/text_to_image: a folder, complete" in text  # without the VAE, which it borrows
+    assert "clipseg          no source serves; 600 MB; licence: Apache-2.0" in text
+    folder = shutil.copytree(SHIPPED["instruct"][0], tmp_path / "instruct")
+    (folder / "unet" / "config.json").unlink()
+    broken = {**TINY.comparison, "instruct": replace(TINY.comparison["instruct"], sources=(str(folder),))}
+    assert "missing or damaged: unet/config.json" in report(replace(TINY, comparison=broken), "--comparison")[1]
 
 
 # The model hub, played on loopback

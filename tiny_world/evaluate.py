@@ -9,17 +9,19 @@ from random import Random
 
 import numpy as np
 import torch
+from diffusers import StableDiffusionPipeline
 from tqdm.auto import tqdm
 
 from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.boxes import box_mask
+from lr_helpers.hub import quiet
 from lr_helpers.images import to_image, write_image, write_json
 from lr_helpers.inpainting import composite
 from lr_helpers.losses import occluded
 from lr_helpers.models import Models, load_models
 from tiny_world import DATA, SIZE, judge
 from tiny_world.scenes import Box, Placed, Recipe, random_placed, scene
-from tiny_world.words import NAMES, PLACES, held_out, with_article
+from tiny_world.words import NAMES, PLACES, caption, held_out, with_article
 
 FIRST_SEED = 100_000
 """Seeds 100,000 … are this script's share of the held-out ones."""
@@ -123,6 +125,37 @@ def evaluate_editor(models: Models, judge_model: judge.Judge, count: int, pictur
     return result
 
 
+def evaluate_comparison(models: Models, judge_model: judge.Judge, count: int, pictures: Path) -> dict[str, dict]:
+    """Does the text-to-image model paint what a text names, and does the other do what it is told?"""
+    from lr_helpers.baselines import Parts  # whose choosers need this module
+    from lr_helpers.baselines.wording import instruction
+
+    parts, noise = Parts(models.profile, models), torch.Generator().manual_seed(0)
+    steps, guidance = models.profile.steps, models.profile.guidance
+    painter = StableDiffusionPipeline.from_pipe(parts.text_to_image.pipeline)
+    painter.set_progress_bar_config(disable=True)
+    chosen = cases("replace", count)
+    texts = [caption([name], recipe.place) for recipe, _, name in chosen]
+    with quiet():
+        painted = torch.cat([painter(texts[i:i + 16], num_inference_steps=steps, guidance_scale=guidance,
+                                     generator=noise, output_type="pt").images for i in range(0, count, 16)])
+    right = sum(judge.sees(p, name, judge_model) >= judge.SURE for p, (_, _, name) in zip(painted, chosen, strict=True))
+    told = {"sees the new object anywhere": 0, "no longer sees the old one": 0, "both": 0}
+    made = []
+    for recipe, box, name in tqdm(chosen, leave=False):
+        old = next(o.name for o in recipe.objects if square(o) == box)
+        made.append(parts.instruct.follow(tensor(recipe), instruction(old, with_article(name)), steps=steps,
+                                          guidance=guidance, image_guidance=1.5, seed=len(made)))
+        seen = judge.sees(made[-1], name, judge_model) >= judge.SURE, judge_model.name(made[-1][None], [box])[0] != old
+        for row, true in zip(told, (*seen, all(seen)), strict=True):
+            told[row] += true
+    write_image(pictures / "text_to_image.png", to_image(tiles(painted[:60], 10)))
+    pairs = torch.stack([p for (recipe, _, _), edit in zip(chosen, made, strict=True) for p in (tensor(recipe), edit)])
+    write_image(pictures / "instruct.png", to_image(tiles(pairs[:60], 10)))
+    return {"text_to_image": {"judge sees the object anywhere": rate(right, count)},
+            "instruct": {f"replace: judge {row}": rate(n, count) for row, n in told.items()}}
+
+
 def evaluate_vae(models: Models, count: int) -> dict:
     """Pictures through the autoencoder and back."""
     values = []
@@ -194,6 +227,7 @@ def evaluate(count: int, scenes: int, output: Path, pictures: Path) -> dict:
         "vae": evaluate_vae(models, scenes),
         "clip": evaluate_clip(models, scenes),
         "dino": evaluate_anchors(models, scenes),
+        **evaluate_comparison(models, judge_model, count, pictures),
         "megabytes": {**sizes, "all": round(sum(sizes.values()), 2)},
     }
     for part, rows in metrics.items():

@@ -18,13 +18,15 @@ from lr_helpers.pie.rows import SENTENCES
 from lr_helpers.study import measures
 from lr_helpers.study.tasks import VALIDATION, Task, task
 from tiny_world.evaluate import rate, tensor
-from tiny_world.judge import NAMES, Judge, crop
+from tiny_world.judge import SURE, Judge, sees
 from tiny_world.words import caption
 
 STEPS = (3, 6, 12, 25)
 """Denoising steps at which a baseline is tried: its cost."""
 AT = 12
-"""The steps that tables report where there is a choice: the profile's."""
+"""The steps that tables report: the profile's."""
+MANY = ("by_lot", "anchor_by_lot", "official_code", "paper")
+"""These edit many boxes and so cost most of the study's time; what they gain by steps is the final edit's gain."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,15 @@ class Variant:
 
 
 def variants(baselines: Sequence[str] | None = None, steps: Sequence[int] = STEPS) -> list[Variant]:
-    """Every baseline (default: all) at every number of steps. Who edits a whole table takes at most AT, LEDITS++ at
-    least 6 (it leaves out a fifth). Raises UserError for an unknown baseline.
+    """Every baseline (default: all) at those of these steps at which it is tried: those in MANY at AT alone, `learned`
+    at no more, LEDITS++ at 6 or more (it leaves out a fifth). Raises UserError for an unknown baseline.
     """
     found = []
     for name in baselines or BASELINES:
         if name not in BASELINES:
             raise UserError(f"The method {name!r} is unknown; choose from {', '.join(BASELINES)}.")
-        low, high = 6 if name == "ledits_pp" else 1, AT if name in ("official_code", "paper") else max(steps)
+        low = AT if name in MANY else 6 if name == "ledits_pp" else 1
+        high = AT if name in (*MANY, "learned") else max(steps)
         found += [Variant(name, count) for count in steps if low <= count <= high]
     return found
 
@@ -77,19 +80,6 @@ def edit(one: Task, variant: Variant, models: Models, parts: Parts, seed: int = 
 
 
 # Measures that do not need a region
-
-LOOKS = [(x, y, x + side, y + side) for side in (20, 24, 28, 32, 40, 48)
-         for y in range(0, 64 - side + 1, 4) for x in range(0, 64 - side + 1, 4)]
-SURE = 0.9
-"""The judge counts as seeing an object somewhere if one of LOOKS gives it this probability: on 150 validation scenes
-0 % for an object that is not there, 100 % for one that is (`calibrate`)."""
-
-
-@torch.no_grad()
-def sees(picture: torch.Tensor, name: str, judge_model: Judge) -> float:
-    """The judge's highest probability of this object, over squares of all sizes and places of (3, 64, 64) in 0..1."""
-    return float(judge_model(torch.stack([crop(picture, box) for box in LOOKS])).softmax(1)[:, NAMES.index(name)].max())
-
 
 def calibrate(count: int, judge_model: Judge) -> dict[str, dict]:
     """How often `sees` is right on `count` validation scenes, before and after an object takes another's place."""
