@@ -55,7 +55,8 @@ from lr_helpers.config import DATA
 stored = json.loads((DATA / "studies" / "compare.json").read_text(encoding="utf-8"))
 replaced = stored["means"]["replace"]
 titles, families = ({name: getattr(row, part) for name, row in BASELINES.items()} for part in ("title", "family"))
-print(len(replaced), "variants of", len({v.split(" at ")[0] for v in replaced}), "baselines on", stored["tasks"])
+tried = {variant.split(" at ")[0] for variant in replaced}
+print(f"{len(tried)} ways to edit, {len(replaced)} with all numbers of steps, on {stored['tasks']['replace']} scenes")
 
 # %% [markdown]
 # ## What will come out
@@ -94,35 +95,75 @@ for name, row in BASELINES.items():
 #
 # ## 2. The same scenes for everybody
 #
-# The first scenes of the study, none picked. The box is the region that each method chose, where it chose one.
+# The first scenes of the study, none picked. A frame is around the region that a method chose, where it chose one.
 
 # %%
 from lr_helpers.study.compare import edit, variants
 from lr_helpers.study.tasks import TEST, task
 
-models = load_models(profile, device="cpu")
-parts = Parts(models.profile, models)
+models = load_models(profile)
+world = models if models.profile.name == "tiny" else load_models("tiny", device="cpu")  # for all that is measured
+parts = Parts(world.profile, world)
 shown = ("known_region", "learned", "patch_similarity", "instruct_pix2pix", "diffedit", "ledits_pp", "sdedit", "whole_picture")
 chosen = {v.baseline: v for v in variants(shown, steps=[stored["steps"]])}
 
 
 def edits_of(seed: int) -> dict:
-    return {name: edit(task("replace", seed), chosen[name], models, parts) for name in shown}
+    return {name: edit(task("replace", seed), chosen[name], world, parts) for name in shown}
 
 
 first = {seed: edits_of(seed) for seed in range(TEST, TEST + seeds)}
 
 # %%
+from torchvision.ops import masks_to_boxes
+
+
+def frame_of(region: torch.Tensor | None) -> list[float] | None:
+    return None if region is None or not region.any() else masks_to_boxes(region[None])[0].tolist()
+
+
 def show_rows(edits: dict) -> None:
-    pictures, captions = [], []
+    pictures, captions, frames = [], [], []
     for seed, made in edits.items():
         one = task("replace", seed)
         pictures += [one.picture, *(e.picture for e in made.values())]
         captions += [f"{one.source}\n→ {one.prompt}", *(titles[name].replace(" ", "\n", 1) for name in made)]
-    plots.show_pictures(pictures, captions, columns=1 + len(shown), side=1.25)
+        frames += [None, *(frame_of(made[n].region) if n != "whole_picture" else None for n in made)]
+    plots.show_pictures(pictures, captions, columns=1 + len(shown), boxes=frames, side=1.25)
 
 
 show_rows(first)
+
+# %% [markdown]
+# SDEdit has one knob: how much noise. From left to right more of it; which one would you take?
+
+# %%
+from lr_helpers.baselines import load_baseline
+from lr_helpers.study.compare import asked
+
+strengths = (0.5, 0.65, 0.8, 0.95)
+rows = []
+for one in (task("replace", seed) for seed in first):
+    rows += [one.picture, *(load_baseline("sdedit", world.profile, world, parts=parts, strength=s)(
+        one.picture, *asked(one, "sdedit"), 42).picture for s in strengths)]
+plots.show_pictures(rows, ["given", *map(str, strengths)] + [""] * (len(rows) - 5), columns=5, side=1.3);
+
+# %% [markdown]
+# With real models (`LR_PROFILE=sd2`), the same methods on a photograph; the miniatures know nothing but emoji.
+
+# %%
+from lr_helpers.errors import UserError
+from lr_helpers.images import to_tensor
+from lr_helpers.samples import sample
+
+photo, theirs = sample(models.profile), Parts(models.profile, models)
+for name in () if models is world else (n for n in shown if n != "known_region"):
+    try:
+        rival = load_baseline(name, models.profile, models, parts=theirs)
+        made = rival(to_tensor(photo.picture, models.profile.size), photo.source, photo.prompt, 42)
+        plots.show_pictures([made.picture], [f"{titles[name]}, {made.evaluations} evaluations"], side=3)
+    except UserError as error:
+        print(f"{titles[name]}: not run here. {error}")
 
 # %% [markdown]
 # ## 3. What is measured?
@@ -160,7 +201,7 @@ one = task("replace", TEST)
 mask = box_mask(one.truth, 64, 64)[0]
 for name, made in first[TEST].items():
     changed = bool(((made.picture - one.picture).abs() * (1 - mask)).max() > 0)
-    ours = background(one, made.picture, models)["psnr"]
+    ours = background(one, made.picture, world)["psnr"]
     print(f"{titles[name]:28} PIE-Bench {background_psnr(one.picture, made.picture, mask) if changed else float('inf'):5.1f} dB"
           f"   outside only {ours:5.1f} dB")
 

@@ -25,7 +25,7 @@ backbone.sources = ["tiny_world/dino"]
 clip.sources = ["tiny_world/clip"]
 """
 FEWER = {"01": {"scenes": 2}, "02": {"scenes": 40}, "04": {"scenes": 2}, "05": {"runs": 2, "draws": 20}, "07": {"count": 4},
-         "08": {"live": 1}, "10": {"scenes": 1}}
+         "08": {"live": 1}, "09": {"seeds": 1}, "10": {"scenes": 1}}
 """Measurements are shortened in the cell for that: every cell runs, on less."""
 
 
@@ -37,7 +37,7 @@ def run(tmp_path, monkeypatch, capsys):
         (tmp_path / "data").mkdir()
         known = (data / "models.toml").read_text(encoding="utf-8")
         (tmp_path / "data" / "models.toml").write_text(known + profile, encoding="utf-8")
-        for part in ("tiny_world", "studies", "photographs", "prompts.toml", "emoji_prompts.toml"):
+        for part in ("tiny_world", "studies", "photographs", "prompts.toml", "emoji_prompts.toml", "pie_emoji", "user_study.toml"):
             (tmp_path / "data" / part).symlink_to(data / part)
         (tmp_path / "notebooks").mkdir()
         notebook = nbformat.read(source, as_version=4)

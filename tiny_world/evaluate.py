@@ -227,7 +227,7 @@ def evaluate(count: int, scenes: int, output: Path, pictures: Path) -> dict:
         "vae": evaluate_vae(models, scenes),
         "clip": evaluate_clip(models, scenes),
         "dino": evaluate_anchors(models, scenes),
-        **evaluate_comparison(models, judge_model, count, pictures),
+        **evaluate_comparison(models, judge_model, scenes // 2, pictures),
         "megabytes": {**sizes, "all": round(sum(sizes.values()), 2)},
     }
     for part, rows in metrics.items():

@@ -26,7 +26,8 @@ STEPS = (3, 6, 12, 25)
 AT = 12
 """The steps that tables report: the profile's."""
 MANY = ("by_lot", "anchor_by_lot", "official_code", "paper")
-"""These edit many boxes and so cost most of the study's time; what they gain by steps is the final edit's gain."""
+"""These edit many boxes and would take most of the study's time: tried at AT alone, and on replacements alone (the
+regions study has them on additions too)."""
 
 
 @dataclass(frozen=True)

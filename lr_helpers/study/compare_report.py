@@ -23,7 +23,7 @@ from lr_helpers.errors import UserError
 from lr_helpers.images import prepare_folder, write_bytes, write_json
 from lr_helpers.models import load_models
 from lr_helpers.study import measures
-from lr_helpers.study.compare import AT, Variant, edit, measure, variants
+from lr_helpers.study.compare import AT, MANY, Variant, edit, measure, variants
 from lr_helpers.study.pool import crew
 from lr_helpers.study.tasks import TEST, VALIDATION, task
 from tiny_world.judge import load
@@ -72,7 +72,7 @@ def run_tasks(folder: Path, replace: int, add: int, which: Sequence[Variant], va
     for variant in which:
         (folder / variant.file).mkdir(exist_ok=True)
         for kind, count in (("replace", replace), ("add", add)):
-            if kind == "replace" or variant.baseline != "known_region":  # nothing is known of where to add
+            if kind == "replace" or variant.baseline not in (*MANY, "known_region"):  # no place to add at is known
                 jobs += [(kind, seed, variant, folder) for seed in range(first, first + count)]
     todo = [j for j in jobs if not _file(*j).exists()]
     missing: dict[str, str] = {}
