@@ -335,6 +335,6 @@ for record in again:
 # * Compare on the same tasks, and give the interval of the difference.
 # * Measure the parts (region, target, source, the others) and the cost, not only a score that the method optimises.
 #
-# **Next:** [10 Extended experiments](10_extended_experiments.ipynb): scenes, styles and prompts that nothing was trained for; or
+# **Next:** [09 Comparison](09_comparison.ipynb): other editors and other ways to find a region, on the same scenes; or
 # change a weight in `lr_helpers/config.py` and run
 # `python -m lr_helpers study regions --validation --replace 40 --add 0 --output results/mine`.

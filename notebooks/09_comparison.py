@@ -40,7 +40,7 @@ if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
 import os
 
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
-seeds = 4  # how many scenes are edited live, from the first on
+seeds = 3  # how many scenes are edited live, from the first on
 
 # %%
 import json

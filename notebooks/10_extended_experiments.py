@@ -25,7 +25,7 @@
 # | time | 1-2 minutes on a laptop without GPU (profile `tiny`), 25 with the exercises |
 # | memory | about 1.5 GB |
 # | paper | section 4.2 and its limitations, [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
-# | before | [08 Reproduction](08_reproduction.ipynb) |
+# | before | [08 Reproduction](08_reproduction.ipynb), [09 Comparison](09_comparison.ipynb) |
 
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.

@@ -485,6 +485,7 @@ def test_the_benchmark_measures_what_it_says(tmp_path, capsys, monkeypatch):
     from lr_helpers.batch import benchmark
 
     monkeypatch.setattr(benchmark, "TURNS", 1)  # there and not back: most of its time goes into starting processes
+    monkeypatch.setattr(benchmark, "RESUMED", 1)
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # two threads that wait spinning beside other tests take minutes
     assert benchmark.main(["--overhead", "1", "--memory", "4", "--resume", "5", "--throughput", "2", "--machine", "1",
                            "--output", str(tmp_path / "f.json")]) == 0

@@ -132,15 +132,15 @@ def evaluate_comparison(models: Models, judge_model: judge.Judge, count: int, pi
 
     parts, noise = Parts(models.profile, models), torch.Generator().manual_seed(0)
     steps, guidance = models.profile.steps, models.profile.guidance
-    painter = StableDiffusionPipeline.from_pipe(parts.text_to_image.pipeline)
-    painter.set_progress_bar_config(disable=True)
     chosen = cases("replace", count)
     texts = [caption([name], recipe.place) for recipe, _, name in chosen]
     with quiet():
+        painter = StableDiffusionPipeline.from_pipe(parts.text_to_image.pipeline)
+        painter.set_progress_bar_config(disable=True)
         painted = torch.cat([painter(texts[i:i + 16], num_inference_steps=steps, guidance_scale=guidance,
                                      generator=noise, output_type="pt").images for i in range(0, count, 16)])
     right = sum(judge.sees(p, name, judge_model) >= judge.SURE for p, (_, _, name) in zip(painted, chosen, strict=True))
-    told = {"sees the new object anywhere": 0, "no longer sees the old one": 0, "both": 0}
+    told = {"judge sees the new object anywhere": 0, "judge no longer sees the old one": 0, "both": 0}
     made = []
     for recipe, box, name in tqdm(chosen, leave=False):
         old = next(o.name for o in recipe.objects if square(o) == box)
@@ -153,7 +153,7 @@ def evaluate_comparison(models: Models, judge_model: judge.Judge, count: int, pi
     pairs = torch.stack([p for (recipe, _, _), edit in zip(chosen, made, strict=True) for p in (tensor(recipe), edit)])
     write_image(pictures / "instruct.png", to_image(tiles(pairs[:60], 10)))
     return {"text_to_image": {"judge sees the object anywhere": rate(right, count)},
-            "instruct": {f"replace: judge {row}": rate(n, count) for row, n in told.items()}}
+            "instruct": {f"replace: {row}": rate(n, count) for row, n in told.items()}}
 
 
 def evaluate_vae(models: Models, count: int) -> dict:

@@ -31,6 +31,8 @@ SMALL = ("--steps", "1", "--anchors", "2", "--sizes", "0.4", "--shortlist", "1",
 """For memory and resuming, where the edits themselves don't matter."""
 TURNS = 2
 """Ways that are compared are gone through in order, and once more in reverse: what drifts hits all alike."""
+RESUMED = 3
+"""How often a finished batch is started again, after a first time that draws the contact sheets."""
 
 
 def batch_file(scratch: Path, count: int) -> Path:
@@ -116,7 +118,7 @@ def resume(scratch: Path, count: int) -> dict[str, float]:
             os.link(output / "00000" / one, output / name / one)
     file.write_text(json.dumps({f"{i:05}.png": texts for i in range(count)}, indent=0), encoding="utf-8")
     spent, cpu = [], []
-    for _ in range(4):
+    for _ in range(1 + RESUMED):
         begun, before = time.perf_counter(), os.times()
         subprocess.run(words, check=True)
         spent.append(time.perf_counter() - begun)
@@ -125,8 +127,8 @@ def resume(scratch: Path, count: int) -> dict[str, float]:
     counts = json.loads((output / "summary.json").read_text(encoding="utf-8"))
     if counts["kept"] != count:
         raise RuntimeError(f"{counts['kept']} of {count} items were kept")
-    return {"finished items": count, "seconds to resume, median of 3": round(statistics.median(spent[1:]), 2),
-            "seconds of a core, median of 3": round(statistics.median(cpu[1:]), 2),
+    return {"finished items": count, f"seconds to resume, median of {RESUMED}": round(statistics.median(spent[1:]), 2),
+            f"seconds of a core, median of {RESUMED}": round(statistics.median(cpu[1:]), 2),
             "seconds of the first time, which draws the contact sheets": round(spent[0], 2)}
 
 
