@@ -89,6 +89,16 @@ def test_the_true_edit_does_the_task_and_no_edit_does_not(seed, models, judge_mo
     assert measure(one, done(one), torch.zeros(64, 64), models, judge_model)["iou"] == 0
 
 
+def test_measures_that_not_all_tasks_have_are_means_over_those_that_have_them():
+    common = {"variant": "sdedit at 12", "success": 1.0, "psnr": 20.0, "evaluations": 18}
+    records = [{**common, "task": "replace_1", "objects": 1}, {**common, "task": "replace_2", "objects": 2, "others_kept": 1.0},
+               {**common, "task": "replace_3", "objects": 2, "others_kept": 0.0}, {**common, "task": "add_1", "objects": 0}]
+    means = compare_report.summarise(records)["means"]
+    assert means["replace"]["sdedit at 12"]["others_kept"]["value"] == 0.5
+    assert [means[kind]["sdedit at 12"]["success"]["count"] for kind in ("replace", "add")] == [3, 1]
+    assert means["replace"]["sdedit at 12"]["others_kept"]["count"] == 2
+
+
 # The frontier
 
 

@@ -35,7 +35,7 @@ def show_frontier(means: dict[str, dict], titles: dict[str, str], families: dict
             x, y = ([m[k]["value"] for m in line] for k in (across, up))
             front = 3 if name in (OURS, KNOWN) else 2
             axes.plot(x, y, "-", color=colour, linewidth=2.2 if name == OURS else 1, alpha=0.8, zorder=front)
-            axes.scatter(x, y, s=[14 + 12 * i for i in range(len(x))], color=colour, marker=marker, zorder=front)
+            axes.scatter(x, y, s=[50 - 12 * i for i in range(len(x))][::-1], color=colour, marker=marker, zorder=front)
             last = line[-1][up]
             axes.errorbar(x[-1], y[-1], yerr=[[last["value"] - last["low"]], [last["high"] - last["value"]]],
                           color=colour, elinewidth=1, capsize=2, zorder=front)

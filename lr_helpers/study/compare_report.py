@@ -109,10 +109,12 @@ GROUPS = {"replace, one object": ("replace", 1), "replace, two objects": ("repla
 
 
 def summarise(records: Sequence[dict]) -> dict:
-    """Means with 95 % intervals by group and variant, over all replacements too; and who beats `learned`."""
+    """Means with 95 % intervals by group and variant, over all replacements and all additions too; and who beats
+    `learned`.
+    """
     groups = {title: [r for r in records if r["task"].startswith(kind) and r["objects"] == objects]
               for title, (kind, objects) in GROUPS.items()}
-    groups = {"replace": [r for r in records if r["task"].startswith("replace")], **groups}
+    groups = {**{kind: [r for r in records if r["task"].startswith(kind)] for kind in ("replace", "add")}, **groups}
     means = {title: _means(part) for title, part in groups.items() if part}
     return {"means": means, "beaten_by": {title: better(found) for title, found in means.items()
                                        if title.startswith("replace")}}
@@ -122,8 +124,8 @@ def _means(records: Sequence[dict]) -> dict:
     found = {}
     for name in dict.fromkeys(r["variant"] for r in records):
         mine = [r for r in records if r["variant"] == name]
-        found[name] = {m: measures.mean_with_interval([r[m] for r in mine], share=m in measures.SHARES)
-                       for m in COLUMNS if m in mine[0]}
+        values = {m: [r[m] for r in mine if m in r] for m in COLUMNS}  # who is alone in a scene has no others to keep
+        found[name] = {m: measures.mean_with_interval(v, share=m in measures.SHARES) for m, v in values.items() if v}
     return found
 
 
