@@ -42,7 +42,7 @@ import os
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
 seeds = 3  # how many scenes are edited live, from the first on
 
-# %%
+# %% tags=["nbval-check-output"]
 import json
 
 import numpy as np
