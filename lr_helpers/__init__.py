@@ -9,18 +9,20 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lr_helpers.config import METHODS, PROFILES, Method, Profile
     from lr_helpers.editing import edit
     from lr_helpers.errors import UserError
-    from lr_helpers.models import Models, load_models
+    from lr_helpers.method import METHODS, Method
+    from lr_helpers.models.loading import Models, load_models
+    from lr_helpers.models.profiles import PROFILES, Profile
     from lr_helpers.result import EditResult
 
 __version__ = "0.1.0"
 
 # Loaded when first used: diffusers and transformers take seconds, a wrong option should be told at once, and on Colab
 # the set-up runs before open_clip is there.
-_HOME = {"edit": "editing", "EditResult": "result", "load_models": "models", "Models": "models", "METHODS": "config",
-         "PROFILES": "config", "Method": "config", "Profile": "config", "UserError": "errors"}
+_HOME = {"edit": "editing", "EditResult": "result", "METHODS": "method", "Method": "method", "UserError": "errors",
+         "load_models": "models.loading", "Models": "models.loading", "PROFILES": "models.profiles",
+         "Profile": "models.profiles"}
 __all__ = ["METHODS", "PROFILES", "EditResult", "Method", "Models", "Profile", "UserError", "edit", "load_models"]
 
 

@@ -37,7 +37,7 @@ def spread_anchors(attention: torch.Tensor, count: int, distance: float) -> torc
     `attention` (heads, h, w) → (K, 2) int64 of (row, column). Ties go to the earlier patch in reading order;
     distance 0 gives `top_anchors`. Raises UserError if fewer than `count` can be placed so.
     """
-    top_anchors(attention, count)  # complains of a count that no distance could mend
+    top_anchors(attention, count)  # complains of a count that no distance could fix
     if not distance >= 0:
         raise UserError(f"distance is {distance}; give 0 or more patches.")
     _, h, w = attention.shape

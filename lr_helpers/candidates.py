@@ -9,18 +9,18 @@ from collections.abc import Callable
 import torch
 
 from lr_helpers.boxes import area
-from lr_helpers.config import Method
 from lr_helpers.inpainting import composite
 from lr_helpers.losses import (
     clip_loss,
     direction_loss,
     occluded,
     occlusion_loss,
+    score,
     source_loss,
     structure_loss,
 )
-from lr_helpers.models import Models
-from lr_helpers.ranking import score
+from lr_helpers.method import Method
+from lr_helpers.models.loading import Models
 from lr_helpers.regions import region_mask
 
 EDIT_FREE = ("occlusion", "area")
@@ -94,9 +94,9 @@ class Candidates:
         self.terms |= {"occlusion": occlusion, "area": area_table(image, boxes)}
         self.text_similarity, self.image_similarity, self.score = (nothing.clone() for _ in range(3))
         with torch.no_grad():
-            embedding, tokens = models.clip.see(image[None])
+            embedding, tokens = models.clip.encode_image(image[None])
             self._image, self._tokens = embedding[0], tokens[0]
-            self._prompt, self._source = models.clip.read([prompt, source])
+            self._prompt, self._source = models.clip.encode_text([prompt, source])
 
     @property
     def count(self) -> int:
@@ -112,8 +112,8 @@ class Candidates:
         """How many different boxes there are in the (K, M) boolean `wanted`."""
         return len(self._slot[wanted].unique())
 
-    def _see(self, edits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.models.clip.see(edits, scale=255.0 if "pixels_255" in self.method.defects else 1.0)
+    def _encode(self, edits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.models.clip.encode_image(edits, scale=255.0 if "pixels_255" in self.method.defects else 1.0)
 
     def _judge(self, seen: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
         """The terms that CLIP decides, of N edits' embeddings and tokens; (N,) each, differentiable."""
@@ -143,7 +143,7 @@ class Candidates:
             edits = self.store(self._unique[slots])
             self.seconds += sum(self.store.seconds[tuple(b)] for b in self._unique[slots].tolist())
             begun = time.perf_counter()
-            seen, tokens = self._see(edits)
+            seen, tokens = self._encode(edits)
             values = self._judge(seen, tokens)
             total = score(seen, self._image, self._prompt, self.method.alpha, self.method.beta)
             for i, slot in enumerate(slots):
@@ -200,7 +200,7 @@ class Candidates:
             pictures = composite(self.edits[rows, choices[rows]], self.image, masks)
             # A proposal that is not in the shortlist is never drawn; what it would be worth does not matter.
             own = {name: (weights * self.terms[name][rows].nan_to_num()).sum(dim=1) for name in EDIT_FREE}
-            loss = weighted({**self._judge(*self._see(pictures)), **own}, self.method)
+            loss = weighted({**self._judge(*self._encode(pictures)), **own}, self.method)
             self._slopes[rows, choices[rows]] = torch.autograd.grad(loss.sum(), weights)[0]
 
 
@@ -213,8 +213,8 @@ def area_table(image: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
 def occlusion_table(models: Models, image: torch.Tensor, source: str, boxes: torch.Tensor) -> torch.Tensor:
     """(K, M) occlusion losses of the (K, M, 4) boxes: one look of CLIP for each different box, and no edit."""
     different, slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
-    hidden = torch.cat([models.clip.see(occluded(image, part))[0] for part in different.split(64)])
-    seen, text = models.clip.see(image[None])[0][0], models.clip.read([source])[0]
+    hidden = torch.cat([models.clip.encode_image(occluded(image, part))[0] for part in different.split(64)])
+    seen, text = models.clip.encode_image(image[None])[0][0], models.clip.encode_text([source])[0]
     return occlusion_loss(hidden, seen, text)[slot].reshape(boxes.shape[:2])
 
 

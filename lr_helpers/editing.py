@@ -18,11 +18,11 @@ from tqdm.auto import tqdm
 from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
 from lr_helpers.boxes import Box, box_mask, least_overlap
 from lr_helpers.candidates import Candidates, area_table, occlusion_table, shortlist, weighted
-from lr_helpers.config import Method, check_input, get_method
-from lr_helpers.images import paste_back, read_image, to_image, to_tensor, upright
+from lr_helpers.files.pictures import paste_back, read_image, to_image, to_tensor, upright
 from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
-from lr_helpers.models import Models
-from lr_helpers.ranking import softmax_score
+from lr_helpers.losses import softmax_score
+from lr_helpers.method import Method, check_input, get_method
+from lr_helpers.models.loading import Models
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
 from lr_helpers.result import Candidate, EditResult
 
@@ -54,7 +54,7 @@ def propose(models: Models, picture: torch.Tensor, source: str, method: Method, 
     """
     size = picture.shape[-1]
     # Anchors: where the [CLS] token of a self-supervised ViT looks.
-    features, attention = models.backbone.see(picture, normalise="raw_backbone" not in method.defects)
+    features, attention = models.backbone.encode_image(picture, normalise="raw_backbone" not in method.defects)
     grid = (attention.shape[1], attention.shape[2])
     if method.distance:
         anchors = spread_anchors(attention, method.anchors, method.distance * min(grid))

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something the user can mend; the message is one sentence that names the input and the mend."""
+    """Something the user can fix; the message is one sentence that names the input and the fix."""
 
 
 class OutputError(UserError):

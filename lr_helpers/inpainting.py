@@ -49,7 +49,7 @@ class Editor(ABC):
         return self._evaluations.count
 
     @abstractmethod
-    def _read(self, prompts: list[str]) -> dict[str, torch.Tensor]:
+    def _encode_prompts(self, prompts: list[str]) -> dict[str, torch.Tensor]:
         """The prompts as the pipeline's own arguments, each (len(prompts), ...)."""
 
     @abstractmethod
@@ -70,7 +70,7 @@ class Editor(ABC):
         n = len(masks)
         if n == 0:
             return image.new_zeros(0, *image.shape[-3:])
-        texts = self._read([prompt] if isinstance(prompt, str) else list(prompt))
+        texts = self._encode_prompts([prompt] if isinstance(prompt, str) else list(prompt))
         texts = {name: values.expand(n, *values.shape[1:]) for name, values in texts.items()}
         images, frames, done = image.expand(n, *image.shape[-3:]), [], 0
         while done < n:
@@ -115,7 +115,7 @@ class Editor(ABC):
         found = (getattr(self.pipeline, name, None) for name in ("tokenizer", "tokenizer_2"))
         return [tokenizer for tokenizer in found if tokenizer is not None]
 
-    def lost_words(self, prompt: str) -> str:
+    def truncated(self, prompt: str) -> str:
         """The end of the prompt that does not fit into every text encoder; "" if all of it does."""
         lost = []
         for tokenizer in self.tokenizers:

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import torch
 
-from lr_helpers.config import ESTIMATORS
 from lr_helpers.errors import UserError
+from lr_helpers.method import ESTIMATORS
 from lr_helpers.regions import RegionNetwork, gumbel_softmax, straight_through
 
 

@@ -13,7 +13,7 @@ from torchvision.ops import roi_align
 
 from lr_helpers.boxes import square_around
 from lr_helpers.errors import UserError
-from lr_helpers.images import write_bytes
+from lr_helpers.files.writing import write_bytes
 
 
 def proposals(centres: torch.Tensor, sizes: Sequence[float], size: int) -> torch.Tensor:

@@ -10,19 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
-from lr_helpers.config import Method
 from lr_helpers.errors import UserError
-from lr_helpers.images import (
-    draw_box,
-    flatten,
-    prepare_folder,
-    read_image,
-    to_image,
-    to_tensor,
-    write_image,
-    write_json,
-)
+from lr_helpers.files.pictures import draw_box, flatten, read_image, to_image, to_tensor
+from lr_helpers.files.writing import prepare_folder, write_image, write_json
 from lr_helpers.learning import History
+from lr_helpers.method import Method
 from lr_helpers.regions import RegionNetwork
 
 if TYPE_CHECKING:

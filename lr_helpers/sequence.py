@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from lr_helpers.boxes import Box, intersection
-from lr_helpers.config import Method, check_input
 from lr_helpers.editing import edit
 from lr_helpers.errors import UserError
-from lr_helpers.images import prepare_folder, write_image, write_json
-from lr_helpers.models import Models
+from lr_helpers.files.writing import prepare_folder, write_image, write_json
+from lr_helpers.method import Method, check_input
+from lr_helpers.models.loading import Models
 from lr_helpers.result import EditResult
 
 

@@ -53,10 +53,10 @@ import ipywidgets
 import torch
 
 from lr_helpers import checks, load_models, plots
-from lr_helpers.images import to_tensor
+from lr_helpers.files.pictures import to_tensor
 from lr_helpers.plots import show_pictures
-from lr_helpers.samples import sample
-from lr_helpers.widgets import explore
+from lr_helpers.course.samples import sample
+from lr_helpers.course.widgets import explore
 from tiny_world.scenes import scene
 
 models = load_models(profile)
@@ -369,7 +369,7 @@ show_pictures(list(editor.edit(picture, regions, prompt, seed=seed)), names, col
 # %%
 from lr_helpers.boxes import square_around
 from tiny_world import judge
-from tiny_world.evaluate import rate
+from lr_helpers.intervals import rate
 
 shares, asked, right = (0.2, 0.3, 0.4, 0.55, 0.7, 0.85), judge.load(), []
 cases = [c for c in (scene(3000 + i, count=1) for i in range(2 * scenes)) if c.objects[0].name != target][:scenes]

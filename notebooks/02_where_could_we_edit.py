@@ -53,10 +53,10 @@ from torch.nn import functional as F
 
 import lr_helpers.anchors as packaged
 from lr_helpers import checks, load_models, plots
-from lr_helpers.images import to_tensor
-from lr_helpers.samples import sample
-from lr_helpers.widgets import explore
-from tiny_world.evaluate import rate
+from lr_helpers.files.pictures import to_tensor
+from lr_helpers.course.samples import sample
+from lr_helpers.course.widgets import explore
+from lr_helpers.intervals import rate
 from tiny_world.scenes import scene
 
 models = load_models(profile)
@@ -85,7 +85,7 @@ print(recipe.caption(), boxes.tolist())
 # %%
 if models.words is None:  # models that know the world look at a photograph
     picture = to_tensor(sample(models.profile).picture, size)
-attention = models.backbone.see(picture)[1]
+attention = models.backbone.encode_image(picture)[1]
 plots.show_heads(picture, attention, [packaged.top_anchors(a, count) for a in [*attention[:, None], attention]]);
 
 # %% [markdown]
@@ -186,7 +186,7 @@ checks.top_anchors(top_anchors)
 # %% tags=["nbval-check-output"]
 attention = cls_attention(raw, grid)
 print("attention of [CLS] (heads, rows, columns):", tuple(attention.shape))
-print("the same as the package's:", torch.allclose(attention, models.backbone.see(picture)[1], atol=1e-5))
+print("the same as the package's:", torch.allclose(attention, models.backbone.encode_image(picture)[1], atol=1e-5))
 for name, a in {"mean": attention, **{f"head {i}": head[None] for i, head in enumerate(attention)}}.items():
     print(f"{name:6} attends most to (row, column)", top_anchors(a, count)[:4].tolist())
 
@@ -196,7 +196,7 @@ for name, a in {"mean": attention, **{f"head {i}": head[None] for i, head in enu
 
 # %%
 other, _ = load(scene(233, count=3))
-heads = models.backbone.see(other)[1]
+heads = models.backbone.encode_image(other)[1]
 plots.show_heads(other, heads, [top_anchors(a, count) for a in [*heads[:, None], heads]]);
 
 # %% [markdown]
@@ -233,7 +233,7 @@ checks.anchor_centres(anchor_centres)
 candidates = [load(scene(s, count=1)) for s in range(300_000, 300_100)]
 candidates.sort(key=lambda c: abs(int((c[1][0, 0] + c[1][0, 2]) - (c[1][0, 1] + c[1][0, 3]))))
 near, far = candidates[0], candidates[-1]
-centres = [anchor_centres(top_anchors(models.backbone.see(image)[1], count), grid, size) for image, _ in (near, far)]
+centres = [anchor_centres(top_anchors(models.backbone.encode_image(image)[1], count), grid, size) for image, _ in (near, far)]
 plots.show_anchors([near[0], near[0], far[0], far[0]],
                    [centres[0], centres[0].flip(1), centres[1], centres[1].flip(1)],
                    ["near the diagonal", "rows, columns swapped", "far from it", "rows, columns swapped"],
@@ -292,7 +292,7 @@ recipes = [scene(s) for s in range(200_000, 200_000 + scenes)]
 study = []
 for recipe in recipes:
     image, known = load(recipe)
-    study.append((models.backbone.see(image)[1], known))
+    study.append((models.backbone.encode_image(image)[1], known))
 
 # %% [markdown]
 # `measure` takes any rule for choosing anchors and gives two rates. The first is the share of **anchors on an
@@ -332,7 +332,7 @@ show(f"objects with one of {count} anchors", reached)
 lottery = torch.Generator().manual_seed(seed)
 
 
-def by_lot(attention: torch.Tensor, count: int) -> torch.Tensor:
+def random_anchors(attention: torch.Tensor, count: int) -> torch.Tensor:
     index = torch.randperm(attention[0].numel(), generator=lottery)[:count]
     return torch.stack([index // grid[1], index % grid[1]], dim=1)
 
@@ -340,7 +340,7 @@ def by_lot(attention: torch.Tensor, count: int) -> torch.Tensor:
 numbers = (1, 3, 5, 9, 15, 20, 30, 50)
 most = [measure(lambda a, k=k: top_anchors(a, k)) for k in numbers]
 swapped = [measure(lambda a, k=k: top_anchors(a, k), swapped=True) for k in numbers]
-lots = [measure(lambda a, k=k: by_lot(a, k)) for k in numbers]
+lots = [measure(lambda a, k=k: random_anchors(a, k)) for k in numbers]
 
 # %%
 on = {"most attended": [r for r, _ in most], "rows and columns swapped": [r for r, _ in swapped],
@@ -467,7 +467,7 @@ ways = {"most attended (paper)": measure(lambda a: top_anchors(a, count)),
         "… and the border rule": measure(border),
         "… and swapped (official code)": measure(border, swapped=True),
         f"distance {2 * unit:g}": measure(lambda a: spread_anchors(a, count, 2 * unit)),
-        "drawn by lot": measure(lambda a: by_lot(a, count))}
+        "drawn by lot": measure(lambda a: random_anchors(a, count))}
 for name, (on, got) in ways.items():
     show(f"{name}:", on)
     show("    objects with an anchor", got)
@@ -520,7 +520,7 @@ plots.show_pictures([image, *edits], [recipes[worst[0]].caption(), "region on th
 # %%
 tried_recipe = next((r for r in recipes if len(r.objects) == 3), recipes[0])
 tried, tried_boxes = load(tried_recipe)
-tried_attention = models.backbone.see(tried)[1]
+tried_attention = models.backbone.encode_image(tried)[1]
 
 
 def draw(count: int, distance: float, head: str):

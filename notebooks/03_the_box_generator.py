@@ -47,7 +47,7 @@ import torch
 from PIL import Image
 
 from lr_helpers import METHODS, checks, load_models, plots, regions
-from lr_helpers.images import to_tensor
+from lr_helpers.files.pictures import to_tensor
 
 models = load_models(profile)
 print(models.profile.title)
@@ -66,7 +66,7 @@ from tiny_world.scenes import scene
 size, method = models.profile.size, METHODS["learned"].but(anchors=9)
 recipe = scene(2477, count=1)
 picture = to_tensor(Image.fromarray(recipe.render()), size)
-features, attention = models.backbone.see(picture)
+features, attention = models.backbone.encode_image(picture)
 rows, columns = attention.shape[1:]
 centres = anchor_centres(top_anchors(attention, method.anchors), (rows, columns), size)
 print("picture", tuple(picture.shape), " features", tuple(features.shape), " anchors (x, y)", centres[:3].tolist(), "…")
@@ -366,7 +366,7 @@ plots.show_curves({name: [learn_by_heart(x, s) for s in range(3)] for name, x in
 # made by hand that like middle sizes.
 
 # %%
-from tiny_world.evaluate import rate
+from lr_helpers.intervals import rate
 
 sizes, draws = torch.tensor(method.sizes), 4000
 liked = -((sizes - 0.45) / 0.22) ** 2
@@ -573,7 +573,7 @@ plots.show_nested(picture, [boxes[spots, before], boxes[spots, after], true_box[
 # %%
 from ipywidgets import FloatSlider, IntSlider
 
-from lr_helpers.widgets import explore
+from lr_helpers.course.widgets import explore
 
 
 def draw(anchor: int, proposal: int, temperature: float, roll: int):

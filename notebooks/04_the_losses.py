@@ -51,7 +51,7 @@ import torch
 from PIL import Image
 
 from lr_helpers import METHODS, checks, load_models, plots
-from lr_helpers.images import to_tensor
+from lr_helpers.files.pictures import to_tensor
 from tiny_world.scenes import Placed, Recipe, scene
 
 models = load_models(profile)
@@ -74,7 +74,7 @@ size, method = models.profile.size, METHODS["learned"].but(anchors=9)
 
 def all_edits(recipe: Recipe, prompt: str, source: str) -> Candidates:
     picture = to_tensor(Image.fromarray(recipe.render()), size)
-    attention = models.backbone.see(picture)[1]
+    attention = models.backbone.encode_image(picture)[1]
     centres = anchor_centres(top_anchors(attention, method.anchors), attention.shape[1:], size)
     table = Candidates(models, picture, prompt, source, proposals(centres, method.sizes, size), method, seed)
     table.losses(None)  # edit and judge them all
@@ -118,9 +118,9 @@ plots.show_extremes(expected, method.sizes, edits, boxes, "$L_{Clip} + L_{Str} +
 # each: its **visual tokens** $f_X$. The embedding says *what*; the tokens also know *where*.
 
 # %% tags=["nbval-check-output"]
-edited, edited_tokens = models.clip.see(edits.flatten(0, 1))
-(image,), (image_tokens,) = models.clip.see(picture[None])
-prompt_text, source_text = models.clip.read([prompt, source])
+edited, edited_tokens = models.clip.encode_image(edits.flatten(0, 1))
+(image,), (image_tokens,) = models.clip.encode_image(picture[None])
+prompt_text, source_text = models.clip.encode_text([prompt, source])
 print("embeddings of the edits", tuple(edited.shape), " of the source picture", tuple(image.shape))
 print("visual tokens of the edits", tuple(edited_tokens.shape), " of the source picture", tuple(image_tokens.shape))
 print(f"lengths: edits {edited.norm(dim=1).mean():.2f}, prompt {prompt_text.norm():.2f}")
@@ -131,7 +131,7 @@ print(f"lengths: edits {edited.norm(dim=1).mean():.2f}, prompt {prompt_text.norm
 # %%
 texts = [source, prompt, "a cat", "a car", "empty grass"]
 one = int(expected.argmin())
-fits = models.clip.read(texts) @ torch.stack([image, edited[one]]).T
+fits = models.clip.encode_text(texts) @ torch.stack([image, edited[one]]).T
 plots.show_bars(texts, {"source picture": fits[:, 0], "one of the edits": fits[:, 1]}, "text", "cosine");
 
 # %% [markdown]
@@ -282,7 +282,7 @@ plots.show_extremes(tables["direction"], method.sizes, edits, boxes, "$L_{Dir}$"
 
 # %%
 noise = torch.randn(60, *picture.shape, generator=torch.Generator().manual_seed(seed)) / 255
-nearly, _ = models.clip.see((picture + noise).clamp(0, 1))
+nearly, _ = models.clip.encode_image((picture + noise).clamp(0, 1))
 chance = direction_loss(nearly, image, prompt_text, source_text)
 plots.show_scatter({"the K × M edits": ((edited - image).norm(dim=1), tables["direction"].flatten()),
                     "unseen noise, no edit": ((nearly - image).norm(dim=1), chance)},
@@ -310,7 +310,7 @@ plots.show_pictures(list(drawn), list(cases), side=1.6);
 # may come out different in the seventh digit, and even that would have a direction.
 
 # %% tags=["nbval-check-output"]
-seen, seen_tokens = models.clip.see(drawn)
+seen, seen_tokens = models.clip.encode_image(drawn)
 judged = {"L_Clip": cosine_distance(seen, prompt_text), "L_Str": structure_loss(seen_tokens, seen_tokens[0]),
           "L_Dir": direction_loss(seen, seen[0], prompt_text, source_text)}
 print(" " * 14, *(f"{name:>7}" for name in judged))
@@ -362,7 +362,7 @@ checks.best_proposals(best_proposals)
 from ipywidgets import FloatSlider
 
 from lr_helpers.boxes import iou
-from lr_helpers.widgets import explore
+from lr_helpers.course.widgets import explore
 
 tables |= {name: candidates.terms[name] for name in ("source", "area")}
 overlap = iou(boxes.float(), truth)
@@ -485,7 +485,7 @@ plots.show_points(correlations, "rank correlation with IoU",
 plots.show_points(favourites, "IoU of the favourite", f"the edit that each prefers, in {scenes} scenes");
 
 # %% tags=["nbval-check-output"]
-from tiny_world.evaluate import rate
+from lr_helpers.intervals import rate
 
 for name in correlations:
     positive, hits = (rate(sum(v > limit for v in values[name]), scenes) for values, limit in ((correlations, 0), (favourites, 0.5)))
@@ -511,7 +511,7 @@ def paper_losses(seen: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Te
 
 
 for scale in (1, 255):
-    values = paper_losses(*models.clip.see(picture[None], scale=scale))
+    values = paper_losses(*models.clip.encode_image(picture[None], scale=scale))
     print(f"unedited source × {scale:3}:", ", ".join(f"L_{name} {abs(v[0]):.2f}" for name, v in values.items()))
 
 # %% [markdown]
@@ -520,7 +520,7 @@ for scale in (1, 255):
 
 # %%
 bright = {name: values.reshape(total.shape)
-          for name, values in paper_losses(*models.clip.see(edits.flatten(0, 1), scale=255)).items()}
+          for name, values in paper_losses(*models.clip.encode_image(edits.flatten(0, 1), scale=255)).items()}
 both = {f"{label}, × {scale}": values[name] for scale, values in ((1, tables), (255, bright))
         for label, name in (("$L_{Clip}$", "clip"), ("$L_{Dir}$", "direction"))}
 plots.show_tables(both, method.sizes, {title: t.argmin(1).tolist() for title, t in both.items()}, columns=2);

@@ -51,8 +51,8 @@ import torch
 from PIL import Image
 
 from lr_helpers import METHODS, checks, edit, learning, load_models, plots, regions
-from lr_helpers.images import to_tensor
-from lr_helpers.widgets import explore
+from lr_helpers.files.pictures import to_tensor
+from lr_helpers.course.widgets import explore
 
 models = load_models(profile)
 size, method = models.profile.size, METHODS["learned"].but(anchors=9)
@@ -70,7 +70,7 @@ from tiny_world.scenes import scene
 
 recipe = scene(2477, count=1)
 picture = to_tensor(Image.fromarray(recipe.render()), size)
-features, attention = models.backbone.see(picture)
+features, attention = models.backbone.encode_image(picture)
 centres = anchor_centres(top_anchors(attention, method.anchors), tuple(attention.shape[1:]), size)
 boxes = regions.proposals(centres, method.sizes, size)
 pooled = regions.pool_proposals(features, boxes, size, method.pool)
@@ -139,7 +139,7 @@ whole = corners.ceil()  # up to whole pixels
 mask = torch.stack([box_mask(box, size, size) for box in whole.tolist()])
 frames = models.editor.inpaint(picture, mask, prompt, seed=seed)
 edited = (composite(frames, picture, mask) * 255).round().to(torch.uint8)
-loss = clip_loss(models.clip.see(edited / 255)[0], models.clip.read([prompt])[0]).mean()
+loss = clip_loss(models.clip.encode_image(edited / 255)[0], models.clip.encode_text([prompt])[0]).mean()
 
 # %% [markdown]
 # PyTorch writes down how each tensor was made: its `grad_fn`. A tensor without one has forgotten where it comes from.

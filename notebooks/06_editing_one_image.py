@@ -49,8 +49,8 @@ import torch
 from PIL import Image
 
 from lr_helpers import METHODS, EditResult, edit, load_models, plots
-from lr_helpers.images import read_image
-from lr_helpers.samples import sample
+from lr_helpers.files.pictures import read_image
+from lr_helpers.course.samples import sample
 
 models = load_models(profile)
 print(models.profile.title)

@@ -55,9 +55,9 @@ from PIL import Image
 
 from lr_helpers import EditResult, checks, plots
 from lr_helpers.batch.items import plan
-from lr_helpers.config import get_profile
+from lr_helpers.models.profiles import get_profile
 from lr_helpers.errors import UserError
-from lr_helpers.samples import names, sample
+from lr_helpers.course.samples import names, sample
 
 work = Path("../results/07_editing_many_images")
 shutil.rmtree(work, ignore_errors=True)
@@ -363,7 +363,7 @@ print(f"{len(rows)} items in {span:.1f} s: {3600 * len(rows) / span:,.0f} images
 
 # %% [markdown]
 # Another number of threads can round a sum differently, so bytes may differ where a process has fewer; with the same
-# number they agree. A throughput over so few items is rough: `python -m lr_helpers.batch.benchmark` measures it properly, with one and
+# number they agree. A throughput over so few items is rough: `python -m lr_helpers.costs.batch` measures it properly, with one and
 # two processes in turn.
 #
 # ## 8. A million images

@@ -50,7 +50,7 @@ import numpy as np
 import torch
 
 from lr_helpers import checks, load_models, plots
-from lr_helpers.config import DATA
+from lr_helpers.files.paths import DATA
 from lr_helpers.study.choosers import CHOOSERS, TITLES
 
 regions = json.loads((DATA / "studies" / "regions.json").read_text(encoding="utf-8"))
@@ -144,7 +144,7 @@ def side(row: dict) -> float:
     return float(np.sqrt((int(row["x1"]) - int(row["x0"])) * (int(row["y1"]) - int(row["y0"]))))
 
 
-for name in ("by_lot", "official_code", "paper", "expectation"):
+for name in ("random_anchors", "official_code", "paper", "expectation"):
     sides = [side(r) for r in rows if r["chooser"] == name and r["task"].startswith("add")]
     cells = [regions["means"][group][name]["success"] for group in ("add, empty scene", "add, one object there")]
     print(f"{TITLES[name]:26} box {np.mean(sides):.0f} pixels wide; added to an empty scene, beside an object:",
@@ -193,7 +193,7 @@ for name in CHOOSERS:
 # among the tasks where just one of the two does the job, how often is it the learned region?
 
 # %% tags=["nbval-check-output"]
-from tiny_world.evaluate import rate
+from lr_helpers.intervals import rate
 
 
 def preference(ours: str, theirs: str) -> dict:
@@ -202,7 +202,7 @@ def preference(ours: str, theirs: str) -> dict:
 
 
 print("preferred over                      paper's users     judge: paper's method        judge: learned")
-for theirs, users in (("by_lot", "83.9 ± 2.6 %"), ("anchor_by_lot", "71.0 ± 3.2 %")):
+for theirs, users in (("random_anchors", "83.9 ± 2.6 %"), ("random_sizes", "71.0 ± 3.2 %")):
     cells = [preference(ours, theirs) for ours in ("paper", "expectation")]
     print(f"{TITLES[theirs]:34}  {users:14}", *(
         f"   {100 * c['value']:3.0f} % [{100 * c['low']:.0f}, {100 * c['high']:.0f}] of {c['count']:3}" for c in cells))

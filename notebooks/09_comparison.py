@@ -50,7 +50,7 @@ import torch
 
 from lr_helpers import checks, load_models, plots
 from lr_helpers.baselines import BASELINES, Parts
-from lr_helpers.config import DATA
+from lr_helpers.files.paths import DATA
 
 stored = json.loads((DATA / "studies" / "compare.json").read_text(encoding="utf-8"))
 replaced = stored["means"]["replace"]
@@ -155,8 +155,8 @@ plots.show_pictures(rows, ["given", *map(str, strengths)] + [""] * (len(rows) - 
 
 # %%
 from lr_helpers.errors import UserError
-from lr_helpers.images import to_tensor
-from lr_helpers.samples import sample
+from lr_helpers.files.pictures import to_tensor
+from lr_helpers.course.samples import sample
 
 photo, theirs = sample(models.profile), Parts(models.profile, models)
 for name in () if models is world else (n for n in shown if n != "known_region"):
@@ -311,7 +311,7 @@ checks.mask_of_runs(mask_of_runs)
 # on one of its masks:
 
 # %%
-from lr_helpers.pie.items import load
+from lr_helpers.study.pie.items import load
 
 item = load(DATA / "pie_emoji").items[0]
 yours = mask_of_runs(item.runs, item.size, item.size)
@@ -338,16 +338,16 @@ Markdown("\n\n".join("### " + part for part in tables if part.startswith(("all",
 # %%
 from pathlib import Path
 
-from lr_helpers.booth import Booth
-from lr_helpers.images import to_image
-from lr_helpers.votes import Pair, paper_preferences, preferences, read_votes
+from lr_helpers.course.vote_widget import VoteWidget
+from lr_helpers.files.pictures import to_image
+from lr_helpers.course.votes import Pair, paper_preferences, preferences, read_votes
 
 OURS = titles["learned"]
 pairs = [Pair(to_image(one.picture), one.source, one.prompt, {OURS: to_image(made["learned"].picture), titles[n]: to_image(e.picture)})
          for seed, made in first.items() for one in [task("replace", seed)]
          for n, e in made.items() if n not in ("learned", "known_region")]
 votes = Path("results/09_comparison/votes.jsonl")
-Booth(pairs, votes)
+VoteWidget(pairs, votes)
 
 # %% [markdown]
 # When you have voted, run this cell. The orange bars are the paper's users, about the paper's method and real pictures.

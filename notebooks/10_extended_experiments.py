@@ -47,8 +47,8 @@ import json
 import torch
 
 from lr_helpers import METHODS, checks, edit, load_models, plots
-from lr_helpers.config import DATA
-from lr_helpers.images import to_image, to_tensor
+from lr_helpers.files.paths import DATA
+from lr_helpers.files.pictures import to_image, to_tensor
 
 stored = json.loads((DATA / "studies" / "extended.json").read_text(encoding="utf-8"))
 models = load_models(profile)
@@ -130,7 +130,7 @@ for title, found in means.items():
 # (`LR_PROFILE=sd2`) this cell edits them as they are.
 
 # %%
-from lr_helpers.samples import names, sample
+from lr_helpers.course.samples import names, sample
 
 photographs = [sample("sd2", name) for name in names("sd2") if not name.startswith("official")]
 pictures, captions, boxes = [], [], []
@@ -150,7 +150,7 @@ plots.show_pictures(pictures, captions, columns=2, boxes=boxes, side=2.2);
 # The paper shows four kinds of prompts. Here they are in the emoji world's words, each asked of a scene with one object.
 
 # %%
-from lr_helpers.samples import emoji_groups, emoji_prompts
+from lr_helpers.course.samples import emoji_groups, emoji_prompts
 
 pictures, captions, boxes = [], [], []
 for group in emoji_groups():
@@ -172,7 +172,7 @@ for group, found in stored["prompts"].items():
 # (`lr_helpers.samples.prompts(group)`), for the profiles with real models:
 
 # %%
-from lr_helpers.samples import groups, prompts
+from lr_helpers.course.samples import groups, prompts
 
 for group in groups():
     print(f"{group:22} {len(prompts(group)):2} prompts, e.g. {prompts(group)[0]}")

@@ -9,14 +9,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lr_helpers import METHODS, UserError, edit, load_models, random_weights
-from lr_helpers.baselines import BASELINES, Parts, load_baseline, random_parts, settings_of
+from lr_helpers import METHODS, UserError, edit, load_models
+from lr_helpers.baselines import BASELINES, Parts, load_baseline, settings_of
 from lr_helpers.baselines.diffusion import TrueLengths
 from lr_helpers.baselines.regions import bounding_box
 from lr_helpers.baselines.wording import adds, instruction
 from lr_helpers.boxes import box_mask, iou
-from lr_helpers.config import DATA, PROFILES, Extra, get_profile
-from lr_helpers.images import to_image
+from lr_helpers.costs import random_parts, random_weights
+from lr_helpers.files.paths import DATA
+from lr_helpers.files.pictures import to_image
+from lr_helpers.models.profiles import PROFILES, Extra, get_profile
 from lr_helpers.study.choosers import CHOOSERS, Scene
 from lr_helpers.study.tasks import TEST, task
 
@@ -90,8 +92,8 @@ def expected(name: str, world: str, steps: int) -> int | None:
     twice = 1 if world != "tiny" else 0
     strong = int(0.8 * steps)
     return {"sdedit": 2 * (strong + twice), "diffedit": 4 * 10 + strong + 2 * strong, "instruct_pix2pix": 3 * steps,
-            "ledits_pp": steps + 3 * steps, "learned": None, "paper": None, "official_code": None, "by_lot": None,
-            "anchor_by_lot": None}.get(name, 2 * (steps + twice))
+            "ledits_pp": steps + 3 * steps, "learned": None, "paper": None, "official_code": None, "random_anchors": None,
+            "random_sizes": None}.get(name, 2 * (steps + twice))
 
 
 @pytest.mark.parametrize(("name", "world"), [
@@ -404,7 +406,7 @@ def test_a_chooser_is_the_studys(load, one, worlds):
     choice = CHOOSERS["edit_free"](Scene(one, models, steps))
     assert torch.equal(edited.region, box_mask(choice.box, 64, 64)[0])
     assert edited.evaluations == choice.edits * steps * 2
-    lot = load("by_lot")(one.picture, one.source, one.prompt, 42)
+    lot = load("random_anchors")(one.picture, one.source, one.prompt, 42)
     assert lot.evaluations % (steps * 2) == 0
     assert steps * 2 < lot.evaluations <= 9 * steps * 2
 
@@ -415,7 +417,7 @@ def test_a_chooser_is_the_studys(load, one, worlds):
 @pytest.mark.parametrize("name", ["whole_picture", "patch_similarity", "patch_similarity_mask"])
 def test_the_emoji_world_needs_no_further_weights(name, models, one):
     edited = load_baseline(name, "tiny", models)(one.picture, one.source, one.prompt, 42)
-    seen = models.clip.see(torch.stack([one.picture, edited.picture]))[0] @ models.clip.read([one.prompt])[0]
+    seen = models.clip.encode_image(torch.stack([one.picture, edited.picture]))[0] @ models.clip.encode_text([one.prompt])[0]
     assert seen[1] > seen[0] + 0.05
 
 
@@ -498,7 +500,7 @@ def test_the_emoji_denoisers_borrow_the_editors_vae(worlds):
     ("known_region", {"box": None}, "The known region is missing"),
     ("known_region", {"box": None, "known": torch.ones(3, 3)}, "give a mask of (64, 64)"),
     ("learned", {"method": "best"}, "The method 'best' is unknown"),
-    ("by_lot", {"chooser": "oracle"}, "chooser is 'oracle'"),
+    ("random_anchors", {"chooser": "oracle"}, "chooser is 'oracle'"),
     ("sdedit", {"strenght": 0.5}, "The baseline 'sdedit' has no setting 'strenght'; choose from steps, guidance, strength."),
     ("magic", {}, "The baseline 'magic' is unknown; choose one of whole_picture, ")])
 def test_wrong_settings(name, settings, said, load):

@@ -21,9 +21,10 @@ from lr_helpers.batch.items import plan
 from lr_helpers.batch.work import DONE, FAILED, KEPT, Outcome, edit_item
 from lr_helpers.boxes import box_mask
 from lr_helpers.cli import main
-from lr_helpers.config import DATA, get_profile
 from lr_helpers.errors import UserError
-from lr_helpers.images import read_image, to_image, to_tensor
+from lr_helpers.files.paths import DATA
+from lr_helpers.files.pictures import read_image, to_image, to_tensor
+from lr_helpers.models.profiles import get_profile
 from tiny_world.scenes import scene
 
 TINY = get_profile("tiny")
@@ -482,7 +483,7 @@ def test_a_finished_batch_does_not_wait_for_torch(batch):
 
 @pytest.mark.slow
 def test_the_benchmark_measures_what_it_says(tmp_path, capsys, monkeypatch):
-    from lr_helpers.batch import benchmark
+    from lr_helpers.costs import batch as benchmark
 
     monkeypatch.setattr(benchmark, "TURNS", 1)  # there and not back: most of its time goes into starting processes
     monkeypatch.setattr(benchmark, "RESUMED", 1)

@@ -14,7 +14,7 @@ from PIL import Image
 from lr_helpers import METHODS, Method, edit
 from lr_helpers.batch.items import Plan, plan
 from lr_helpers.errors import UserError
-from lr_helpers.images import flatten, paste_back
+from lr_helpers.files.pictures import flatten, paste_back
 from tiny_world.scenes import scene
 
 

@@ -14,8 +14,9 @@ from lr_helpers import EditResult
 from lr_helpers.batch import folder, key, run
 from lr_helpers.batch.items import plan
 from lr_helpers.cli import main
-from lr_helpers.config import DATA, get_profile
 from lr_helpers.errors import OutputError
+from lr_helpers.files.paths import DATA
+from lr_helpers.models.profiles import get_profile
 
 TESTS = Path(__file__).parent
 TINY = get_profile("tiny")

@@ -6,10 +6,11 @@ import json
 import pytest
 import torch
 
-from lr_helpers import checks, notebooks
+from lr_helpers import checks
+from lr_helpers.authoring import notebooks
+from lr_helpers.authoring.exercises import STUB, exercise_version, stub
 from lr_helpers.checks.exercise import CheckFailed, Exercise, describe, difference
 from lr_helpers.errors import UserError
-from lr_helpers.exercises import STUB, exercise_version, stub
 
 ALL = [pytest.param(exercise, id=name) for name, exercise in checks.ALL.items()]
 MISTAKES = [pytest.param(exercise, hint, wrong, id=f"{name}: {hint[:50]}")
@@ -132,7 +133,7 @@ def test_large_tensors_are_described_in_a_line():
 
 
 def test_the_counting_exercise_agrees_with_the_editors_counter(models, scene_picture):
-    from lr_helpers.images import to_tensor
+    from lr_helpers.files.pictures import to_tensor
 
     picture = to_tensor(scene_picture)
     for guidance in (1.0, 2.5):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lr_helpers import METHODS, EditResult
 from lr_helpers.cli import main
-from lr_helpers.images import read_image, to_tensor
+from lr_helpers.files.pictures import read_image, to_tensor
 from tiny_world.scenes import scene
 
 FAST = ["--profile", "tiny", "--device", "cpu", "--steps", "2", "--anchors", "2", "--sizes", "0.4", "0.6",

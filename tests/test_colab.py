@@ -19,7 +19,8 @@ from nbclient import NotebookClient
 from packaging.specifiers import SpecifierSet
 
 import lr_helpers
-from lr_helpers import badges, colab, exercises, notebooks
+from lr_helpers.authoring import badges, exercises, notebooks
+from lr_helpers.course import colab
 from lr_helpers.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

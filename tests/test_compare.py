@@ -13,7 +13,7 @@ from lr_helpers.study import compare, compare_report
 from lr_helpers.study.compare import Variant, asked, measure, variants
 from lr_helpers.study.tasks import TEST, VALIDATION, task
 from tiny_world import judge
-from tiny_world.evaluate import tensor
+from tiny_world.scenes import tensor
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`doctor`: every state of a source, of the machine and of the packages gets its sentence, its mend and the verdict."""
+"""`doctor`: every state of a source, of the machine and of the packages gets its sentence, its fix and the verdict."""
 
 import os
 import re
@@ -16,9 +16,12 @@ import torch
 from fake_hub import SHA, Hub
 from huggingface_hub import constants
 
-from lr_helpers import doctor, models, random_weights
 from lr_helpers.cli import main
-from lr_helpers.config import DATA, PROFILES, get_profile
+from lr_helpers.costs import random_weights
+from lr_helpers.files.paths import DATA
+from lr_helpers.models import doctor
+from lr_helpers.models import loading as models
+from lr_helpers.models.profiles import PROFILES, get_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = get_profile("tiny")
@@ -45,10 +48,10 @@ def report(capsys, monkeypatch):
 
 
 def check(text: str) -> tuple[str, str]:
-    """The report and its last line; each kind of failure must have its mend, and count in the verdict."""
+    """The report and its last line; each kind of failure must have its fix, and count in the verdict."""
     *lines, verdict = text.rstrip().split("\n")
     failed = [line for line in lines if line.startswith(("!", "✗"))]
-    assert bool(failed) == any("mend: " in line for line in lines)
+    assert bool(failed) == any("fix: " in line for line in lines)
     problems = [line for line in lines if line.startswith("✗")]
     counted = re.fullmatch(r"not ready: (\d+) problems? \(.+\)", verdict)
     assert int(counted[1]) == len(problems) if counted else not problems and verdict.startswith("ready: ")
@@ -62,7 +65,7 @@ def test_the_shipped_profile_is_ready(report):
     code, text, verdict = report("tiny")
     assert code == 0
     assert verdict == "ready: profile tiny runs here"
-    assert "mend" not in text
+    assert "fix" not in text
     assert f"torch            {metadata.version('torch')}" in text
     assert "GPU              none" in text
     assert "float32" in text
@@ -117,7 +120,7 @@ def test_models_of_the_comparison_are_told_if_asked_for_and_are_no_problem(repor
 GONE = "404: gone or never there"
 LOGIN = "log in with `hf auth login` and accept the licence at http://127.0.0.1:"
 ANSWERS = {
-    # name of profile and repository: text, mend, trouble of the editor
+    # name of profile and repository: text, fix, trouble of the editor
     "good": (f"on the hub, commit {SHA[:7]}", "", ""),
     "gone": (GONE, "name a mirror of fake/gone", "is gone"),
     "private": ("401: needs a login", LOGIN, "needs a login"),
@@ -191,12 +194,12 @@ def hub_reports(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_each_answer_of_the_hub_has_its_sentence(name, hub_reports):
-    text, mend, trouble = ANSWERS[name]
+    text, fix, trouble = ANSWERS[name]
     code, report, verdict = hub_reports[name]
     source, below = re.search(r"\n(.   source 1 .*)\n(.*)\n", report).groups()
     assert text in source
-    assert (source[0] == "!") == below.startswith(" " * 19 + "mend: ") == bool(mend)
-    assert mend in below
+    assert (source[0] == "!") == below.startswith(" " * 19 + "fix: ") == bool(fix)
+    assert fix in below
     assert code == (1 if trouble else 0)
     assert verdict == (f"not ready: 1 problem (the editor {trouble})" if trouble else f"ready: profile {name} runs here")
 
@@ -220,7 +223,7 @@ def test_offline_is_told_once(report):
     assert code == 1
     assert verdict == ("not ready: 3 problems (the editor can't be reached; the backbone can't be reached; "
                        "the CLIP model can't be reached)")
-    assert text.count("mend: ") == text.count("mend: unset HF_HUB_OFFLINE") == 1
+    assert text.count("fix: ") == text.count("fix: unset HF_HUB_OFFLINE") == 1
     assert "6.1 GB to download" in text
     assert "stabilityai/stable-diffusion-2-inpainting: seen gone since 2025-11" in text
 
@@ -233,7 +236,7 @@ def test_no_connection_names_the_address(report, monkeypatch):
     code, text, verdict = report(replace(TINY, backbone=("facebook/dino-vitb8",)))
     assert (code, verdict) == (1, "not ready: 1 problem (the backbone can't be reached)")
     assert f"facebook/dino-vitb8: no connection to {address} (" in text
-    assert "mend: connect to the network" in text
+    assert "fix: connect to the network" in text
 
 
 def test_an_unknown_released_clip(report):
@@ -268,7 +271,7 @@ def test_an_incomplete_folder_names_the_file(part, file, damage, report, tmp_pat
     assert (code, verdict) == (1, f"not ready: 1 problem (the {doctor.PARTS[part]} is incomplete)")
     pattern = file if file.endswith(".json") or part == "clip" else re.sub(r"[^/]+$", "*.safetensors", file)
     assert f"{folder}: missing or damaged: {pattern}\n" in text
-    assert f"mend: put the whole model into {folder}\n" in text
+    assert f"fix: put the whole model into {folder}\n" in text
 
 
 @pytest.mark.parametrize("name", ["sd2", "sdxl", "amused"])
@@ -286,7 +289,7 @@ def test_each_family_needs_its_own_files(name, report, tmp_path):
 def test_a_shipped_folder_that_is_missing_is_restored(report):
     code, text, verdict = report(replace(TINY, editor=(str(DATA / "tiny_world" / "lost"),)))
     assert (code, verdict) == (1, "not ready: 1 problem (the editor is missing)")
-    assert "mend: restore it from the repository, e.g. by: git checkout -- data/tiny_world/lost\n" in text
+    assert "fix: restore it from the repository, e.g. by: git checkout -- data/tiny_world/lost\n" in text
 
 
 def test_different_troubles_share_one_verdict(report, tmp_path):
@@ -331,7 +334,7 @@ def test_a_gpu_that_fails(report, monkeypatch):
     code, text, verdict = report("tiny")
     assert (code, verdict) == (1, "not ready: 1 problem (the GPU can't be used)")
     assert "devices are busy or unavailable\n" in text
-    assert "mend: see by nvidia-smi" in text
+    assert "fix: see by nvidia-smi" in text
 
 
 def test_a_disk_that_is_too_small(report, monkeypatch):
@@ -341,7 +344,7 @@ def test_a_disk_that_is_too_small(report, monkeypatch):
     assert code == 1
     assert "the disk is too small" in verdict
     assert "2.0 GB free" in text
-    assert "mend: free 4.1 GB, or set HF_HOME" in text
+    assert "fix: free 4.1 GB, or set HF_HOME" in text
     assert report("tiny")[0] == 0  # which downloads nothing
 
 
@@ -365,7 +368,7 @@ def test_a_library_that_is_too_old(report, monkeypatch):
     code, text, verdict = report("tiny")
     assert (code, verdict) == (1, "not ready: 1 problem (diffusers is too old)")
     assert "0.30.3 is too old, >=0.39,<1 is needed" in text
-    assert "mend: pip install 'diffusers>=0.39,<1'\n" in text
+    assert "fix: pip install 'diffusers>=0.39,<1'\n" in text
 
 
 def test_a_library_that_is_too_new_is_a_warning(report, monkeypatch):
@@ -373,21 +376,21 @@ def test_a_library_that_is_too_new_is_a_warning(report, monkeypatch):
     code, text, _ = report("tiny")
     assert code == 0
     assert "! transformers     6.1.0 is newer than what was tried, >=5.15,<6\n" in text
-    assert "mend: if something fails: pip install 'transformers>=5.15,<6'\n" in text
+    assert "fix: if something fails: pip install 'transformers>=5.15,<6'\n" in text
 
 
 def test_a_python_that_is_too_old(report, monkeypatch):
     monkeypatch.setattr("platform.python_version", lambda: "3.10.4")
     code, text, verdict = report("tiny")
     assert (code, verdict) == (1, "not ready: 1 problem (Python is too old)")
-    assert "mend: install Python >=3.11,<3.14" in text
+    assert "fix: install Python >=3.11,<3.14" in text
 
 
 def test_missing_libraries_end_the_report(report, monkeypatch):
     versions(monkeypatch, torch=None, open_clip_torch=None)
     code, text, verdict = report("tiny")
     assert (code, verdict) == (1, "not ready: 2 problems (torch is missing; open_clip_torch is missing)")
-    assert text.count("mend: ") == text.count(f"mend: {doctor.INSTALL}") == 1
+    assert text.count("fix: ") == text.count(f"fix: {doctor.INSTALL}") == 1
     assert "editor" not in text
 
 
@@ -402,7 +405,7 @@ def test_it_runs_where_nothing_is_installed():
 
 
 def test_libraries_that_do_not_load(report, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lr_helpers.models", None)
+    monkeypatch.setitem(sys.modules, "lr_helpers.models.loading", None)
     code, text, verdict = report("tiny")
     assert (code, verdict) == (1, "not ready: 1 problem (the libraries do not load)")
     assert "ModuleNotFoundError" in text

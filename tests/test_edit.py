@@ -8,7 +8,7 @@ from PIL import Image
 
 from lr_helpers import METHODS, EditResult, edit
 from lr_helpers.boxes import iou
-from lr_helpers.images import to_tensor
+from lr_helpers.files.pictures import to_tensor
 from tiny_world.scenes import scene
 
 FAST = METHODS["learned"].but(anchors=3, sizes=(0.4, 0.6), steps=3, iterations=20)

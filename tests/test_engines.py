@@ -26,8 +26,9 @@ from lr_helpers.batch.run import Survey, run
 from lr_helpers.batch.work import DONE, FAILED, Outcome
 from lr_helpers.batch.worker import TRIES, Worker
 from lr_helpers.cli import main
-from lr_helpers.config import DATA, get_profile
 from lr_helpers.errors import OutputError, UserError
+from lr_helpers.files.paths import DATA
+from lr_helpers.models.profiles import get_profile
 
 ROOT, TINY = Path(__file__).resolve().parents[1], get_profile("tiny")
 CHANGES = {"steps": 1, "anchors": 2, "sizes": (0.4,), "shortlist": 1, "iterations": 2}

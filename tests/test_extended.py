@@ -11,21 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lr_helpers import METHODS, EditResult, samples
+from lr_helpers import METHODS, EditResult
 from lr_helpers.boxes import iou, least_overlap
 from lr_helpers.cli import main
-from lr_helpers.config import DATA as ALL_DATA
+from lr_helpers.course import samples
 from lr_helpers.editing import propose
 from lr_helpers.errors import UserError
-from lr_helpers.images import read_image
+from lr_helpers.files.paths import DATA as ALL_DATA
+from lr_helpers.files.pictures import read_image
 from lr_helpers.sequence import edit_in_turn
 from lr_helpers.study import beyond, causes, extended
 from lr_helpers.study.tasks import task
-from tiny_world import DATA, clip, inpainting, judge, sprites, vae
+from tiny_world import DATA, judge, sprites
 from tiny_world.__main__ import main as tiny_world
-from tiny_world.evaluate import tensor
-from tiny_world.scenes import Placed, Recipe, scene
+from tiny_world.scenes import Placed, Recipe, scene, tensor
 from tiny_world.words import NAMES, OBJECTS, PLACES, held_out
+from tiny_world.zoo import clip, inpainting, vae
 
 QUICK = METHODS["learned"].but(steps=3, shortlist=6)
 
@@ -290,9 +291,9 @@ def test_no_training_scene_holds_an_unseen_combination(monkeypatch):
 
 
 def test_the_seeds_are_of_their_own_and_held_out():
+    from lr_helpers.study.pie.emoji import FIRST_SEED as PIE
     from lr_helpers.study.tasks import TEST, VALIDATION
-    from tiny_world.evaluate import FIRST_SEED
-    from tiny_world.pie import FIRST_SEED as PIE
+    from lr_helpers.study.zoo import FIRST_SEED
     from tiny_world.scenes import HELD_OUT_SEEDS
 
     starts = [FIRST_SEED, VALIDATION, TEST, extended.COMPOSITIONAL, extended.TWO, PIE, samples.EMOJI_SEED]
@@ -453,8 +454,8 @@ def test_the_stored_study_is_counted(models):
         assert causes.summarise(rows, chooser, models) == {
             "tasks": len(mine), "failed": sum(lost.values()), "missed": sum(missed.values()),
             "lost": lost, "lost_region": missed, "failures": found}
-    with pytest.raises(UserError, match="'by_lot' has no proposals"):
-        causes.failures(rows, "by_lot", models)
+    with pytest.raises(UserError, match="'random_anchors' has no proposals"):
+        causes.failures(rows, "random_anchors", models)
 
 
 def test_the_stored_counts_are_those_of_the_stored_study():

@@ -14,17 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
 from lr_helpers.errors import UserError
-from lr_helpers.images import (
-    draw_box,
-    paste_back,
-    prepare_folder,
-    read_image,
-    to_image,
-    to_tensor,
-    write_bytes,
-    write_image,
-    write_json,
-)
+from lr_helpers.files.pictures import draw_box, paste_back, read_image, to_image, to_tensor
+from lr_helpers.files.writing import prepare_folder, write_bytes, write_image, write_json
 
 
 def colours(width: int, height: int, seed: int = 0) -> Image.Image:

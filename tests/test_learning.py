@@ -8,10 +8,10 @@ from PIL import Image
 
 from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.candidates import Candidates
-from lr_helpers.config import ESTIMATORS, METHODS
 from lr_helpers.errors import UserError
-from lr_helpers.images import to_tensor
+from lr_helpers.files.pictures import to_tensor
 from lr_helpers.learning import Expectation, NoGradient, Reinforce, StraightThrough, learn, make_estimator
+from lr_helpers.method import ESTIMATORS, METHODS
 from lr_helpers.regions import RegionNetwork, proposals
 
 
@@ -152,7 +152,7 @@ def candidates(models):
     from tiny_world.scenes import scene
 
     picture = to_tensor(Image.fromarray(scene(2477, 1).render()))
-    anchors = top_anchors(models.backbone.see(picture)[1], 3)
+    anchors = top_anchors(models.backbone.encode_image(picture)[1], 3)
     boxes = proposals(anchor_centres(anchors, (16, 16), 64), (0.3, 0.5, 0.7), 64)
     return Candidates(models, picture, "an apple", "wolf", boxes, METHODS["paper"].but(steps=4), 0)
 

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.boxes import area, box_mask, intersection, iou, square_around
-from lr_helpers.config import METHODS, Method
 from lr_helpers.errors import UserError
 from lr_helpers.losses import (
     clip_loss,
@@ -18,11 +17,12 @@ from lr_helpers.losses import (
     direction_loss,
     occluded,
     occlusion_loss,
+    score,
     self_similarity,
     source_loss,
     structure_loss,
 )
-from lr_helpers.ranking import score
+from lr_helpers.method import METHODS, Method
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
 
 

@@ -12,10 +12,12 @@ import torch
 from torch.nn import functional as F
 from torchvision.models import squeezenet1_1
 
-from lr_helpers import metrics, random_weights
-from lr_helpers.config import MEASURES, PROFILES
+from lr_helpers.costs import random_weights
 from lr_helpers.errors import UserError
-from lr_helpers.metrics import (
+from lr_helpers.models.encoders import Backbone
+from lr_helpers.models.profiles import MEASURES, PROFILES
+from lr_helpers.study import metrics
+from lr_helpers.study.metrics import (
     METRICS,
     background,
     background_lpips,
@@ -25,7 +27,6 @@ from lr_helpers.metrics import (
     self_similarity,
     structure_distance,
 )
-from lr_helpers.models import Backbone
 
 
 def noise(seed: int, size: int = 64) -> torch.Tensor:
@@ -226,7 +227,7 @@ def test_clip_similarity_by_open_clip_itself(models):
 
 
 def test_clip_prefers_the_prompt_that_is_true(models, scene_recipe):
-    from tiny_world.evaluate import tensor
+    from tiny_world.scenes import tensor
 
     picture, (thing,) = tensor(scene_recipe), scene_recipe.objects
     other = scene_recipe.replaced(0, "rocket" if thing.name != "rocket" else "wolf").caption()

@@ -12,9 +12,9 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from lr_helpers import Profile, UserError, load_models
-from lr_helpers.config import get_profile
-from lr_helpers.models import dtype_for
-from tiny_world import tokenizer
+from lr_helpers.models.loading import dtype_for
+from lr_helpers.models.profiles import get_profile
+from tiny_world.zoo import tokenizer
 
 TINY = get_profile("tiny")
 FOLDERS = {part: Path(getattr(TINY, part)[0]) for part in ("editor", "backbone", "clip")}
@@ -229,7 +229,7 @@ def picture(scene_recipe):
 
 
 def test_the_backbone_gives_features_and_attention(models, picture):
-    features, attention = models.backbone.see(picture)
+    features, attention = models.backbone.encode_image(picture)
     vit = models.backbone.vit.config
     assert features.shape == (vit.hidden_size, 16, 16)
     assert attention.shape == (vit.num_attention_heads, 16, 16)
@@ -241,29 +241,29 @@ def test_the_backbone_gives_features_and_attention(models, picture):
     # rows stay rows: another object in the left top changes the features there most
     other = picture.clone()
     other[:, :16, :32] = 1 - other[:, :16, :32]
-    difference = (models.backbone.see(other)[0] - features).norm(dim=0)
+    difference = (models.backbone.encode_image(other)[0] - features).norm(dim=0)
     assert difference[:4, :8].mean() > 2 * difference[8:, :].mean()
     assert difference[:4, :8].mean() > difference[:8, :4].mean()
 
 
 def test_the_backbone_takes_any_size(models, picture):
     large = torch.nn.functional.interpolate(picture[None], scale_factor=3, mode="nearest")[0]
-    assert torch.allclose(models.backbone.see(large)[0], models.backbone.see(picture)[0], atol=0.8)
-    assert models.backbone.see(large)[0].shape[1:] == (16, 16)
+    assert torch.allclose(models.backbone.encode_image(large)[0], models.backbone.encode_image(picture)[0], atol=0.8)
+    assert models.backbone.encode_image(large)[0].shape[1:] == (16, 16)
 
 
 def test_clip_gives_unit_embeddings_tokens_and_a_gradient(models, picture):
     images = torch.stack([picture, picture.flip(2)]).requires_grad_(True)
-    embeddings, tokens = models.clip.see(images)
+    embeddings, tokens = models.clip.encode_image(images)
     assert torch.allclose(embeddings.norm(dim=1), torch.ones(2), atol=1e-5)
     assert tokens.shape == (2, 64, 128)
-    read = models.clip.read(["a rabbit", "a wolf", "a rabbit"])
+    read = models.clip.encode_text(["a rabbit", "a wolf", "a rabbit"])
     assert torch.allclose(read.norm(dim=1), torch.ones(3), atol=1e-5)
     assert torch.equal(read[0], read[2])
     assert not torch.allclose(read[0], read[1], atol=0.1)
     (embeddings @ read[0]).sum().backward()
     assert images.grad.abs().max() > 0
-    alone = models.clip.see(picture[None])[0]
+    alone = models.clip.encode_image(picture[None])[0]
     assert torch.allclose(alone[0], embeddings[0], atol=1e-4)
 
 
@@ -271,7 +271,7 @@ def test_clip_prefers_the_right_caption(models, scene_recipe, picture):
     name = scene_recipe.objects[0].name
     others = [n for n in ("wolf", "car", "cake", "banana", "tree") if n != name]
     texts = [scene_recipe.caption(), *(scene_recipe.replaced(0, n).caption() for n in others)]
-    likeness = models.clip.read(texts) @ models.clip.see(picture[None])[0][0]
+    likeness = models.clip.encode_text(texts) @ models.clip.encode_image(picture[None])[0][0]
     assert int(likeness.argmax()) == 0
 
 

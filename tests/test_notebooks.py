@@ -5,7 +5,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lr_helpers import notebooks, report
+from lr_helpers.authoring import notebooks, report
 from lr_helpers.errors import UserError
 
 SOURCES = sorted(notebooks.FOLDER.glob(notebooks.PATTERN + ".py"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lr_helpers import notebooks, report
+from lr_helpers.authoring import notebooks, report
 
 SOURCES = sorted(notebooks.FOLDER.glob(notebooks.PATTERN + ".ipynb"))
 

@@ -19,24 +19,25 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from lr_helpers import random_weights
 from lr_helpers.baselines import Parts
 from lr_helpers.cli import main
-from lr_helpers.config import DATA, MEASURES
+from lr_helpers.costs import random_weights
 from lr_helpers.errors import UserError
-from lr_helpers.images import to_tensor
-from lr_helpers.metrics import METRICS
-from lr_helpers.pie import table
-from lr_helpers.pie.items import MAPPING, PICTURES, TYPES, dealt, load
-from lr_helpers.pie.masks import decode, encode
-from lr_helpers.pie.rows import MASK, ROWS, asked, edit, overlap
-from lr_helpers.pie.runner import Done, Settings, run
-from lr_helpers.pie.wording import wording
-from lr_helpers.study.pool import crew
-from tiny_world import judge, pie
-from tiny_world.evaluate import tensor
-from tiny_world.pie import KINDS, SCENES, recipe_of
-from tiny_world.scenes import HELD_OUT_SEEDS
+from lr_helpers.files.paths import DATA
+from lr_helpers.files.pictures import to_tensor
+from lr_helpers.models.profiles import MEASURES
+from lr_helpers.study.metrics import METRICS
+from lr_helpers.study.pie import emoji as pie
+from lr_helpers.study.pie import table
+from lr_helpers.study.pie.emoji import KINDS, SCENES, recipe_of
+from lr_helpers.study.pie.items import MAPPING, PICTURES, TYPES, dealt, load
+from lr_helpers.study.pie.masks import decode, encode
+from lr_helpers.study.pie.rows import MASK, ROWS, asked, edit, overlap
+from lr_helpers.study.pie.runner import Done, Settings, run
+from lr_helpers.study.pie.wording import wording
+from lr_helpers.study.pool import worker_pool
+from tiny_world import judge
+from tiny_world.scenes import HELD_OUT_SEEDS, tensor
 from tiny_world.words import held_out, vocabulary
 
 SHIPPED = DATA / "pie_emoji"
@@ -522,17 +523,17 @@ def test_a_bad_benchmark_is_not_begun(tmp_path, capsys):
     assert main(study(folder, tmp_path / "out")) == 2
     said = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in said] == [*names, "error"]
-    assert said[-1].endswith("has 2 problems, listed above; mend these entries, or take them out.")
+    assert said[-1].endswith("has 2 problems, listed above; fix these entries, or take them out.")
 
 
-# The crew
+# The worker_pool
 
 
 @pytest.mark.slow
 def test_a_crew_works_tells_errors_and_tells_of_a_worker_that_dies():
-    with crew(1, int, ()) as each:
+    with worker_pool(1, int, ()) as each:
         assert list(each(divmod, [(7, 2), (9, 4)])) == [(3, 1), (2, 1)]
-    with pytest.raises(UserError, match="A worker process died"), crew(2, int, ()) as each:
+    with pytest.raises(UserError, match="A worker process died"), worker_pool(2, int, ()) as each:
         assert sorted(each(divmod, [(7, 2), (9, 4)])) == [(2, 1), (3, 1)]
         with pytest.raises(ZeroDivisionError):
             list(each(divmod, [(1, 0)]))

@@ -8,11 +8,10 @@ from PIL import Image
 
 from lr_helpers import METHODS, edit
 from lr_helpers.anchors import anchor_centres, inside_anchors, top_anchors
-from lr_helpers.config import DEFECTS, Method
-from lr_helpers.images import to_tensor
+from lr_helpers.files.pictures import to_tensor
 from lr_helpers.learning import Expectation, learn
-from lr_helpers.losses import clip_loss
-from lr_helpers.ranking import softmax_score
+from lr_helpers.losses import clip_loss, softmax_score
+from lr_helpers.method import DEFECTS, Method
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals
 from tiny_world.scenes import scene
 
@@ -78,7 +77,7 @@ def test_scaled_twice_pools_an_eighth_of_the_place():
 def test_pixels_255_changes_what_clip_sees_of_the_edits(models, picture, plain):
     bright = quick(models, picture, defects=("pixels_255",))
     assert torch.equal(bright.edits, plain.edits)
-    seen, words = models.clip.see(255 * plain.edits.flatten(0, 1))[0], models.clip.read(["an apple"])[0]
+    seen, words = models.clip.encode_image(255 * plain.edits.flatten(0, 1))[0], models.clip.encode_text(["an apple"])[0]
     assert torch.allclose(bright.terms["clip"].flatten(), clip_loss(seen, words), atol=1e-5)
     assert not torch.allclose(bright.terms["clip"], plain.terms["clip"], atol=1e-2)
 

@@ -9,9 +9,10 @@ import torch
 from diffusers import DDIMScheduler
 from PIL import Image
 
-from lr_helpers import METHODS, EditResult, UserError, edit, load_models, random_weights
-from lr_helpers.config import get_profile
+from lr_helpers import METHODS, EditResult, UserError, edit, load_models
+from lr_helpers.costs import random_weights
 from lr_helpers.inpainting import composite
+from lr_helpers.models.profiles import get_profile
 
 PROFILES = list(random_weights.FULL)
 FAST = METHODS["learned"].but(anchors=3, sizes=(0.4, 0.6), iterations=3, steps=2, shortlist=4)
@@ -97,7 +98,7 @@ def evaluations(models, steps: int) -> int:
 def test_the_whole_edit(name, loaded, scene_picture, tmp_path):
     models = loaded[name]
     side = random_weights.GRID
-    features, attention = models.backbone.see(torch.rand(3, 64, 64))
+    features, attention = models.backbone.encode_image(torch.rand(3, 64, 64))
     assert features.shape == (24, side, side)
     assert attention.shape == (3, side, side)
 
@@ -215,7 +216,7 @@ def test_the_old_family_loads_and_edits_in_silence(written, capfd):
 @pytest.mark.parametrize("name", PROFILES)
 def test_half_precision_edits_too(name, loaded, written):
     """bfloat16, as on newer GPUs: the same path, near the same pixels where no token is drawn."""
-    from lr_helpers.pipelines import load_editor
+    from lr_helpers.models.pipelines import load_editor
 
     profile, whole = written[name], loaded[name].editor
     editor, _ = load_editor(profile.editor[0], "cpu", torch.bfloat16, size=64, steps=2, guidance=1.5, batch=2)
@@ -302,7 +303,7 @@ def test_one_edit_that_does_not_fit_is_said_in_a_sentence(name, small_memory):
 
 
 def test_the_batch_follows_the_free_memory(monkeypatch):
-    from lr_helpers.models import batch_for
+    from lr_helpers.models.loading import batch_for
 
     def free(gigabytes):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (int(gigabytes * 1e9), 16e9))

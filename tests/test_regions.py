@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from lr_helpers.boxes import box_mask
 from lr_helpers.errors import UserError
+from lr_helpers.intervals import rate
 from lr_helpers.regions import gumbel_softmax, region_mask, straight_through
-from tiny_world.evaluate import rate
 
 
 def generator(seed=0):

@@ -16,10 +16,10 @@ import psutil
 import pytest
 import torch
 
-from lr_helpers import report
+from lr_helpers.authoring import report
+from lr_helpers.authoring.report_page import Figure, Outcome, index
 from lr_helpers.cli import main
 from lr_helpers.errors import UserError
-from lr_helpers.report_page import Figure, Outcome, index
 
 ROOT = Path(__file__).resolve().parents[1]
 

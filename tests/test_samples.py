@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lr_helpers import UserError, samples
-from lr_helpers.config import DATA, PROFILES
+from lr_helpers import UserError
+from lr_helpers.course import samples
+from lr_helpers.files.paths import DATA
+from lr_helpers.models.profiles import PROFILES
 from tiny_world.scenes import scene
 
 ROOT = Path(__file__).resolve().parents[1]

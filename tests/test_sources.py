@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from lr_helpers import UserError, load_models
 from lr_helpers.cli import main
-from lr_helpers.config import Part, get_profile
+from lr_helpers.models.profiles import Part, get_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = get_profile("tiny")
@@ -73,7 +73,7 @@ def in_both_precisions(to: Path) -> Path:
 
 
 BAD = {
-    # repository: what the sentence says of it, and a mend
+    # repository: what the sentence says of it, and a fix
     "fake/gone": ("404: gone or never there", "name a mirror of fake/gone"),
     "fake/private": ("401: needs a login", "hf auth login"),
     "fake/gated": ("403: gated", "accept the licence at http://127.0.0.1:"),
@@ -161,9 +161,9 @@ def test_if_none_serves_one_sentence_gives_every_reason(answers):
     assert text.startswith("No source of the backbone could be loaded: fake/gone (404: gone or never there); ")
     assert text.endswith("or use the profile 'tiny', which is shipped.")
     assert "\n" not in text
-    for source, (reason, mend) in BAD.items():
+    for source, (reason, fix) in BAD.items():
         assert f"{source} ({reason}" in text
-        assert mend in text
+        assert fix in text
 
 
 @pytest.mark.slow

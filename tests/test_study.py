@@ -7,15 +7,16 @@ import torch
 
 from lr_helpers.candidates import Candidates, Edits, shortlist
 from lr_helpers.cli import main
-from lr_helpers.config import DATA, METHODS, Method
 from lr_helpers.editing import propose
+from lr_helpers.files.paths import DATA
+from lr_helpers.method import METHODS, Method
 from lr_helpers.study import measures
 from lr_helpers.study.choosers import CHOOSERS, Scene, learning
 from lr_helpers.study.runner import Settings, run, write_csv
 from lr_helpers.study.summary import _chosen, curves, summarise
 from lr_helpers.study.tasks import TEST, VALIDATION, task
 from tiny_world import judge
-from tiny_world.evaluate import tensor
+from tiny_world.scenes import tensor
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +192,7 @@ def test_learned_needs_no_truth_and_no_judge(models, replace_scene):
     from dataclasses import replace
 
     lying = replace(replace_scene.task, truth=(0, 0, 3, 3), others=(), replaced=None, target="ball")
-    for name in ("by_lot", "anchor_by_lot", "official_code", "paper", "expectation", "exhaustive", "edit_free"):
+    for name in ("random_anchors", "random_sizes", "official_code", "paper", "expectation", "exhaustive", "edit_free"):
         assert CHOOSERS[name](Scene(lying, models, 2)).box == CHOOSERS[name](replace_scene).box
 
 

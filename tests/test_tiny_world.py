@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lr_helpers import config
-from tiny_world import DATA, GRID, SIZE, clip, dino, inpainting, judge, places, sprites, tokenizer, vae
+from lr_helpers.models import profiles as config
+from tiny_world import DATA, GRID, SIZE, judge, places, sprites
 from tiny_world.judge import overlap_share
 from tiny_world.scenes import HELD_OUT_SEEDS, TRAINING_SEEDS, Placed, Recipe, random_recipe, scene
 from tiny_world.words import (
@@ -27,6 +27,7 @@ from tiny_world.words import (
     vocabulary,
     with_article,
 )
+from tiny_world.zoo import clip, dino, inpainting, tokenizer, vae
 
 SEEDS = range(400)
 DEMOS = {

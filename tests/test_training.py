@@ -17,10 +17,11 @@ from torch import nn
 from transformers import CLIPTextModel
 
 from lr_helpers import METHODS, Profile, edit, load_models
-from lr_helpers.config import DATA
-from tiny_world import clip, comparison, dino, inpainting, judge, scenes, tokenizer, vae, words
+from lr_helpers.files.paths import DATA
+from tiny_world import judge, scenes, words
 from tiny_world.__main__ import PARTS, main, parser
-from tiny_world.training import Average, cosine_rate, save_half, train
+from tiny_world.zoo import clip, comparison, dino, inpainting, tokenizer, vae
+from tiny_world.zoo.training import Average, cosine_rate, save_half, train
 
 
 class StoppedError(Exception):

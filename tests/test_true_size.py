@@ -7,8 +7,8 @@ import time
 import pytest
 import torch
 
-from lr_helpers import random_weights, true_size
 from lr_helpers.cli import main
+from lr_helpers.costs import random_weights, true_size
 from lr_helpers.errors import UserError
 
 

@@ -15,9 +15,9 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from lr_helpers import plots
-from lr_helpers.booth import Booth
+from lr_helpers.course.vote_widget import VoteWidget
+from lr_helpers.course.votes import Pair, Poll, paper_preferences, preferences, read_votes
 from lr_helpers.errors import OutputError, UserError
-from lr_helpers.votes import Pair, Poll, paper_preferences, preferences, read_votes
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD, BAD, INPUT = (0, 160, 0), (160, 0, 0), (90, 90, 90)
@@ -305,17 +305,17 @@ def test_the_chart_has_a_bar_for_each_figure_and_says_them():
 # The booth
 
 
-def pictures(booth: Booth) -> dict[str, Image.Image]:
+def pictures(booth: VoteWidget) -> dict[str, Image.Image]:
     return {part: Image.open(BytesIO(bytes(widget.value))) for part, widget in booth.pictures.items()}
 
 
-def shown(booth: Booth) -> bool:
+def shown(booth: VoteWidget) -> bool:
     return booth.paper.layout.display != "none"
 
 
 @pytest.fixture
 def booth(tmp_path):
-    return Booth(make_pairs(4), tmp_path / "votes.jsonl", pause=0)
+    return VoteWidget(make_pairs(4), tmp_path / "votes.jsonl", pause=0)
 
 
 def test_a_class_votes_by_clicking(booth, tmp_path):
@@ -337,14 +337,14 @@ def test_a_class_votes_by_clicking(booth, tmp_path):
 def test_pictures_are_enlarged_in_whole_pixels_or_made_smaller(tmp_path):
     large = {"learned": Image.new("RGB", (900, 600), GOOD), "DiffEdit": Image.new("RGB", (900, 600), BAD)}
     for pair, size in ((make_pairs(1)[0], (96, 96)), (Pair(large["learned"], "wolf", "a fox", large), (100, 67))):
-        booth = Booth([pair], tmp_path / "votes.jsonl", side=100)
+        booth = VoteWidget([pair], tmp_path / "votes.jsonl", side=100)
         booth.name.value = "Ada"
         booth.start.click()
         assert {p.size for p in pictures(booth).values()} == {size}
 
 
 def test_a_double_click_is_one_vote(tmp_path):
-    booth = Booth(make_pairs(3), tmp_path / "votes.jsonl", pause=0.3)
+    booth = VoteWidget(make_pairs(3), tmp_path / "votes.jsonl", pause=0.3)
     booth.name.value = "Ada"
     booth.start.click()
     time.sleep(0.35)
@@ -376,7 +376,7 @@ def walk(widget):
 
 def test_the_booth_names_no_method_and_escapes_what_it_shows(tmp_path):
     pair = Pair(plain(INPUT), "wolf", "a <script>fox", {"learned": plain(GOOD), "DiffEdit": plain(BAD)})
-    booth = Booth([pair], tmp_path / "votes.jsonl", ties=True)
+    booth = VoteWidget([pair], tmp_path / "votes.jsonl", ties=True)
     booth.name.value = "Ada"
     booth.start.click()
     said = " ".join(str({k: v for k, v in w.get_state().items() if isinstance(v, str)}) for w in walk(booth))

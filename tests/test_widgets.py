@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from lr_helpers import notebooks
+from lr_helpers.authoring import notebooks
 
 SETUP = """import ipywidgets
 import matplotlib.pyplot as plt

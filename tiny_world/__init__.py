@@ -5,9 +5,9 @@ looks like), `scenes` (recipes, pictures, boxes, captions), then `training` and 
 miniature model, and last `evaluate`.
 """
 
-from pathlib import Path
+from lr_helpers.files.paths import ROOT
 
-DATA = Path(__file__).resolve().parent.parent / "data" / "tiny_world"
+DATA = ROOT / "data" / "tiny_world"
 
 SIZE = 64
 """Side of every scene in pixels."""

@@ -71,10 +71,10 @@ def main(arguments: list[str] | None = None) -> None:
             torch.set_num_threads(options.threads)
         module, function, steps, size = PARTS[options.part]
         size = options.batch or size * (8 if options.device.startswith("cuda") else 1)
-        run = getattr(importlib.import_module(f"tiny_world.{module}"), function)
+        run = getattr(importlib.import_module(f"tiny_world.zoo.{module}"), function)
         run(options.runs / options.part, options.output, options.steps or steps, size, options.device)
     elif options.command == "evaluate":
-        from tiny_world.evaluate import evaluate
+        from lr_helpers.study.zoo import evaluate
 
         evaluate(options.cases, options.scenes, options.output, options.pictures)
     elif options.command == "sprites":
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
         except UserError as error:
             parser().error(str(error))
     elif options.command == "pie":
-        from tiny_world.pie import write
+        from lr_helpers.study.pie.emoji import write
 
         try:
             size = write(options.output, options.count)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from random import Random
+from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from lr_helpers.errors import UserError
+from lr_helpers.files.pictures import to_tensor
 from tiny_world import GRID, SIZE
 from tiny_world.places import VARIANTS, place
 from tiny_world.sprites import SIZES, STYLE, extent, sprite, styles
 from tiny_world.words import NAMES, PLACES, caption, held_out
+
+if TYPE_CHECKING:
+    import torch
 
 HELD_OUT_SEEDS = range(0, 1_000_000)
 """Seeds for tests, examples and studies; no model is trained on them."""
@@ -132,3 +138,14 @@ def scene(seed: int, count: int | None = None, combinations: str = "training") -
     while count is not None and len(recipe.objects) < count:  # a first object in the middle can leave no room
         recipe = random_recipe(rng, count, combinations)
     return recipe
+
+
+def tensor(recipe: Recipe) -> torch.Tensor:
+    """The rendered scene as (3, 64, 64) in 0..1."""
+    return to_tensor(Image.fromarray(recipe.render()))
+
+
+def square(thing: Placed, room: int = 3) -> Box:
+    """The object's square with a little room around, clamped to the picture."""
+    return (max(thing.x - room, 0), max(thing.y - room, 0),
+            min(thing.x + thing.size + room, SIZE), min(thing.y + thing.size + room, SIZE))

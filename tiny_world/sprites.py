@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lr_helpers.errors import UserError
-from lr_helpers.images import read_image
+from lr_helpers.files.pictures import read_image
 from tiny_world import DATA
 from tiny_world.words import OBJECTS
 

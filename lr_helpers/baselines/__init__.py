@@ -17,9 +17,9 @@ from lr_helpers.baselines.choosers import Chosen, Learned
 from lr_helpers.baselines.editors import DiffEdit, InstructPix2Pix, LEditsPlusPlus, SDEdit
 from lr_helpers.baselines.parts import Parts
 from lr_helpers.baselines.regions import ClipSegRegion, GroundedRegion, KnownRegion, PatchSimilarity, WholePicture
-from lr_helpers.config import Profile, get_profile
 from lr_helpers.errors import UserError
-from lr_helpers.models import Models
+from lr_helpers.models.loading import Models
+from lr_helpers.models.profiles import Profile, get_profile
 
 __all__ = ["BASELINES", "Baseline", "Edited", "Parts", "Row", "load_baseline", "settings_of"]
 
@@ -57,8 +57,8 @@ BASELINES: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
          "arXiv 2112.01071"),
     _row("patch_similarity_mask", "CLIP's patches, their mask", PROMPTED, PatchSimilarity, "open_clip.CLIP",
          "arXiv 2112.01071", shape="mask"),
-    _row("by_lot", "random anchors and sizes", CHOOSER, Chosen, "", PAPER, chooser="by_lot"),
-    _row("anchor_by_lot", "DINO anchors, random sizes", CHOOSER, Chosen, "", PAPER, chooser="anchor_by_lot"),
+    _row("random_anchors", "random anchors and sizes", CHOOSER, Chosen, "", PAPER, chooser="random_anchors"),
+    _row("random_sizes", "DINO anchors, random sizes", CHOOSER, Chosen, "", PAPER, chooser="random_sizes"),
     _row("official_code", "official code", CHOOSER, Learned, "", PAPER, method="official_code"),
     _row("paper", "paper", CHOOSER, Learned, "", PAPER, method="paper"),
     _row("learned", "learned", CHOOSER, Learned, "", "", method="learned"),

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import torch
 
-from lr_helpers.config import check_input, check_range
 from lr_helpers.errors import UserError
-from lr_helpers.models import Models
+from lr_helpers.method import check_input, check_range
+from lr_helpers.models.loading import Models
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import torch
 
 from lr_helpers.baselines.base import Baseline
 from lr_helpers.boxes import box_mask
-from lr_helpers.config import METHODS, Method, get_method
 from lr_helpers.editing import edit
 from lr_helpers.errors import UserError
-from lr_helpers.images import to_image
+from lr_helpers.files.pictures import to_image
+from lr_helpers.method import METHODS, Method, get_method
 from lr_helpers.study.choosers import CHOOSERS, Scene
 
 

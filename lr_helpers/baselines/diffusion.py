@@ -19,13 +19,13 @@ from diffusers import (
 )
 from torch.nn import functional as F
 
-from lr_helpers.config import Extra
 from lr_helpers.errors import UserError
-from lr_helpers.hub import fetch, quiet
 from lr_helpers.inpainting import Evaluations
-from lr_helpers.models import Models, dtype_for
-from lr_helpers.pipelines import StableDiffusion, read_pipeline, require_fit
-from lr_helpers.sources import label
+from lr_helpers.models.hub import fetch, quiet
+from lr_helpers.models.loading import Models, dtype_for
+from lr_helpers.models.pipelines import StableDiffusion, read_pipeline, require_fit
+from lr_helpers.models.profiles import Extra
+from lr_helpers.models.sources import label
 
 COMPONENTS = ("vae", "text_encoder", "tokenizer", "unet")
 NOT_USED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}

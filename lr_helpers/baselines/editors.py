@@ -12,8 +12,8 @@ import torch
 
 from lr_helpers.baselines.base import Baseline, Counted
 from lr_helpers.baselines.wording import ADD, REPLACE, adds, instruction
-from lr_helpers.config import check_range
 from lr_helpers.errors import UserError
+from lr_helpers.method import check_range
 
 
 @dataclass(frozen=True, eq=False)

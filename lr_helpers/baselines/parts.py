@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from lr_helpers.baselines.diffusion import InstructionFollower, TextToImage
 from lr_helpers.baselines.segmenters import ClipSeg, Detector, Sam
-from lr_helpers.config import Extra, Profile
 from lr_helpers.errors import UserError
-from lr_helpers.models import Models, first_source
+from lr_helpers.models.loading import Models, first_source
+from lr_helpers.models.profiles import Extra, Profile
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from lr_helpers.baselines.base import Baseline
 from lr_helpers.boxes import box_mask
-from lr_helpers.config import check_range
 from lr_helpers.errors import UserError
 from lr_helpers.inpainting import composite
+from lr_helpers.method import check_range
 
 SHAPES = ("box", "mask")
 
@@ -139,7 +139,7 @@ class PatchSimilarity(_Region):
 
     def similarity(self, image: torch.Tensor, caption: str) -> torch.Tensor:
         """(3, S, S) → (S, S) cosines of the patches with the caption, interpolated between their centres."""
-        similar = self.models.clip.patches(image, self.path) @ self.models.clip.read([caption])[0]
+        similar = self.models.clip.patches(image, self.path) @ self.models.clip.encode_text([caption])[0]
         return F.interpolate(similar[None, None], size=image.shape[1:], mode="bilinear")[0, 0]
 
     def region(self, image: torch.Tensor, caption: str) -> torch.Tensor:

@@ -15,9 +15,9 @@ from transformers import (
     SamProcessor,
 )
 
-from lr_helpers.hub import fetch
-from lr_helpers.images import to_image
-from lr_helpers.pipelines import require_weights
+from lr_helpers.files.pictures import to_image
+from lr_helpers.models.hub import fetch
+from lr_helpers.models.pipelines import require_weights
 
 
 class Segmenter:

@@ -15,7 +15,7 @@ from typing import TextIO
 from lr_helpers.batch import key
 from lr_helpers.batch.items import Item
 from lr_helpers.errors import OutputError
-from lr_helpers.images import prepare_folder, write_json
+from lr_helpers.files.writing import prepare_folder, write_json
 
 RECORD = "item.json"
 """Written last; an item without it is not done."""

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, get_type_hints
 
 from lr_helpers.batch.entries import Entry, Fields, read_entries
-from lr_helpers.batch.names import brief, check_name, find_image, shown
-from lr_helpers.config import Method, check_input, get_method
 from lr_helpers.errors import UserError
+from lr_helpers.files.names import brief, check_name, find_image, shown
+from lr_helpers.method import Method, check_input, get_method
 
 KEYS = ("image", "source", "prompt", "seed", "name", "method", "settings", "full_frame")
 RESERVED = {"batch.log", "batch.lock", "summary.csv", "summary.json"}

@@ -8,9 +8,10 @@ from functools import lru_cache
 from hashlib import file_digest, sha256
 from pathlib import Path
 
-from lr_helpers import sources
 from lr_helpers.batch.items import Item
-from lr_helpers.config import Method, Profile
+from lr_helpers.method import Method
+from lr_helpers.models import sources
+from lr_helpers.models.profiles import Profile
 
 FORMAT = 1
 """Goes up when the same input is meant to give another result, so that what is done already is done again."""

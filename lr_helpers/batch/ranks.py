@@ -24,8 +24,8 @@ from lr_helpers.batch.items import Item, Plan
 from lr_helpers.batch.run import Survey, run, share
 from lr_helpers.batch.work import Outcome
 from lr_helpers.batch.worker import Worker
-from lr_helpers.config import Profile
 from lr_helpers.errors import UserError
+from lr_helpers.models.profiles import Profile
 
 HERE, END = b"here", b"end"
 STOPPED = "stopped"
@@ -104,7 +104,7 @@ def run_ranks(wanted: Callable[[], Plan], profile: Profile, device: str | None, 
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    from lr_helpers.models import default_device, load_models
+    from lr_helpers.models.loading import default_device, load_models
 
     cpu = torch.device(device or default_device()).type != "cuda"
     here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()

@@ -21,8 +21,8 @@ from pathlib import Path
 from lr_helpers.batch.run import Survey
 from lr_helpers.batch.work import Outcome
 from lr_helpers.batch.worker import Worker
-from lr_helpers.config import Profile
 from lr_helpers.errors import UserError
+from lr_helpers.models.profiles import Profile
 
 BLOCKS = 10_000
 """At most so many pieces are given out, of one item each where there are no more items."""
@@ -63,7 +63,7 @@ class Editing:
     """What an actor is; what stops the batch travels as a value, because Ray wraps exceptions up."""
 
     def __init__(self, output: Path, profile: Profile, identity: dict[str, str], device: str | None):
-        from lr_helpers.models import load_models
+        from lr_helpers.models.loading import load_models
 
         self.problem: UserError | None = None
         try:

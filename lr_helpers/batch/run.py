@@ -10,9 +10,9 @@ from lr_helpers.batch import folder, key, summary
 from lr_helpers.batch.items import Item, Plan
 from lr_helpers.batch.progress import Reporter
 from lr_helpers.batch.work import KEPT, REFUSED, Outcome, edit_item
-from lr_helpers.config import Profile
 from lr_helpers.errors import UserError
-from lr_helpers.images import read_image
+from lr_helpers.files.pictures import read_image
+from lr_helpers.models.profiles import Profile
 
 
 @dataclass

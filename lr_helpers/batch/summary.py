@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lr_helpers.batch.items import Item, Plan
 from lr_helpers.batch.work import DONE, FAILED, KEPT, REFUSED, Outcome
-from lr_helpers.images import read_image, write_bytes, write_image, write_json
+from lr_helpers.files.pictures import read_image
+from lr_helpers.files.writing import write_bytes, write_image, write_json
 
 COLUMNS = ("name", "line", "status", "image", "source", "prompt", "seed", "x0", "y0", "x1", "y1", "loss", "score",
            "probability", "edits", "evaluations", "seconds", "message")

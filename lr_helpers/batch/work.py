@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from lr_helpers.batch import folder, key
 from lr_helpers.batch.items import Item
 from lr_helpers.errors import UserError
-from lr_helpers.images import read_image, reading_notes
+from lr_helpers.files.pictures import read_image, reading_notes
 
 DONE, KEPT, REFUSED, FAILED = "done", "kept", "refused", "failed"
 

@@ -11,8 +11,8 @@ from lr_helpers.batch import folder, key
 from lr_helpers.batch.items import Item
 from lr_helpers.batch.progress import LOG, Log
 from lr_helpers.batch.work import DONE, FAILED, Outcome, edit_item
-from lr_helpers.config import Profile
 from lr_helpers.errors import UserError
+from lr_helpers.models.profiles import Profile
 
 TRIES = 3
 """So many workers in a row may die over one item."""

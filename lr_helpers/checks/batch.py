@@ -16,7 +16,7 @@ from typing import Any
 from lr_helpers.batch.key import key as _key
 from lr_helpers.batch.run import share as _share
 from lr_helpers.checks.exercise import Exercise
-from lr_helpers.images import write_bytes as _write_bytes
+from lr_helpers.files.writing import write_bytes as _write_bytes
 
 
 class _Crash(BaseException):

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from lr_helpers import losses as _losses
-from lr_helpers import ranking as _ranking
+from lr_helpers import losses as _ranking
 from lr_helpers.checks.exercise import Exercise
 
 

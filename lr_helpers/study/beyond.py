@@ -19,21 +19,23 @@ import torch
 from tqdm.auto import tqdm
 
 from lr_helpers.boxes import iou
-from lr_helpers.config import METHODS
+from lr_helpers.course.samples import EmojiPrompt, emoji_groups, emoji_prompts
 from lr_helpers.editing import edit
 from lr_helpers.errors import UserError
-from lr_helpers.images import prepare_folder, to_image, to_tensor, write_json
-from lr_helpers.models import Models, load_models
-from lr_helpers.samples import EmojiPrompt, emoji_groups, emoji_prompts
+from lr_helpers.files.pictures import to_image, to_tensor
+from lr_helpers.files.writing import prepare_folder, write_json
+from lr_helpers.intervals import rate
+from lr_helpers.method import METHODS
+from lr_helpers.models.loading import Models, load_models
 from lr_helpers.sequence import edit_in_turn
 from lr_helpers.study import measures
 from lr_helpers.study.causes import proposed, region_cause
 from lr_helpers.study.extended import COMPOSITIONAL, TWO, combinations, restyled, two_turns
-from lr_helpers.study.pool import crew
+from lr_helpers.study.pool import worker_pool
 from lr_helpers.study.runner import SETS, run_task
 from lr_helpers.study.tasks import Task
-from tiny_world.evaluate import rate, square
 from tiny_world.judge import Judge, load
+from tiny_world.scenes import square
 
 SHOWN = ("hit", "iou", "success", "target_seen", "source_gone", "others_kept", "psnr")
 JUDGED = ("success", "source_gone", "others_kept")
@@ -128,7 +130,7 @@ def run(folder: Path, style: str, scenes: int = 100, pairs: int = 50, prompts: i
     missing = [n for part in names for n in part if not (parts / f"{n}.json").exists()]
     if missing:
         bar = tqdm(total=total, initial=total - len(missing), desc="scenes", unit="scene")
-        with bar, crew(min(workers or os.cpu_count() or 1, len(missing)), _start, ()) as each:
+        with bar, worker_pool(min(workers or os.cpu_count() or 1, len(missing)), _start, ()) as each:
             for done in each(_work, [(n, style, steps, parts) for n in missing]):
                 bar.set_postfix_str(done)
                 bar.update()

@@ -18,11 +18,12 @@ import torch
 from lr_helpers.anchors import anchor_centres
 from lr_helpers.boxes import Box, area, intersection, iou
 from lr_helpers.candidates import shortlist
-from lr_helpers.config import DATA, METHODS, Method
 from lr_helpers.editing import propose
 from lr_helpers.errors import UserError
-from lr_helpers.images import write_json
-from lr_helpers.models import Models, load_models
+from lr_helpers.files.paths import DATA
+from lr_helpers.files.writing import write_json
+from lr_helpers.method import METHODS, Method
+from lr_helpers.models.loading import Models, load_models
 from lr_helpers.study.choosers import TITLES
 from lr_helpers.study.tasks import Task, task
 

@@ -11,10 +11,10 @@ import torch
 
 from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.candidates import Candidates, Edits
-from lr_helpers.config import METHODS, Method
 from lr_helpers.editing import Proposals, final_value, learn_region, propose
 from lr_helpers.learning import NoGradient, make_estimator
-from lr_helpers.models import Models
+from lr_helpers.method import METHODS, Method
+from lr_helpers.models.loading import Models
 from lr_helpers.study.tasks import Task
 
 Box = tuple[int, int, int, int]
@@ -82,14 +82,14 @@ class Scene:
         return Choice(box, 1, self.edits.seconds[box])
 
 
-def by_lot(scene: Scene) -> Choice:
+def random_anchors(scene: Scene) -> Choice:
     """The paper's first ablation: nine random patches as anchors, boxes of random height and width, highest S."""
     rng = Random(f"by lot {scene.task.name}")
     h, w = scene.found(scene.method("paper"))[0].attention.shape[1:]
     return _best_of(scene, torch.tensor([[rng.randrange(h), rng.randrange(w)] for _ in range(9)]), rng)
 
 
-def anchor_by_lot(scene: Scene) -> Choice:
+def random_sizes(scene: Scene) -> Choice:
     """The paper's second ablation: the nine most attended patches, boxes of random height and width, highest S."""
     rng = Random(f"anchor by lot {scene.task.name}")
     return _best_of(scene, top_anchors(scene.found(scene.method("paper"))[0].attention, 9), rng)
@@ -198,8 +198,8 @@ def oracle(scene: Scene) -> Choice:
 
 
 CHOOSERS: dict[str, Callable[[Scene], Choice]] = {
-    "by_lot": by_lot,
-    "anchor_by_lot": anchor_by_lot,
+    "random_anchors": random_anchors,
+    "random_sizes": random_sizes,
     "official_code": official_code,
     "paper": learning(METHODS["paper"]),
     "straight_through": learning(METHODS["learned"].but(estimator="straight_through")),
@@ -211,7 +211,7 @@ CHOOSERS: dict[str, Callable[[Scene], Choice]] = {
 }
 """By name. straight_through, reinforce and expectation are `learned` with that estimator; expectation is `learned`."""
 TITLES = {
-    "by_lot": "random anchors and sizes", "anchor_by_lot": "DINO anchors, random sizes",
+    "random_anchors": "random anchors and sizes", "random_sizes": "DINO anchors, random sizes",
     "official_code": "official code", "paper": "paper", "straight_through": "learned, straight-through",
     "reinforce": "learned, reinforce", "expectation": "learned (expectation)",
     "exhaustive": "exhaustive, same shortlist", "edit_free": "occlusion alone, no edit", "oracle": "known region",

@@ -13,19 +13,20 @@ import torch
 from lr_helpers.baselines import BASELINES, Edited, Parts, load_baseline
 from lr_helpers.boxes import iou
 from lr_helpers.errors import UserError
-from lr_helpers.models import Models
-from lr_helpers.pie.rows import SENTENCES
+from lr_helpers.intervals import rate
+from lr_helpers.models.loading import Models
 from lr_helpers.study import measures
+from lr_helpers.study.pie.rows import SENTENCES
 from lr_helpers.study.tasks import VALIDATION, Task, task
-from tiny_world.evaluate import rate, tensor
 from tiny_world.judge import SURE, Judge, sees
+from tiny_world.scenes import tensor
 from tiny_world.words import caption
 
 STEPS = (3, 6, 12, 25)
 """Denoising steps at which a baseline is tried: its cost."""
 AT = 12
 """The steps that tables report: the profile's."""
-MANY = ("by_lot", "anchor_by_lot", "official_code", "paper")
+MANY = ("random_anchors", "random_sizes", "official_code", "paper")
 """These edit many boxes and would take most of the study's time: tried at AT alone, and on replacements alone (the
 regions study has them on additions too)."""
 
@@ -108,7 +109,7 @@ def measure(one: Task, picture: torch.Tensor, region: torch.Tensor | None, model
     found = {**{k: float(v) for k, v in parts.items()}, "success": float(all(parts.values())),
              **measures.background(one, picture, models)}
     with torch.no_grad():
-        found["clip"] = float(models.clip.see(picture[None])[0][0] @ models.clip.read([one.prompt])[0])
+        found["clip"] = float(models.clip.encode_image(picture[None])[0][0] @ models.clip.encode_text([one.prompt])[0])
     if region is not None and one.truth is not None:
         rows, columns = region.any(1).nonzero()[:, 0], region.any(0).nonzero()[:, 0]
         box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [0, 0, 0, 0]

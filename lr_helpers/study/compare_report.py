@@ -18,13 +18,13 @@ from tqdm.auto import tqdm
 
 from lr_helpers import plots
 from lr_helpers.baselines import BASELINES, Parts
-from lr_helpers.config import METHODS
 from lr_helpers.errors import UserError
-from lr_helpers.images import prepare_folder, write_bytes, write_json
-from lr_helpers.models import load_models
+from lr_helpers.files.writing import prepare_folder, write_bytes, write_json
+from lr_helpers.method import METHODS
+from lr_helpers.models.loading import load_models
 from lr_helpers.study import measures
 from lr_helpers.study.compare import AT, MANY, Variant, edit, measure, variants
-from lr_helpers.study.pool import crew
+from lr_helpers.study.pool import worker_pool
 from lr_helpers.study.tasks import TEST, VALIDATION, task
 from tiny_world.judge import load
 
@@ -78,7 +78,7 @@ def run_tasks(folder: Path, replace: int, add: int, which: Sequence[Variant], va
     missing: dict[str, str] = {}
     with tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc="edits", unit="edit") as bar:
         if todo:
-            with crew(min(workers or os.cpu_count() or 1, len(todo)), _start, ()) as each:
+            with worker_pool(min(workers or os.cpu_count() or 1, len(todo)), _start, ()) as each:
                 for name, reason in each(_work, todo):
                     if reason:
                         missing[name] = reason

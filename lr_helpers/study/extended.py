@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from lr_helpers.study.tasks import Task, replacing
-from tiny_world.evaluate import square
-from tiny_world.scenes import Recipe, scene
+from tiny_world.scenes import Recipe, scene, square
 from tiny_world.words import NAMES, PLACES, held_out, with_article
 
 COMPOSITIONAL, TWO = 600_000, 700_000

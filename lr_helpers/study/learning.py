@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lr_helpers.config import METHODS
+from lr_helpers.method import METHODS
 from lr_helpers.study.choosers import learning
 
 PAPER, LEARNED = METHODS["paper"], METHODS["learned"]

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from scipy.stats import bootstrap
 from torch.nn import functional as F
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from lr_helpers.boxes import box_mask, iou
-from lr_helpers.models import Models
+from lr_helpers.models.loading import Models
 from lr_helpers.study.tasks import Task
-from tiny_world.evaluate import rate
 from tiny_world.judge import Judge
 
 EXACT = 60.0
@@ -60,7 +57,7 @@ def background(task: Task, edit: torch.Tensor, models: Models) -> dict[str, floa
     same = torch.equal(edit[:, outside], picture[:, outside])
     psnr = EXACT if same else float(peak_signal_noise_ratio(edit[:, outside], picture[:, outside], data_range=1.0))
     _, ssim = structural_similarity_index_measure(edit[None], picture[None], data_range=1.0, return_full_image=True)
-    before, after = models.backbone.see(picture)[0], models.backbone.see(edit)[0]
+    before, after = models.backbone.encode_image(picture)[0], models.backbone.encode_image(edit)[0]
     distance = 1 - F.cosine_similarity(before, after, dim=0)
     far = F.interpolate(outside[None, None].float(), size=distance.shape, mode="nearest-exact")[0, 0] > 0
     return {"psnr": min(psnr, EXACT), "ssim": float(ssim[0, :, outside].mean()),
@@ -69,19 +66,3 @@ def background(task: Task, edit: torch.Tensor, models: Models) -> dict[str, floa
 
 SHARES = ("hit", "centre_inside", "target_seen", "source_gone", "others_kept", "success", "a target seen")
 """Measures that are 0 or 1 on each task."""
-
-
-def mean_with_interval(values: Sequence[float], seed: int = 0, share: bool = False) -> dict[str, float]:
-    """Mean with its 95 % bootstrap interval (percentile, 2,000 resamples) and the number of values.
-
-    `share`: each value is 0 or 1. Where all are alike, resampling says nothing: then Wilson's interval of a rate.
-    """
-    data = np.asarray(values, float)
-    low = high = float(data.mean())
-    if share and low in (0, 1):
-        return rate(int(data.sum()), len(data))
-    if data.std() > 0:
-        found = bootstrap((data,), np.mean, n_resamples=2000, method="percentile",
-                          rng=np.random.default_rng(seed)).confidence_interval
-        low, high = float(found.low), float(found.high)
-    return {"value": round(float(data.mean()), 4), "low": round(low, 4), "high": round(high, 4), "count": len(data)}

@@ -21,8 +21,8 @@ Each = Callable[[Callable, Iterable[tuple]], Iterator[Any]]
 
 
 @contextmanager
-def crew(workers: int, start: Callable, arguments: tuple) -> Iterator[Each]:
-    """A crew of so many processes, in each of which `start(*arguments)` has run; a crew of one is this process itself.
+def worker_pool(workers: int, start: Callable, arguments: tuple) -> Iterator[Each]:
+    """So many processes, in each of which `start(*arguments)` has run; a pool of one is this process itself.
 
     Each gets its share of the cores. An error of a job is raised here, and what has not begun by then is given up. The
     processes end with this one, however it ends. Raises UserError if one of them dies.
@@ -50,7 +50,7 @@ def crew(workers: int, start: Callable, arguments: tuple) -> Iterator[Each]:
 
 def _start(threads: int, start: Callable, arguments: tuple) -> None:
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends the crew
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends the pool
     threading.Thread(target=_end_with_parent, daemon=True).start()
     start(*arguments)
 

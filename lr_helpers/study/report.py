@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from lr_helpers import plots
-from lr_helpers.images import write_json
+from lr_helpers.files.writing import write_json
 from lr_helpers.study.choosers import TITLES
 from lr_helpers.study.runner import Settings, write_csv
 from lr_helpers.study.runner import run as run_tasks

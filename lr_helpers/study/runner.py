@@ -14,15 +14,15 @@ import torch
 from tqdm.auto import tqdm
 
 from lr_helpers.candidates import TERMS, occlusion_table
-from lr_helpers.config import METHODS
 from lr_helpers.errors import UserError
-from lr_helpers.images import prepare_folder, write_bytes, write_json
-from lr_helpers.models import Models, load_models
-from lr_helpers.ranking import score
+from lr_helpers.files.writing import prepare_folder, write_bytes, write_json
+from lr_helpers.losses import score
+from lr_helpers.method import METHODS
+from lr_helpers.models.loading import Models, load_models
 from lr_helpers.study import measures
 from lr_helpers.study.choosers import CHOOSERS, Choice, Scene
 from lr_helpers.study.learning import VARIANTS
-from lr_helpers.study.pool import crew
+from lr_helpers.study.pool import worker_pool
 from lr_helpers.study.tasks import TEST, VALIDATION, Task, task
 from tiny_world import judge
 
@@ -69,8 +69,8 @@ def _record(scene: Scene, choice: Choice, judge_model: judge.Judge) -> dict:
     one, models = scene.task, scene.models
     picture = scene.edits(torch.tensor([choice.box]))[0]
     with torch.no_grad():
-        seen = models.clip.see(torch.stack([picture, scene.picture]))[0]
-        quality = score(seen[:1], seen[1], models.clip.read([one.prompt])[0])
+        seen = models.clip.encode_image(torch.stack([picture, scene.picture]))[0]
+        quality = score(seen[:1], seen[1], models.clip.encode_text([one.prompt])[0])
     found = {**measures.region(one, choice.box), **measures.success(one, choice.box, picture, judge_model),
              **measures.background(one, picture, models), "score": float(quality),
              "evaluations": choice.edits * scene.steps * 2, "seconds": choice.seconds}
@@ -122,7 +122,7 @@ def run(settings: Settings, folder: Path, replace: int, add: int, workers: int |
     workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
     with tqdm(total=len(all_tasks), initial=len(all_tasks) - len(missing), desc="tasks", unit="task") as bar:
         if missing:
-            with crew(workers, _start, ()) as each:
+            with worker_pool(workers, _start, ()) as each:
                 for done in each(_work, [(*t, settings, parts) for t in missing]):
                     bar.set_postfix_str(done)
                     bar.update()

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from lr_helpers.candidates import TERMS, weighted
-from lr_helpers.config import METHODS, OFFICIAL_SIZES, Method
-from lr_helpers.study.measures import SHARES, mean_with_interval
+from lr_helpers.intervals import mean_with_interval
+from lr_helpers.method import METHODS, OFFICIAL_SIZES, Method
+from lr_helpers.study.measures import SHARES
 from lr_helpers.study.runner import COLUMNS
 
 GROUPS: dict[str, Callable[[dict], bool]] = {

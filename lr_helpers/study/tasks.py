@@ -8,8 +8,7 @@ from random import Random
 
 import torch
 
-from tiny_world.evaluate import square, tensor
-from tiny_world.scenes import Box, Recipe, scene
+from tiny_world.scenes import Box, Recipe, scene, square, tensor
 from tiny_world.words import NAMES, PLACES, held_out, with_article
 
 VALIDATION, TEST = 300_000, 400_000

@@ -1,0 +1,1 @@
+"""What authors run: building the notebook pairs, their exercise versions, badges, and the report."""

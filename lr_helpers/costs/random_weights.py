@@ -1,0 +1,226 @@
+"""The real architectures with random weights: true shapes, memory and time where the trained weights can't be had.
+
+Configurations are those that the released checkpoints carry; `reduced` keeps classes and topology and shrinks widths,
+so that a whole edit takes a second. Tests and `benchmark` build from here.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from diffusers import (
+    AmusedInpaintPipeline,
+    AmusedScheduler,
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionXLInpaintPipeline,
+    UNet2DConditionModel,
+    UVit2DModel,
+    VQModel,
+)
+from safetensors.torch import save_file
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    ViTConfig,
+    ViTImageProcessor,
+    ViTModel,
+)
+
+from lr_helpers.models.encoders import Backbone, Clip
+from lr_helpers.models.hub import quiet
+from lr_helpers.models.loading import Models, batch_for, dtype_for
+from lr_helpers.models.pipelines import FAMILIES
+from lr_helpers.models.profiles import Part, Profile, get_profile
+
+Config = dict[str, Any]
+
+UNET: Config = {
+    "in_channels": 9, "out_channels": 4, "sample_size": 64, "layers_per_block": 2, "norm_num_groups": 32,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3}
+VAE: Config = {
+    "in_channels": 3, "out_channels": 3, "latent_channels": 4, "sample_size": 512, "scaling_factor": 0.18215,
+    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "norm_num_groups": 32,
+    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+CLIP_L: Config = {  # the text tower of OpenAI's CLIP ViT-L/14
+    "vocab_size": 49408, "max_position_embeddings": 77, "hidden_size": 768, "intermediate_size": 3072,
+    "num_hidden_layers": 12, "num_attention_heads": 12, "projection_dim": 768}
+CLIP_H = CLIP_L | {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16,
+                   "projection_dim": 512, "hidden_act": "gelu"}
+CLIP_G = CLIP_L | {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20,
+                   "projection_dim": 1280, "hidden_act": "gelu"}
+VIT: Config = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+               "image_size": 224, "layer_norm_eps": 1e-12}
+
+FULL: dict[str, dict[str, Config]] = {
+    "sd15": {"unet": UNET | {"cross_attention_dim": 768, "attention_head_dim": 8}, "vae": VAE, "text_encoder": CLIP_L},
+    "sd2": {"unet": UNET | {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20),
+                            "use_linear_projection": True},
+            "vae": VAE, "text_encoder": CLIP_H},
+    "sdxl": {"unet": UNET | {
+                 "sample_size": 128, "block_out_channels": (320, 640, 1280), "attention_head_dim": (5, 10, 20),
+                 "down_block_types": ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2,
+                 "up_block_types": ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",),
+                 "transformer_layers_per_block": (1, 2, 10), "cross_attention_dim": 2048,
+                 "use_linear_projection": True, "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+                 "projection_class_embeddings_input_dim": 2816},
+             "vae": VAE | {"sample_size": 1024, "scaling_factor": 0.13025, "force_upcast": True},
+             "text_encoder": CLIP_L, "text_encoder_2": CLIP_G},
+    "amused": {"transformer": {"downsample": True, "upsample": True, "sample_size": 32},  # the rest: the class's own
+               "vqvae": {"block_out_channels": (128, 256, 256, 512, 768), "layers_per_block": 2, "latent_channels": 64,
+                         "down_block_types": ("DownEncoderBlock2D",) * 5, "up_block_types": ("UpDecoderBlock2D",) * 5,
+                         "num_vq_embeddings": 8192, "mid_block_add_attention": False, "lookup_from_codebook": True},
+               "text_encoder": CLIP_L}}
+"""By profile, then by component."""
+
+SMALL_TEXT: Config = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+                      "projection_dim": 24}
+SMALL: dict[str, Config] = {
+    "unet": {"block_out_channels": (16, 16, 32, 32), "attention_head_dim": (2, 2, 4, 4), "layers_per_block": 1,
+             "norm_num_groups": 8, "cross_attention_dim": 32, "sample_size": 8},
+    "vae": {"block_out_channels": (8, 8, 16, 16), "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 64},
+    "text_encoder": SMALL_TEXT, "text_encoder_2": SMALL_TEXT | {"hidden_size": 40},
+    "transformer": {"hidden_size": 32, "cond_embed_dim": 24, "micro_cond_encode_dim": 8, "micro_cond_embed_dim": 40,
+                    "encoder_hidden_size": 32, "vocab_size": 264, "codebook_size": 256, "in_channels": 32,
+                    "block_out_channels": 32, "num_res_blocks": 1, "block_num_heads": 4, "num_hidden_layers": 2,
+                    "num_attention_heads": 4, "intermediate_size": 48, "sample_size": 8},
+    "vqvae": {"block_out_channels": (8, 8, 16, 16), "down_block_types": ("DownEncoderBlock2D",) * 4,
+              "up_block_types": ("UpDecoderBlock2D",) * 4, "layers_per_block": 1, "norm_num_groups": 4,
+              "latent_channels": 8, "num_vq_embeddings": 256},
+    "vit": {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 32,
+            "image_size": 48}}
+SMALL_SDXL: Config = {"block_out_channels": (16, 16, 32), "attention_head_dim": (2, 2, 4),
+                      "transformer_layers_per_block": (1, 2, 2), "cross_attention_dim": 72,
+                      "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 24 + 6 * 8}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PATCH = {"sd2": 8, "sd15": 16, "sdxl": 8, "amused": 8}
+"""Patch side of each profile's backbone."""
+GRID = 8
+"""Patches a side that a reduced backbone sees: enough for the anchors of every preset."""
+
+
+def configurations(profile: str, reduced: bool = False) -> dict[str, Config]:
+    """The editor's networks of a profile: their configurations by component."""
+    found = {name: config | (SMALL[name] if reduced else {}) for name, config in FULL[profile].items()}
+    if reduced and profile == "sdxl":
+        found["unet"] |= SMALL_SDXL
+    return found
+
+
+def network(component: str, config: Config, projection: bool = False) -> torch.nn.Module:
+    """One network of an editor, on torch's default device; `projection`: a text encoder with a projected summary."""
+    if component.startswith("text_encoder"):
+        kind = CLIPTextModelWithProjection if projection else CLIPTextModel
+        return kind(CLIPTextConfig(bos_token_id=49406, eos_token_id=49407, pad_token_id=1, **config)).eval()
+    kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "transformer": UVit2DModel, "vqvae": VQModel}
+    return kinds[component](**config).eval()
+
+
+def networks(profile: str, reduced: bool = False, device: str = "cpu",
+             dtype: torch.dtype = torch.float32) -> dict[str, torch.nn.Module]:
+    """All networks of a profile's editor by component; on the device "meta" they take no memory."""
+    summary = {"sdxl": "text_encoder_2", "amused": "text_encoder"}.get(profile)
+    found = {}
+    for name, config in configurations(profile, reduced).items():
+        with torch.device(device), quiet():
+            found[name] = network(name, config, name == summary).to(dtype)
+    return found
+
+
+def tokenizer(**settings) -> CLIPTokenizer:
+    """CLIP's own word pieces, which open_clip carries: 49,408 of them, 77 a text."""
+    pieces = open_clip.tokenizer.SimpleTokenizer()
+    vocabulary = [*list(pieces.encoder)[:-2], "<|startoftext|>", "<|endoftext|>"]  # as transformers writes them
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(vocabulary)}, merges=list(pieces.bpe_ranks),
+                         model_max_length=77, **settings)
+
+
+def pipeline(profile: str, reduced: bool = False, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """The inpainting pipeline of "sd2", "sd15", "sdxl" or "amused" with random weights."""
+    parts = networks(profile, reduced, device, dtype)
+    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    if profile == "amused":
+        with quiet():  # it says at every start that it is old
+            mask = AmusedScheduler(mask_token_id=parts["transformer"].config.vocab_size - 1)
+            return AmusedInpaintPipeline(**parts, tokenizer=tokenizer(), scheduler=mask)
+    if profile == "sdxl":
+        return StableDiffusionXLInpaintPipeline(
+            **parts, tokenizer=tokenizer(), tokenizer_2=tokenizer(pad_token="!"),
+            scheduler=EulerDiscreteScheduler(**noise), add_watermarker=False)
+    return StableDiffusionInpaintPipeline(
+        **parts, tokenizer=tokenizer(), scheduler=PNDMScheduler(**noise, skip_prk_steps=True, set_alpha_to_one=False),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
+def backbone(profile: str, reduced: bool = False, device: str = "cpu") -> ViTModel:
+    """The DINO ViT of a profile with random weights."""
+    config = ViTConfig(**VIT | (SMALL["vit"] if reduced else {}), patch_size=PATCH[profile],
+                       attn_implementation="eager")
+    with torch.device(device):
+        return ViTModel(config, add_pooling_layer=False).eval()
+
+
+def clip_configuration(reduced: bool = False) -> Config:
+    """open_clip's folder configuration of OpenAI's CLIP ViT-B/16."""
+    model = copy.deepcopy(open_clip.get_model_config("ViT-B-16")) | {"quick_gelu": True}
+    if reduced:
+        model["embed_dim"] = 16
+        model["vision_cfg"] |= {"image_size": 48, "layers": 3, "width": 32, "head_width": 16}
+        model["text_cfg"] |= {"width": 32, "heads": 2, "layers": 1}
+    return {"model_cfg": model, "preprocess_cfg": {"mean": open_clip.OPENAI_DATASET_MEAN,
+                                                   "std": open_clip.OPENAI_DATASET_STD}}
+
+
+def clip(reduced: bool = False, device: str = "cpu") -> open_clip.CLIP:
+    """CLIP ViT-B/16 with random weights."""
+    config = clip_configuration(reduced)
+    with torch.device(device):
+        model = open_clip.CLIP(**config["model_cfg"]).eval()
+    model.visual.image_mean, model.visual.image_std = config["preprocess_cfg"].values()  # as open_clip sets them
+    return model
+
+
+def models(profile: str, device: str = "cpu", reduced: bool = False) -> Models:
+    """All models of a profile with random weights, in memory and in the precision of the device."""
+    about, dtype = get_profile(profile), dtype_for(device)
+    pipe = pipeline(profile, reduced, device, dtype)
+    editor = FAMILIES[type(pipe).__name__](pipe, 64 if reduced else about.size, steps=about.steps,
+                                           guidance=about.guidance, batch=about.batch)
+    see = Backbone(backbone(profile, reduced, device), IMAGENET_MEAN, IMAGENET_STD,
+                   GRID * PATCH[profile] if reduced else about.backbone_size)
+    judge = Clip(clip(reduced, device), open_clip.get_tokenizer("ViT-B-16"), device)
+    editor.batch = batch_for(device, about.batch, about.parts["editor"].gigabytes_per_edit)
+    profile = replace(about, size=editor.size)
+    return Models(profile, editor, see, judge, device, dict.fromkeys(("editor", "backbone", "clip"), "random weights"))
+
+
+def write(profile: str, folder: Path, seed: int = 0) -> Profile:
+    """Write reduced checkpoints of a profile in the real file formats; returns a profile of edits of 64×64 pixels."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        pipeline(profile, reduced=True).save_pretrained(folder / "editor")
+        backbone(profile, reduced=True).save_pretrained(folder / "backbone")
+        judge = clip(reduced=True)
+    ViTImageProcessor(size={"height": 48, "width": 48}, image_mean=list(IMAGENET_MEAN),
+                      image_std=list(IMAGENET_STD)).save_pretrained(folder / "backbone")
+    (folder / "clip").mkdir()
+    (folder / "clip" / "open_clip_config.json").write_text(json.dumps(clip_configuration(reduced=True)))
+    save_file({k: v.contiguous() for k, v in judge.state_dict().items()},
+              folder / "clip" / "open_clip_model.safetensors")
+    real = get_profile(profile)
+    return Profile(
+        name=f"small {profile}", title="random weights", size=64, steps=3, guidance=real.guidance, batch=3,
+        backbone_size=GRID * PATCH[profile], editor=(str(folder / "editor"),), backbone=(str(folder / "backbone"),),
+        clip=(str(folder / "clip"),), parts={part: Part(licence="MIT") for part in ("editor", "backbone", "clip")})

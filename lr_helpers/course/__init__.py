@@ -1,0 +1,1 @@
+"""What the notebooks need beside the method: samples, widgets, votes, the set-up on Colab."""

@@ -1,0 +1,143 @@
+"""Reading and writing pictures safely; the only place where pictures become tensors and back."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+
+from lr_helpers.errors import UserError
+
+if TYPE_CHECKING:  # torch takes seconds to load; a wrong option or a finished batch need not wait for it
+    import torch
+
+    from lr_helpers.boxes import Box
+
+
+def read_image(path: str | Path, keep_alpha: bool = False) -> Image.Image:
+    """Any JPEG, PNG, WebP … as RGB, turned as its EXIF says, transparency laid on white (or RGBA, if it is kept).
+
+    Raises UserError if there is no such file, it is no picture, is damaged, or has over 179 M pixels
+    (twice Pillow's limit, from which on it may be a decompression bomb).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no file {str(path)!r}; check the path of the image.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error stands
+            with _open(path) as image:
+                return upright(image) if keep_alpha else flatten(image)
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path.name} has too many pixels to be opened safely; make it smaller first.") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path.name} is not a picture that can be read; give a JPEG, PNG or WebP file.") from error
+    except PermissionError as error:
+        raise UserError(f"{path.name} may not be read; change its permissions.") from error
+    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
+        raise UserError(f"{path.name} is damaged ({error}); give a whole file.") from error
+
+
+def _open(path: Path) -> Image.Image:
+    Image.init()
+    # An EPS file is a program, for which Pillow calls Ghostscript.
+    return Image.open(path, formats=[name for name in Image.OPEN if name != "EPS"])
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """Any picture as RGB: `upright`, with transparency laid on white."""
+    image = upright(image)
+    if image.mode == "RGB":
+        return image
+    flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    flat.info = image.info
+    return flat
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Any picture as 8-bit RGB, or RGBA where it has transparency, turned as its EXIF says.
+
+    A colour profile stays with RGB pixels; one of another colour space does not describe the result and is dropped.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":
+        scaled = np.asarray(image, np.float64) / 257
+        return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8)).convert("RGB")
+    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    result = image.convert("RGBA" if transparent else "RGB")
+    kept = ("icc_profile",) if image.mode in ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA") else ()
+    result.info = {name: image.info[name] for name in kept if name in image.info}
+    return result
+
+
+def reading_notes(path: Path) -> list[str]:
+    """What is lost of a picture when it is read: the other frames, depth over 8 bits, colours of print. For a file
+    that `read_image` takes.
+    """
+    with _open(path) as image:
+        notes = []
+        if getattr(image, "is_animated", False):
+            notes.append(f"{path.name} has {image.n_frames} frames; only the first is used.")
+        if image.mode.startswith("I"):
+            notes.append(f"{path.name} has 16 bits a pixel; the result has 8.")
+        if image.mode in ("CMYK", "YCCK", "LAB"):
+            notes.append(f"{path.name} is {image.mode}; its colours as RGB may look different.")
+    return notes
+
+
+def to_tensor(image: Image.Image, size: int | None = None) -> torch.Tensor:
+    """(3, H, W) float in 0..1; resized to a size×size square first if `size` is given."""
+    import torch
+
+    image = image if image.mode == "RGB" else flatten(image)
+    if size is not None and image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(image, np.float32) / 255).permute(2, 0, 1).contiguous()
+
+
+def to_image(tensor: torch.Tensor) -> Image.Image:
+    """(3, H, W) in 0..1 → PIL RGB, rounded to 8 bits."""
+    import torch
+
+    array = (tensor.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(array.permute(1, 2, 0).numpy())
+
+
+def paste_back(original: Image.Image, edited: torch.Tensor, box: Box, feather: float = 0.0) -> Image.Image:
+    """Put the inside of `box` of the edited square into the original at its own resolution.
+
+    `box` is in pixels of `edited` (3, S, S); pixels outside the box stay bit-identical. `feather` is
+    the width of the inward blend as a share of the box's side. A transparent (RGBA) original becomes opaque inside
+    the box and keeps its transparency outside.
+    """
+    side = edited.shape[-1]
+    if original.size == (side, side) and feather == 0:
+        result, whole = original.copy(), to_image(edited).convert(original.mode)
+        result.paste(whole.crop(tuple(box)), (int(box[0]), int(box[1])))
+        return result
+    w, h = original.size
+    x0, x1 = round(box[0] * w / side), round(box[2] * w / side)
+    y0, y1 = round(box[1] * h / side), round(box[3] * h / side)
+    if x1 <= x0 or y1 <= y0:  # a sliver of an extremely long picture
+        return original.copy()
+    patch = to_image(edited).resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=tuple(box))
+    patch = patch.convert(original.mode)
+    edge = max(1, round(feather * min(x1 - x0, y1 - y0))) if feather else 0
+    ramps = [np.minimum(np.arange(n) + 1, np.arange(n)[::-1] + 1) / (edge + 1) for n in (x1 - x0, y1 - y0)]
+    alpha = np.minimum(np.minimum.outer(ramps[1], ramps[0]), 1) if edge else np.ones((y1 - y0, x1 - x0))
+    result = original.copy()
+    result.paste(patch, (x0, y0), Image.fromarray((alpha * 255).round().astype(np.uint8)))
+    return result
+
+
+def draw_box(image: Image.Image, box: Box, side: int, colour: str = "#d55e00") -> Image.Image:
+    """A copy with `box` (in pixels of a side×side picture) drawn on it."""
+    image = image.copy()
+    sx, sy = image.width / side, image.height / side
+    x0, y0, x1, y1 = box[0] * sx, box[1] * sy, box[2] * sx - 1, box[3] * sy - 1
+    width = max(1, round(min(image.size) / 100))
+    ImageDraw.Draw(image).rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=width)
+    return image

@@ -1,0 +1,164 @@
+"""Methods (how the region is found and learned) as plain data with its sources, and the check of what a user asks."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from dataclasses import dataclass, field, fields, replace
+
+from lr_helpers.errors import UserError
+
+OFFICIAL_SIZES = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
+"""Half-sizes 4, 6 … 14 of 32 tokens, as sides of the box / side of the picture."""
+
+DEFECTS = {
+    "raw_backbone": "the picture enters DINO as 0..1, without the normalisation it was trained with",
+    "transposed_anchors": "rows and columns of the anchors are swapped before boxes are drawn around them",
+    "scaled_twice": "RoIAlign scales boxes that are in tokens already by 1/8, and so pools an eighth of their place",
+    "pixels_255": "the edited pictures enter CLIP as 0..255, the source as 0..1",
+}
+"""What the official code does and surely does not mean to, each measured on it; its missing gradient is
+the estimator 'none'."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a region is found and learned; the defaults are the paper's. "Official" means the official code."""
+
+    anchors: int = field(default=9, metadata={"help": "anchor points K (official: point_number 9)"})
+    border: float = field(
+        default=0.0, metadata={"help": "anchors nearer to the border than this share of the picture's side are passed "
+                                       "over while there are enough others (official 15/32; paper 0)"})
+    distance: float = field(
+        default=0.0, metadata={"help": "anchors keep at least this distance from each other, as a share of the "
+                                       "picture's side (ours; paper 0); the border rule is not applied then"})
+    sizes: tuple[float, ...] = field(
+        default=(*OFFICIAL_SIZES, 1.0),
+        metadata={"help": "sides of the M proposals as shares of the picture's side (paper: M = 7, sizes not told; "
+                          "official: half-sizes 4, 6 … 14 of 32 tokens, the first six of these)"})
+    shortlist: int = field(
+        default=0, metadata={"help": "edit only this many different ones of the K×M boxes, those whose edit-free terms "
+                                     "(occlusion and area) are lowest; 0: all (ours; paper 0)"})
+    pool: int = field(default=7, metadata={"help": "RoIAlign output side l (paper 7, official 8)"})
+    standardise: bool = field(
+        default=False, metadata={"help": "pooled features standardised over the anchors (ours; not in the paper)"})
+    estimator: str = field(
+        default="straight_through",
+        metadata={"help": "gradient of the region network: 'straight_through' (paper), 'none' (official), "
+                          "'expectation' (exact, ours) or 'reinforce' (ours)"})
+    temperature: float = field(
+        default=1.0, metadata={"help": "temperature of the Gumbel-softmax under straight_through (paper: not told)"})
+    samples: int = field(
+        default=4, metadata={"help": "draws an update under reinforce, each compared with the others (ours)"})
+    iterations: int = field(
+        default=150, metadata={"help": "updates of the region network (official 10; paper: 5 epochs, length not told)"})
+    lr: float = field(default=3e-3, metadata={"help": "learning rate of Adam (paper 3e-3, official 5e-3)"})
+    update_every: int = field(
+        default=1, metadata={"help": "the optimiser steps every this many iterations (official 25, of 10)"})
+    entropy_weight: float = field(
+        default=0.0, metadata={"help": "bonus for undecided probabilities, fading to 0 (ours; paper 0)"})
+    clip_weight: float = field(default=1.0, metadata={"help": "weight of L_Clip, eq. 3 (paper 1)"})
+    structure_weight: float = field(default=1.0, metadata={"help": "weight of L_Str, eq. 4 (paper 1)"})
+    direction_weight: float = field(default=1.0, metadata={"help": "weight of L_Dir, eq. 5 (paper 1)"})
+    source_weight: float = field(
+        default=0.0, metadata={"help": "weight of cos(edit, source text): is the old object gone? (ours; paper 0)"})
+    occlusion_weight: float = field(
+        default=0.0, metadata={"help": "weight of the occlusion loss: does hiding the box take the source away? needs "
+                                       "no edit (ours; paper 0)"})
+    area_weight: float = field(
+        default=0.0, metadata={"help": "weight of the box's share of the picture (ours; paper 0)"})
+    alpha: float = field(default=2.0, metadata={"help": "weight of cos(edit, prompt) in S, eq. 7 (paper 2)"})
+    beta: float = field(default=1.0, metadata={"help": "weight of cos(edit, source picture) in S (paper 1)"})
+    choice: str = field(
+        default="score",
+        metadata={"help": "which anchor's edit is final: 'score' (highest S, paper), 'softmax_score' (official: S of "
+                          "similarities softmaxed over the anchors, among the three nearest to the text) or 'loss' "
+                          "(lowest loss, ours)"})
+    steps: int | None = field(default=None, metadata={"help": "denoising steps (default: the profile's)"})
+    guidance: float | None = field(default=None, metadata={"help": "guidance scale (default: the profile's)"})
+    defects: tuple[str, ...] = field(
+        default=(), metadata={"help": f"defects of the official code to repeat, any of {', '.join(DEFECTS)}"})
+
+    def __post_init__(self) -> None:
+        for name, value in ((f.name, getattr(self, f.name)) for f in fields(self)):
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(v, float) and not math.isfinite(v) for v in numbers):
+                raise UserError(f"{name} is {value}; give finite numbers.")
+        check_range("anchors (K)", self.anchors, 1, 256)
+        check_range("number of sizes (M)", len(self.sizes), 1, 64)
+        for size in self.sizes:
+            check_range("each size", size, 0.02, 1.0)
+        if len(set(self.sizes)) < len(self.sizes):
+            raise UserError(f"sizes {self.sizes} name a size twice; give each once.")
+        check_range("pool", self.pool, 1, 32)
+        check_range("iterations", self.iterations, 0, 100_000)
+        check_range("lr", self.lr, 1e-8, 1.0)
+        check_range("border", self.border, 0.0, 0.5)
+        check_range("shortlist", self.shortlist, 0, 256 * 64)
+        if self.shortlist and not (self.occlusion_weight or self.area_weight):
+            raise UserError("shortlist needs edit-free terms; give occlusion_weight or area_weight a value above 0.")
+        check_range("distance", self.distance, 0.0, 1.0)
+        check_range("update_every", self.update_every, 1, 100_000)
+        check_range("temperature", self.temperature, 0.01, 100.0)
+        check_range("samples", self.samples, 2, 1000)
+        if self.steps is not None:
+            check_range("steps", self.steps, 1, 1000)
+        if self.guidance is not None:
+            check_range("guidance", self.guidance, 0.0, 100.0)
+        if self.estimator not in ESTIMATORS:
+            raise UserError(f"estimator is {self.estimator!r}; choose one of {', '.join(ESTIMATORS)}.")
+        if self.choice not in CHOICES:
+            raise UserError(f"choice is {self.choice!r}; choose one of {', '.join(CHOICES)}.")
+        for defect in self.defects:
+            if defect not in DEFECTS:
+                raise UserError(f"The defect {defect!r} is unknown; choose from {', '.join(DEFECTS)}.")
+
+    def but(self, **changes) -> Method:
+        """A copy with these fields changed; fields given as None keep their value."""
+        return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+
+ESTIMATORS = ("expectation", "reinforce", "straight_through", "none")
+CHOICES = ("score", "softmax_score", "loss")
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise UserError unless low ≤ value ≤ high."""
+    if not low <= value <= high:
+        raise UserError(f"{name} is {value}; give a value from {low} to {high}.")
+
+
+METHODS: dict[str, Method] = {
+    "learned": Method(anchors=48, distance=0.0625, sizes=(0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75), shortlist=12,
+                      estimator="expectation", choice="loss", clip_weight=0.0, structure_weight=0.5,
+                      occlusion_weight=1.5, area_weight=0.75, standardise=True, lr=1e-3, entropy_weight=0.2),
+    "paper": Method(),
+    "official_code": Method(border=15 / 32, sizes=OFFICIAL_SIZES, pool=8, estimator="none", iterations=10, lr=5e-3,
+                            update_every=25, choice="softmax_score", defects=tuple(DEFECTS)),
+}
+"""Presets. `learned` is our default; its weights were chosen on validation scenes, and notebook 08 reports them on
+others (`python -m lr_helpers study regions`). `paper` is what the paper says.
+`official_code` does what the official code does; left out of it are what changes no region here: its prompt
+template, the 16 augmented views of a CLIP embedding, the fixed random convolution before its network, weight decay."""
+
+
+def get_method(name: str) -> Method:
+    """The preset of this name; raises UserError for an unknown one."""
+    if name not in METHODS:
+        raise UserError(f"The method {name!r} is unknown; choose one of {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+MAX_SEED = 2**63 - 1
+
+
+def check_input(prompt: str, source: str, seed: int) -> tuple[str, str]:
+    """The two texts, each on one line; raises UserError for an empty one, control characters or a seed out of range."""
+    for name, text, what in (("prompt", prompt, "what you want to see"), ("source", source, "what is there now")):
+        if bad := next((c for c in text if unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\v\f\r"), None):
+            raise UserError(f"The {name} holds the control character {bad!r}; take it out.")
+        if not any(c.isprintable() and not c.isspace() for c in text):
+            raise UserError(f"The {name} is empty; say in a few words {what}.")
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed is {seed}; give a whole number from 0 to {MAX_SEED}.")
+    return " ".join(prompt.split()), " ".join(source.split())

@@ -1,0 +1,236 @@
+"""Can a profile run here? Versions, machine, disk and the sources of its models, each failure with its fix."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lr_helpers.files.paths import ROOT
+from lr_helpers.models.profiles import NO_GPU, Part, Profile
+from lr_helpers.models.sources import State, label, look, restore
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
+# Libraries are imported where they are used: this module has to run where they are missing.
+
+LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "accelerate", "numpy")
+PARTS = {"editor": "editor", "backbone": "backbone", "clip": "CLIP model"}
+INSTALL = "install the packages by ./reproduce.sh, or: pip install -c constraints.txt -e ."
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the report; a fix without a problem is a warning."""
+
+    name: str
+    text: str
+    problem: str = ""
+    """A few words for the verdict; "" where the profile runs all the same."""
+    fix: str = ""
+
+
+def run(profile: Profile, allow_cpu: bool = False, comparison: bool = False) -> int:
+    """Print the report on a profile; 0 if it can run here, else 1.
+
+    Only `tiny` may run without a GPU unless `allow_cpu`. With `comparison` also what only the comparison with other
+    editors needs; without it the profile runs all the same.
+    """
+    print(f"profile {profile.name}: {profile.title}\n")
+    lines = examine(profile, allow_cpu, comparison)
+    told = set()
+    for line in lines:
+        mark = "✗" if line.problem else "!" if line.fix else " "
+        print(f"{mark} {line.name:<16} {line.text}")
+        if line.fix and line.fix not in told:  # without a network, every source has the same
+            print(f"  {'':<16} fix: {line.fix}")
+            told.add(line.fix)
+    problems = [line.problem for line in lines if line.problem]
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        print(f"\nnot ready: {count} ({'; '.join(problems)})")
+        return 1
+    print(f"\nready: profile {profile.name} runs here")
+    return 0
+
+
+def examine(profile: Profile, allow_cpu: bool = False, comparison: bool = False) -> list[Line]:
+    """All lines of the report; it ends early where libraries are missing or do not load."""
+    lines = _missing()
+    if lines:
+        return lines
+    lines = _versions()
+    try:
+        import lr_helpers.models.loading  # noqa: F401  imports all that an edit needs
+    except Exception as error:  # a library that fits no other fails in its own way
+        reason = str(error).strip().splitlines()[:1]
+        return [*lines, Line("import", f"{type(error).__name__}: {' '.join(reason)[:160]}", "the libraries do not load",
+                             INSTALL)]
+    states = _states(profile)
+    lines += [*_machine(profile, allow_cpu), _disk(profile, states)]
+    for part in PARTS:
+        lines += _part(part, profile.parts.get(part, Part()), states[part], _problem(part, states[part]))
+    if profile.vocabulary is not None and not profile.vocabulary.is_file():
+        lines.append(Line("word list", f"{profile.vocabulary} is missing", "the word list is missing",
+                          restore(profile.vocabulary)))
+    return lines + (_comparison(profile) if comparison else [])
+
+
+# Versions
+
+
+def _missing() -> list[Line]:
+    missing = []
+    for name in LIBRARIES:
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            missing.append(Line(name, "missing", f"{name} is missing", INSTALL))
+    return missing
+
+
+def _ranges() -> dict[str, SpecifierSet]:
+    """The versions asked for, by canonical name, and for "python"; from pyproject.toml where we are not installed."""
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+    from packaging.utils import canonicalize_name
+
+    try:
+        wanted = metadata.requires("learnable-regions") or []
+        python = metadata.metadata("learnable-regions")["Requires-Python"]
+    except metadata.PackageNotFoundError:
+        file = ROOT / "pyproject.toml"
+        project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+        wanted, python = project["dependencies"], project["requires-python"]
+    ranges = {canonicalize_name(r.name): r.specifier for r in map(Requirement, wanted)}
+    return ranges | {"python": SpecifierSet(python)}
+
+
+def _versions() -> list[Line]:
+    from packaging.utils import canonicalize_name
+
+    ranges = _ranges()
+    found = {"Python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES}
+    return [_version(name, version, ranges[canonicalize_name(name)]) for name, version in found.items()]
+
+
+def _version(name: str, version: str, wanted: SpecifierSet) -> Line:
+    if wanted.contains(version, prereleases=True):
+        return Line(name, version)
+    limits = ",".join(sorted(map(str, wanted), reverse=True))
+    fix = f"install Python {limits} and start anew from it" if name == "Python" else f"pip install '{name}{limits}'"
+    if any(limit.operator.startswith(">") and not limit.contains(version, prereleases=True) for limit in wanted):
+        return Line(name, f"{version} is too old, {limits} is needed", f"{name} is too old", fix)
+    return Line(name, f"{version} is newer than what was tried, {limits}", fix=f"if something fails: {fix}")
+
+
+# Machine
+
+
+def _size(gigabytes: float) -> str:
+    return f"{gigabytes:.1f} GB" if gigabytes >= 0.95 else f"{1000 * gigabytes:.0f} MB"
+
+
+def _machine(profile: Profile, allow_cpu: bool) -> list[Line]:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return [Line("CPU cores", str(os.cpu_count())),
+            Line("memory", f"{_size(memory.total / 1e9)}, {_size(memory.available / 1e9)} of them available"),
+            _gpu(profile, allow_cpu)]
+
+
+def _gpu(profile: Profile, allow_cpu: bool) -> Line:
+    import torch
+
+    from lr_helpers.models.loading import default_device, dtype_for
+
+    device = default_device()
+    try:
+        dtype = str(dtype_for(device)).removeprefix("torch.")
+        if device == "cuda":
+            free, total = (_size(count / 1e9) for count in torch.cuda.mem_get_info())
+            return Line("GPU", f"{torch.cuda.get_device_name()}, {total}, {free} of them free; {dtype}")
+    except RuntimeError as error:
+        return Line("GPU", str(error).strip().splitlines()[0][:160], "the GPU can't be used",
+                    "see by nvidia-smi who holds it, or hide it: export CUDA_VISIBLE_DEVICES=")
+    text = f"none{'' if torch.version.cuda else ' (this build of torch knows none)'}; the CPU is used, in {dtype}"
+    if allow_cpu or not profile.needs_gpu:
+        return Line("GPU", text)
+    return Line("GPU", text, "no GPU", NO_GPU)
+
+
+def _disk(profile: Profile, states: dict[str, dict[str, State]]) -> Line:
+    from huggingface_hub import constants
+
+    parts = [part for part in PARTS if _is_download(states[part])]
+    cache = Path(constants.HF_HUB_CACHE)
+    there = next(folder for folder in (cache, *cache.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free / 1e9
+    needed = sum(profile.parts.get(part, Part()).gigabytes or 0 for part in parts)
+    text = f"{_size(free)} free at {cache}; " + (f"{_size(needed)} to download" if parts else "nothing to download")
+    if free >= needed:
+        return Line("disk", text)
+    return Line("disk", text, "the disk is too small",
+                f"free {_size(needed - free)}, or set HF_HOME to a folder on a larger disk")
+
+
+# Sources of the models
+
+
+def _serving(states: dict[str, State]) -> State | None:
+    """The first that can serve: `load_models` tries them in this order."""
+    return next((state for state in states.values() if not state.trouble), None)
+
+
+def _is_download(states: dict[str, State]) -> bool:
+    """Does the part take space in the cache: from what serves, or once one of its sources does?"""
+    serving = _serving(states)
+    return serving.download if serving else any(state.download for state in states.values())
+
+
+def _part(part: str, about: Part, states: dict[str, State], problem: str) -> list[Line]:
+    """The part's own line with its licence and size, one for each source, one for each that is gone."""
+    serving = _serving(states)
+    size = "size not stated" if about.gigabytes is None else _size(about.gigabytes)
+    which = f"source {list(states.values()).index(serving) + 1} serves" if serving else "no source serves"
+    lines = [Line(part, f"{which}; {size}; licence: {about.licence}", problem)]
+    for number, (source, state) in enumerate(states.items(), start=1):
+        since = f" (seen gone since {about.gone[source]})" if source in about.gone else ""
+        lines.append(Line(f"  source {number}", f"{label(source)}{since}: {state.text}", fix=state.fix))
+    return lines + [Line("  not tried", f"{source}: seen gone since {since}")
+                    for source, since in about.gone.items() if source not in states]
+
+
+def _comparison(profile: Profile) -> list[Line]:
+    """The same for the models of the comparison; one that no source serves is no problem, its rows are left out."""
+    lines = []
+    for part, extra in profile.comparison.items():
+        kind = "editor" if part in ("text_to_image", "instruct") else "backbone"  # as they are laid out
+        with ThreadPoolExecutor() as pool:
+            states = list(pool.map(lambda source: look(kind, source, extra.borrows), extra.sources))  # noqa: B023
+        lines += _part(part, extra.about, dict(zip(extra.sources, states, strict=True)), "")
+    return lines
+
+
+def _problem(part: str, states: dict[str, State]) -> str:
+    if _serving(states):
+        return ""
+    troubles = {state.trouble for state in states.values()}
+    return f"the {PARTS[part]} {troubles.pop() if len(troubles) == 1 else 'has no source that serves'}"
+
+
+def _states(profile: Profile) -> dict[str, dict[str, State]]:
+    """For each part, the state of each source, in order. They are looked at side by side: the hub may be slow."""
+    pairs = [(part, source) for part in PARTS for source in getattr(profile, part)]
+    with ThreadPoolExecutor() as pool:
+        states = list(pool.map(lambda pair: look(*pair), pairs))
+    return {part: {source: state for (p, source), state in zip(pairs, states, strict=True) if p == part}
+            for part in PARTS}

@@ -1,0 +1,166 @@
+"""`load_models(profile)`: one loading path for the shipped miniatures and the real models."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from transformers.utils import logging
+
+from lr_helpers.errors import UserError
+from lr_helpers.inpainting import Editor
+from lr_helpers.models.encoders import Backbone, Clip
+from lr_helpers.models.hub import fetch
+from lr_helpers.models.pipelines import load_editor
+from lr_helpers.models.profiles import Part, Profile, get_profile
+from lr_helpers.models.sources import UnavailableError, label
+
+T = TypeVar("T")
+logging.disable_progress_bar()
+
+
+@dataclass
+class Models:
+    """What `load_models` returns: the three models, and where each came from."""
+
+    profile: Profile
+    editor: Editor
+    backbone: Backbone
+    clip: Clip
+    device: str
+    sources: dict[str, str]
+    """Which source served, by part; what came from the hub with `@` and its commit."""
+    words: frozenset[str] | None = None
+    """All words the models know, or None where any word may be used."""
+
+    def warnings_for(self, text: str) -> list[str]:
+        """What the user should know about a prompt: unknown words with the nearest known ones, lost ends."""
+        found = []
+        if self.words is not None:
+            words = dict.fromkeys(re.findall(r"[^\s!-/:-@\[-`{-~]+", text.lower()))
+            unknown = [word[:40] for word in words if word not in self.words]
+            for word in unknown[:10]:
+                near = difflib.get_close_matches(word, sorted(self.words), n=3, cutoff=0.0)
+                found.append(f"The models of profile {self.profile.name!r} do not know the word {word!r}; "
+                             f"the nearest they know: {', '.join(near)}.")
+            if len(unknown) > 10:
+                found.append(f"They do not know {len(unknown) - 10} other words of this text either.")
+        if lost := self.editor.truncated(text):
+            found.append(f"The text is longer than the model can read; cut off: {lost[:200]!r}.")
+        return found
+
+
+def default_device() -> str:
+    """"cuda" where there is one, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def dtype_for(device: str) -> torch.dtype:
+    """The editor's precision on a device: bfloat16 on CUDA GPUs of compute capability 8.0 or higher, float16 on
+    older ones (Colab's T4), which have no native bfloat16, and float32 elsewhere."""
+    if torch.device(device).type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+
+
+def batch_for(device: str, most: int, gigabytes: float | None) -> int:
+    """How many edits to make at once: on a GPU what four fifths of its free memory hold, from 1 to `most`.
+
+    `gigabytes`: what one edit takes in float32 (`Part.gigabytes_per_edit`); None where it is small, then `most`. Large
+    edits are made one by one on a CPU, where a batch saves no time.
+    """
+    if gigabytes is None:
+        return most
+    if torch.device(device).type != "cuda":
+        return 1
+    edit = gigabytes * dtype_for(device).itemsize / 4
+    return max(1, min(most, int(0.8 * torch.cuda.mem_get_info(device)[0] / 1e9 / edit)))
+
+
+SHIPPED = "use the profile 'tiny', which is shipped"
+
+
+def first_source(part: str, sources: Sequence[str], load: Callable[[str], tuple[T, str]],
+                 otherwise: str = SHIPPED) -> tuple[T, str]:
+    """Try the sources in order: what `load` returns, a model and the source's label. UserError if none of them serves:
+    one sentence with every reason and fix, `otherwise` the last of them."""
+    reasons, fixes = [], []
+    for source in sources:
+        try:
+            return load(source)
+        except UserError:
+            raise
+        except torch.OutOfMemoryError as error:
+            raise UserError(f"The memory of the GPU does not hold the {part} of {label(source)}; free it (nvidia-smi "
+                            "shows who holds it), or use a profile with a smaller model.") from error
+        except UnavailableError as error:
+            reasons.append(f"{label(source)} ({error.state.text})")
+            fixes.append(error.state.fix)
+        except Exception as error:  # each library has its own; the reason goes to the user
+            said = " ".join([type(error).__name__ + ":", *str(error).strip().splitlines()[:1]])
+            reasons.append(f"{label(source)} ({said[:180].rstrip(':')})")
+            fixes.append("give a folder with the whole model")
+    fixes.append(otherwise)
+    raise UserError(f"No source of the {part} could be loaded: {'; '.join(reasons)}; "
+                    f"{', or '.join(dict.fromkeys(fixes))}.")
+
+
+def load_backbone(sources: Sequence[str], device: str, size: int,
+                  otherwise: str = SHIPPED) -> tuple[Backbone, str]:
+    """The first of the sources that can be had, and its label; `size`: side in pixels of what it sees.
+
+    Raises UserError if none can be had, as `first_source`.
+    """
+
+    def load(source: str) -> tuple[Backbone, str]:
+        found = fetch("backbone", source)
+        return Backbone.load(found.place, device, size), found.label
+
+    return first_source("backbone", sources, load, otherwise)
+
+
+def load_clip(sources: Sequence[str], device: str, otherwise: str = SHIPPED) -> tuple[Clip, str]:
+    """The first of the sources that can be had, and its label; UserError if none can be had, as `first_source`."""
+
+    def load(source: str) -> tuple[Clip, str]:
+        found = fetch("clip", source)
+        return Clip.load(found.place, device), found.label
+
+    return first_source("CLIP model", sources, load, otherwise)
+
+
+def load_models(profile: str | Profile = "tiny", device: str | None = None, *, editor: str | None = None,
+                backbone: str | None = None, clip: str | None = None) -> Models:
+    """Load editor, backbone and CLIP of a profile (a name, or a Profile of your own).
+
+    `editor`, `backbone`, `clip`: a folder or a hub id (`OWNER/NAME` or `OWNER/NAME@REVISION`) that is taken instead of
+    the profile's own sources. Raises UserError for an unknown profile, a device that is not there, and models that
+    are missing, damaged, unfit or out of reach.
+    """
+    profile = get_profile(profile) if isinstance(profile, str) else profile
+    profile = profile.but(editor=editor, backbone=backbone, clip=clip)
+    device = device or default_device()
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device {device!r} is not available here; use 'cpu'.") from error
+
+    about = profile.parts.get("editor", Part())
+    settings = {k: getattr(profile, k) for k in ("size", "steps", "guidance", "batch")}
+
+    editing, editor_source = first_source(
+        "editor", profile.editor, lambda s: load_editor(s, device, dtype_for(device), about.variant, **settings))
+    seeing, backbone_source = load_backbone(profile.backbone, device, profile.backbone_size)
+    judging, clip_source = load_clip(profile.clip, device)
+    editing.batch = batch_for(device, profile.batch, about.gigabytes_per_edit)
+    words = None
+    if profile.vocabulary is not None:
+        if not profile.vocabulary.is_file():
+            raise UserError(f"The word list {profile.vocabulary} is missing; restore it from the repository.")
+        words = frozenset(profile.vocabulary.read_text(encoding="utf-8").split())
+    return Models(profile, editing, seeing, judging, device,
+                  {"editor": editor_source, "backbone": backbone_source, "clip": clip_source}, words)

@@ -1,0 +1,215 @@
+"""What the shipped zoo reaches on held-out scenes: counts, 95 % intervals, and grids to look at."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from random import Random
+
+import torch
+from diffusers import StableDiffusionPipeline
+from tqdm.auto import tqdm
+
+from lr_helpers.anchors import anchor_centres, top_anchors
+from lr_helpers.boxes import box_mask
+from lr_helpers.files.pictures import to_image
+from lr_helpers.files.writing import write_image, write_json
+from lr_helpers.inpainting import composite
+from lr_helpers.intervals import mean_with_interval, rate
+from lr_helpers.losses import occluded
+from lr_helpers.models.hub import quiet
+from lr_helpers.models.loading import Models, load_models
+from tiny_world import DATA, SIZE, judge
+from tiny_world.scenes import Box, Placed, Recipe, random_placed, scene, square, tensor
+from tiny_world.words import NAMES, PLACES, caption, held_out, with_article
+
+FIRST_SEED = 100_000
+"""Seeds 100,000 … are this script's share of the held-out ones."""
+
+
+def cases(kind: str, count: int) -> list[tuple[Recipe, Box, str]]:
+    """`count` held-out (scene, box, name of the object to paint): kind "empty" or "replace"."""
+    found, seed = [], FIRST_SEED
+    while len(found) < count:
+        seed += 1
+        rng, recipe = Random(f"case {seed}"), scene(seed)
+        names = [n for n in NAMES if n not in {o.name for o in recipe.objects} and not held_out(n, recipe.place)]
+        name = names[len(found) % len(names)] if kind == "empty" else rng.choice(names)
+        if kind == "replace":
+            thing = rng.choice(recipe.objects)
+        else:
+            thing = random_placed(name, rng)
+            if any(judge.overlap_share(o.box, square(thing)) > 0 for o in recipe.objects):
+                continue
+        found.append((recipe, square(thing), name))
+    return found
+
+
+def edits(models: Models, chosen: list[tuple[Recipe, Box, str]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The model's own frame for each case, and how far it is from the picture outside the box (PSNR, dB)."""
+    made, outside = [], []
+    for start in tqdm(range(0, len(chosen), models.editor.batch), leave=False):
+        part = chosen[start:start + models.editor.batch]
+        pictures = torch.stack([tensor(recipe) for recipe, _, _ in part])
+        masks = torch.stack([box_mask(box, SIZE, SIZE) for _, box, _ in part])
+        frames = models.editor.inpaint(pictures, masks, [with_article(name) for _, _, name in part], seed=start)
+        error = ((frames - pictures).square() * (1 - masks)).sum((1, 2, 3)) / (3 * (1 - masks).sum((1, 2, 3)))
+        made.append(composite(frames, pictures, masks))
+        outside.append(-10 * error.log10())
+    return torch.cat(made), torch.cat(outside)
+
+
+def evaluate_judge(judge_model: judge.Judge, count: int) -> dict:
+    """Does the judge name the objects of real scenes, see nothing where nothing is, and not guess at what is hidden?"""
+    right = total = guessed = 0
+    for seed in range(FIRST_SEED, FIRST_SEED + count):
+        recipe = scene(seed)
+        pictures = tensor(recipe).expand(len(recipe.objects), -1, -1, -1)
+        looks = [square(o) for o in recipe.objects]
+        said = judge_model.name(pictures, looks)
+        right += sum(a == o.name for a, o in zip(said, recipe.objects, strict=True))
+        total += len(said)
+        hidden = judge_model.name(occluded(pictures[0], torch.tensor(looks)), looks)
+        guessed += sum(a == o.name for a, o in zip(hidden, recipe.objects, strict=True))
+    empty = cases("empty", count)
+    nothing = judge_model.name(torch.stack([tensor(r) for r, _, _ in empty]), [b for _, b, _ in empty])
+    return {"names real objects": rate(right, total),
+            "names objects that are painted over": rate(guessed, total),
+            "sees nothing where nothing is": rate(sum(w == "nothing" for w in nothing), count)}
+
+
+def evaluate_editor(models: Models, judge_model: judge.Judge, count: int, pictures: Path) -> dict:
+    """Edit success in a given box, by the judge, and the background outside it."""
+    result = {}
+    for kind in ("empty", "replace"):
+        chosen = cases(kind, count)
+        made, outside = edits(models, chosen)
+        said = judge_model.name(made, [box for _, box, _ in chosen])
+        kept = sum(bool(((e - tensor(r)).abs() * (1 - box_mask(b, SIZE, SIZE))).max() == 0)
+                   for e, (r, b, _) in zip(made, chosen, strict=True))
+        result[f"{kind}: judge sees the object"] = rate(
+            sum(a == name for a, (_, _, name) in zip(said, chosen, strict=True)), count)
+        result[f"{kind}: own frame outside the box, PSNR dB"] = mean_with_interval(outside.tolist())
+        result[f"{kind}: pasted edit exact outside the box"] = rate(kept, count)
+        write_image(pictures / f"{kind}.png", to_image(tiles(made[:60], 10)))
+    thing = Placed("", 12, 12, 40)
+    grid = [(Recipe(list(PLACES)[i % 8], i % 48, ()), square(thing), n) for i, n in enumerate(NAMES)]
+    write_image(pictures / "all_objects.png", to_image(tiles(edits(models, grid)[0], 10)))
+    return result
+
+
+def evaluate_comparison(models: Models, judge_model: judge.Judge, count: int, pictures: Path) -> dict[str, dict]:
+    """Does the text-to-image model paint what a text names, and does the other do what it is told?"""
+    from lr_helpers.baselines import Parts  # whose choosers need this module
+    from lr_helpers.baselines.wording import instruction
+
+    parts, noise = Parts(models.profile, models), torch.Generator().manual_seed(0)
+    steps, guidance = models.profile.steps, models.profile.guidance
+    chosen = cases("replace", count)
+    texts = [caption([name], recipe.place) for recipe, _, name in chosen]
+    with quiet():
+        painter = StableDiffusionPipeline.from_pipe(parts.text_to_image.pipeline)
+        painter.set_progress_bar_config(disable=True)
+        painted = torch.cat([painter(texts[i:i + 16], num_inference_steps=steps, guidance_scale=guidance,
+                                     generator=noise, output_type="pt").images for i in range(0, count, 16)])
+    right = sum(judge.sees(p, name, judge_model) >= judge.SURE for p, (_, _, name) in zip(painted, chosen, strict=True))
+    told = {"judge sees the new object anywhere": 0, "judge no longer sees the old one": 0, "both": 0}
+    made = []
+    for recipe, box, name in tqdm(chosen, leave=False):
+        old = next(o.name for o in recipe.objects if square(o) == box)
+        made.append(parts.instruct.follow(tensor(recipe), instruction(old, with_article(name)), steps=steps,
+                                          guidance=guidance, image_guidance=1.5, seed=len(made)))
+        seen = judge.sees(made[-1], name, judge_model) >= judge.SURE, judge_model.name(made[-1][None], [box])[0] != old
+        for row, true in zip(told, (*seen, all(seen)), strict=True):
+            told[row] += true
+    write_image(pictures / "text_to_image.png", to_image(tiles(painted[:60], 10)))
+    pairs = torch.stack([p for (recipe, _, _), edit in zip(chosen, made, strict=True) for p in (tensor(recipe), edit)])
+    write_image(pictures / "instruct.png", to_image(tiles(pairs[:60], 10)))
+    return {"text_to_image": {"judge sees the object anywhere": rate(right, count)},
+            "instruct": {f"replace: {row}": rate(n, count) for row, n in told.items()}}
+
+
+def evaluate_vae(models: Models, count: int) -> dict:
+    """Pictures through the autoencoder and back."""
+    values = []
+    vae = models.editor.pipeline.vae
+    for seed in range(FIRST_SEED, FIRST_SEED + count):
+        picture = tensor(scene(seed))[None]
+        with torch.no_grad():
+            back = vae.decode(vae.encode(picture * 2 - 1).latent_dist.mode()).sample.clamp(-1, 1) / 2 + 0.5
+        values.append(-10 * math.log10(float((back - picture).square().mean_with_interval())))
+    return {"reconstruction PSNR dB": mean_with_interval(values)}
+
+
+def evaluate_clip(models: Models, count: int) -> dict:
+    """Retrieval among 200 scenes with different captions, and the right one of two scenes."""
+    by_caption = {scene(s).caption(): scene(s) for s in range(FIRST_SEED, FIRST_SEED + 300)}
+    texts = list(by_caption)[:200]
+    with torch.no_grad():
+        seen = models.clip.encode_image(torch.stack([tensor(by_caption[t]) for t in texts]))[0]
+    table, same = seen @ models.clip.encode_text(texts).T, torch.arange(len(texts))
+    right = 0
+    for seed in range(FIRST_SEED, FIRST_SEED + count):
+        recipe, rng = scene(seed), Random(f"pair {seed}")
+        index = rng.randrange(len(recipe.objects))
+        other = rng.choice([n for n in NAMES if n not in {o.name for o in recipe.objects}])
+        pair = torch.stack([tensor(recipe), tensor(recipe.replaced(index, other))])
+        with torch.no_grad():
+            text = models.clip.encode_text([with_article(recipe.objects[index].name)])[0]
+            likeness = models.clip.encode_image(pair)[0] @ text
+        right += bool(likeness[0] > likeness[1])
+    return {"caption found for picture, of 200": rate(int((table.argmax(1) == same).sum()), len(texts)),
+            "picture found for caption, of 200": rate(int((table.argmax(0) == same).sum()), len(texts)),
+            "prefers the scene with X to the one with Y": rate(right, count)}
+
+
+def evaluate_anchors(models: Models, count: int, top: int = 9) -> dict:
+    """Share of the most attended patches whose centre is inside an object's box, and chance."""
+    shares, chance = [], []
+    for seed in range(FIRST_SEED, FIRST_SEED + count):
+        recipe = scene(seed)
+        attention = models.backbone.encode_image(tensor(recipe))[1]
+        grid = attention.shape[1:]
+        everywhere = anchor_centres(torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1])), grid, SIZE)
+        chance.append(_inside(everywhere, recipe))
+        shares.append(_inside(anchor_centres(top_anchors(attention, top), grid, SIZE), recipe))
+    return {f"top {top} anchors inside an object": mean_with_interval(shares), "chance": mean_with_interval(chance)}
+
+
+def _inside(points: torch.Tensor, recipe: Recipe) -> float:
+    x, y = points[:, 0:1], points[:, 1:2]
+    b = torch.tensor([o.box for o in recipe.objects])
+    return float(((x >= b[:, 0]) & (x < b[:, 2]) & (y >= b[:, 1]) & (y < b[:, 3])).any(1).float().mean_with_interval())
+
+
+def tiles(pictures: torch.Tensor, columns: int) -> torch.Tensor:
+    """(N, 3, H, W) → one picture (3, rows·2H, columns·2W), at twice the size."""
+    rows = [torch.cat(list(pictures[i:i + columns]), dim=2) for i in range(0, len(pictures), columns)]
+    rows = [r for r in rows if r.shape[2] == rows[0].shape[2]]
+    return torch.cat(rows, dim=1).repeat_interleave(2, 1).repeat_interleave(2, 2)
+
+
+def evaluate(count: int, scenes: int, output: Path, pictures: Path) -> dict:
+    """Measure all parts, print the table, write it as JSON; returns it."""
+    begun, models, judge_model = time.perf_counter(), load_models("tiny", "cpu"), judge.load()
+    sizes = {p.name: round(sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) / 1e6, 2)
+             for p in sorted(DATA.iterdir()) if p.is_dir()}
+    metrics = {
+        "judge": evaluate_judge(judge_model, scenes),
+        "editor": {"steps": models.profile.steps, "guidance": models.profile.guidance,
+                   **evaluate_editor(models, judge_model, count, pictures)},
+        "vae": evaluate_vae(models, scenes),
+        "clip": evaluate_clip(models, scenes),
+        "dino": evaluate_anchors(models, scenes),
+        **evaluate_comparison(models, judge_model, scenes // 2, pictures),
+        "megabytes": {**sizes, "all": round(sum(sizes.values()), 2)},
+    }
+    for part, rows in metrics.items():
+        for name, value in rows.items():
+            shown = (f"{value['value']:.4g}  [{value['low']:.4g}, {value['high']:.4g}]  n = {value['count']}"
+                     if isinstance(value, dict) else value)
+            print(f"{part:10} {name:48} {shown}")
+    write_json(output, metrics)
+    print(f"{time.perf_counter() - begun:.0f} s; written to {output}; grids in {pictures}")
+    return metrics

@@ -1,0 +1,1 @@
+"""The training of the miniature models, one module each; `training` is the loop that they share."""
