@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-Box = Sequence[int]
+Box = tuple[int, int, int, int]
+"""(x0, y0, x1, y1) in pixels; every box of the course."""
 
 
 def area(boxes: torch.Tensor) -> torch.Tensor:

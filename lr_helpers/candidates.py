@@ -65,7 +65,7 @@ class Candidates:
     "occlusion" and "area" need no edit and are there from the start ("occlusion" is NaN if its weight is 0).
     """
 
-    def __init__(self, models: Models, image: torch.Tensor, prompt: str, source: str, boxes: torch.Tensor,
+    def __init__(self, models: Models, image: torch.Tensor, source: str, prompt: str, boxes: torch.Tensor,
                  method: Method, seed: int, *, kept: torch.Tensor | None = None,
                  occlusion: torch.Tensor | None = None, edits: Edits | None = None):
         """`kept` (K, M) boolean: the shortlist (default: all); others are never edited and have loss 0.
@@ -120,7 +120,7 @@ class Candidates:
         return {
             "clip": clip_loss(seen, self._prompt),
             "structure": structure_loss(tokens, self._tokens),
-            "direction": direction_loss(seen, self._image, self._prompt, self._source),
+            "direction": direction_loss(seen, self._image, self._source, self._prompt),
             "source": source_loss(seen, self._source),
         }
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
 from lr_helpers.boxes import Box, box_mask, least_overlap
-from lr_helpers.candidates import Candidates, area_table, occlusion_table, shortlist, weighted
+from lr_helpers.candidates import Candidates, Edits, area_table, occlusion_table, shortlist, weighted
 from lr_helpers.files.pictures import paste_back, read_image, to_image, to_tensor, upright
 from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
 from lr_helpers.losses import softmax_score
@@ -115,7 +115,41 @@ def learn_region(found: Proposals, candidates: Candidates, method: Method, seed:
     return Region(network, history, probabilities, best, order.tolist())
 
 
-def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: str,
+@dataclass
+class Search:
+    """A region learned for one picture: what was proposed, what was edited, what won."""
+
+    proposals: Proposals
+    candidates: Candidates
+    region: Region
+    seconds: float
+    """Spent on learning, without the edits and their judging, which `candidates.seconds` has."""
+
+    @property
+    def ranked(self) -> list[Candidate]:
+        """Each anchor's best edit, the best anchor first; the first one is the result."""
+        return [Candidate.of(self.candidates, self.region.probabilities, k, int(self.region.best[k]))
+                for k in self.region.order]
+
+
+def search(models: Models, picture: torch.Tensor, source: str, prompt: str, method: Method, seed: int, *,
+           avoid: Sequence[Box] = (), edits: Edits | None = None, progress: bool = False) -> Search:
+    """Learn where to edit one picture, (3, S, S) in 0..1, S the profile's size: propose, learn, choose.
+
+    `avoid` as in `propose`; `edits`: a store that searches in the same picture share (see `Candidates`).
+    """
+    found = propose(models, picture, source, method, avoid)
+    # Edits are made as the estimator asks for them.
+    candidates = Candidates(models, picture, source, prompt, found.boxes, method, seed, kept=found.kept,
+                            occlusion=found.occlusion, edits=edits)
+    with tqdm(total=candidates.count, desc="editing", unit="edit", disable=not progress, leave=False) as bar:
+        begun, candidates.on_edit = time.perf_counter(), bar.update
+        region = learn_region(found, candidates, method, seed)
+        seconds = time.perf_counter() - begun - candidates.seconds
+    return Search(found, candidates, region, seconds)
+
+
+def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: str,
          method: Method | str = "learned", seed: int = 42, progress: bool = True,
          full_frame: bool = False, avoid: Sequence[Box] = ()) -> EditResult:
     """Learn where to edit `image` so that `source` ("bird") becomes `prompt` ("a rabbit"), and edit there.
@@ -129,46 +163,35 @@ def edit(models: Models, image: str | Path | Image.Image, prompt: str, source: s
     The same seed on the same machine gives the same pixels. Raises UserError for input that can't work.
     """
     method = get_method(method) if isinstance(method, str) else method
+    source, prompt = check_input(source, prompt, seed)
     original = read_image(image, keep_alpha=True) if isinstance(image, (str, Path)) else upright(image)
-    prompt, source = check_input(prompt, source, seed)
-    begun, seconds, evaluations = time.perf_counter(), {}, models.editor.evaluations
-    size = models.profile.size
+    begun, evaluations, size = time.perf_counter(), models.editor.evaluations, models.profile.size
     picture = to_tensor(original, size)
 
-    found = propose(models, picture, source, method, avoid)
-    # Edits are made as the estimator asks for them.
-    candidates = Candidates(models, picture, prompt, source, found.boxes, method, seed, kept=found.kept,
-                            occlusion=found.occlusion)
-    with tqdm(total=candidates.count, desc="editing", unit="edit", disable=not progress, leave=False) as bar:
-        start, candidates.on_edit = time.perf_counter(), bar.update
-        learned = learn_region(found, candidates, method, seed)
-        seconds["learning"] = time.perf_counter() - start - candidates.seconds
-
-    chosen = [Candidate.of(candidates, learned.probabilities, k, int(learned.best[k])) for k in learned.order]
-    best = chosen[0]
+    found = search(models, picture, source, prompt, method, seed, avoid=avoid, progress=progress)
+    best, *others = found.ranked
     if full_frame:
         frames = models.editor.inpaint(picture, box_mask(best.box, size, size)[None], prompt, seed=seed,
                                        steps=method.steps, guidance=method.guidance)
         final = to_image(frames[0])
     else:
         final = paste_back(original, best.picture, best.box, feather=0 if original.size == (size, size) else 0.06)
-    seconds["edits"] = candidates.seconds
-    seconds["total"] = time.perf_counter() - begun
 
+    table, region = found.candidates, found.region
+    seconds = {"learning": found.seconds, "edits": table.seconds, "total": time.perf_counter() - begun}
     return EditResult(
-        image=final, original=original, picture=picture, candidates=chosen, network=learned.network,
-        history=learned.history, attention=found.attention, anchors=found.anchors, boxes=found.boxes,
-        probabilities=learned.probabilities,
-        edits=candidates.edits, terms=candidates.terms, loss=candidates.loss, scores=candidates.score,
-        prompt=prompt, source=source, seed=seed, method=method,
+        image=final, original=original, picture=picture, candidates=[best, *others], network=region.network,
+        history=region.history, attention=found.proposals.attention, anchors=found.proposals.anchors,
+        boxes=table.boxes, probabilities=region.probabilities, edits=table.edits, terms=table.terms, loss=table.loss,
+        scores=table.score, prompt=prompt, source=source, seed=seed, method=method,
         cost={"denoiser_evaluations": models.editor.evaluations - evaluations,
-              "edits": int((~candidates.loss.isnan()).sum()), "different_edits": candidates.made,
-              "seconds": {k: round(v, 3) for k, v in seconds.items()}},
+              "edits": int((~table.loss.isnan()).sum()), "different_edits": table.made,
+              "seconds": {name: round(spent, 3) for name, spent in seconds.items()}},
         record={"profile": models.profile.name, "sources": models.sources, "device": models.device,
                 "size": size, "steps": method.steps or models.profile.steps,
                 "guidance": models.profile.guidance if method.guidance is None else method.guidance,
                 "method": asdict(method), "full_frame": full_frame, "versions": versions(),
-                **({"avoid": [list(b) for b in avoid]} if avoid else {})},
+                **({"avoid": [list(box) for box in avoid]} if avoid else {})},
         warnings=[*models.warnings_for(prompt), *models.warnings_for(source)])
 
 

@@ -20,8 +20,8 @@ def clip_loss(edited: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
     return cosine_distance(edited, prompt)
 
 
-def direction_loss(edited: torch.Tensor, image: torch.Tensor, prompt: torch.Tensor,
-                   source: torch.Tensor) -> torch.Tensor:
+def direction_loss(edited: torch.Tensor, image: torch.Tensor, source: torch.Tensor,
+                   prompt: torch.Tensor) -> torch.Tensor:
     """L_Dir (eq. 5): did the picture change as the text did? Edits (N, D), the rest (D,) → (N,) in 0..2.
 
     An edit that changes nothing, to the last digit, has no direction and gets 1.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from lr_helpers.errors import UserError
 
@@ -21,105 +22,104 @@ DEFECTS = {
 the estimator 'none'."""
 
 
+ESTIMATORS = ("expectation", "reinforce", "straight_through", "none")
+"""How the gradient reaches the region network; `learning` has one class for each."""
+
+CHOICES = ("score", "softmax_score", "loss")
+"""What the final choice among the anchors' edits goes by."""
+
+
+def _setting(default: Any, meaning: str, within: tuple[float, float] | None = None,
+             options: tuple[str, ...] | None = None) -> Any:
+    """A field of Method: its default, what it means and where that is from, and which values work."""
+    return field(default=default, metadata={"help": meaning, "within": within, "options": options})
+
+
 @dataclass(frozen=True)
 class Method:
     """How a region is found and learned; the defaults are the paper's. "Official" means the official code."""
 
-    anchors: int = field(default=9, metadata={"help": "anchor points K (official: point_number 9)"})
-    border: float = field(
-        default=0.0, metadata={"help": "anchors nearer to the border than this share of the picture's side are passed "
-                                       "over while there are enough others (official 15/32; paper 0)"})
-    distance: float = field(
-        default=0.0, metadata={"help": "anchors keep at least this distance from each other, as a share of the "
-                                       "picture's side (ours; paper 0); the border rule is not applied then"})
-    sizes: tuple[float, ...] = field(
-        default=(*OFFICIAL_SIZES, 1.0),
-        metadata={"help": "sides of the M proposals as shares of the picture's side (paper: M = 7, sizes not told; "
-                          "official: half-sizes 4, 6 … 14 of 32 tokens, the first six of these)"})
-    shortlist: int = field(
-        default=0, metadata={"help": "edit only this many different ones of the K×M boxes, those whose edit-free terms "
-                                     "(occlusion and area) are lowest; 0: all (ours; paper 0)"})
-    pool: int = field(default=7, metadata={"help": "RoIAlign output side l (paper 7, official 8)"})
-    standardise: bool = field(
-        default=False, metadata={"help": "pooled features standardised over the anchors (ours; not in the paper)"})
-    estimator: str = field(
-        default="straight_through",
-        metadata={"help": "gradient of the region network: 'straight_through' (paper), 'none' (official), "
-                          "'expectation' (exact, ours) or 'reinforce' (ours)"})
-    temperature: float = field(
-        default=1.0, metadata={"help": "temperature of the Gumbel-softmax under straight_through (paper: not told)"})
-    samples: int = field(
-        default=4, metadata={"help": "draws an update under reinforce, each compared with the others (ours)"})
-    iterations: int = field(
-        default=150, metadata={"help": "updates of the region network (official 10; paper: 5 epochs, length not told)"})
-    lr: float = field(default=3e-3, metadata={"help": "learning rate of Adam (paper 3e-3, official 5e-3)"})
-    update_every: int = field(
-        default=1, metadata={"help": "the optimiser steps every this many iterations (official 25, of 10)"})
-    entropy_weight: float = field(
-        default=0.0, metadata={"help": "bonus for undecided probabilities, fading to 0 (ours; paper 0)"})
-    clip_weight: float = field(default=1.0, metadata={"help": "weight of L_Clip, eq. 3 (paper 1)"})
-    structure_weight: float = field(default=1.0, metadata={"help": "weight of L_Str, eq. 4 (paper 1)"})
-    direction_weight: float = field(default=1.0, metadata={"help": "weight of L_Dir, eq. 5 (paper 1)"})
-    source_weight: float = field(
-        default=0.0, metadata={"help": "weight of cos(edit, source text): is the old object gone? (ours; paper 0)"})
-    occlusion_weight: float = field(
-        default=0.0, metadata={"help": "weight of the occlusion loss: does hiding the box take the source away? needs "
-                                       "no edit (ours; paper 0)"})
-    area_weight: float = field(
-        default=0.0, metadata={"help": "weight of the box's share of the picture (ours; paper 0)"})
-    alpha: float = field(default=2.0, metadata={"help": "weight of cos(edit, prompt) in S, eq. 7 (paper 2)"})
-    beta: float = field(default=1.0, metadata={"help": "weight of cos(edit, source picture) in S (paper 1)"})
-    choice: str = field(
-        default="score",
-        metadata={"help": "which anchor's edit is final: 'score' (highest S, paper), 'softmax_score' (official: S of "
-                          "similarities softmaxed over the anchors, among the three nearest to the text) or 'loss' "
-                          "(lowest loss, ours)"})
-    steps: int | None = field(default=None, metadata={"help": "denoising steps (default: the profile's)"})
-    guidance: float | None = field(default=None, metadata={"help": "guidance scale (default: the profile's)"})
-    defects: tuple[str, ...] = field(
-        default=(), metadata={"help": f"defects of the official code to repeat, any of {', '.join(DEFECTS)}"})
+    anchors: int = _setting(9, "anchor points K (official: point_number 9)", within=(1, 256))
+    border: float = _setting(
+        0.0,
+        "anchors nearer to the border than this share of the picture's side are passed over while there are enough "
+        "others (official 15/32; paper 0)",
+        within=(0.0, 0.5))
+    distance: float = _setting(
+        0.0,
+        "anchors keep at least this distance from each other, as a share of the picture's side (ours; paper 0); the "
+        "border rule is not applied then",
+        within=(0.0, 1.0))
+    sizes: tuple[float, ...] = _setting(
+        (*OFFICIAL_SIZES, 1.0),
+        "sides of the M proposals as shares of the picture's side (paper: M = 7, sizes not told; official: "
+        "half-sizes 4, 6 … 14 of 32 tokens, the first six of these)",
+        within=(0.02, 1.0))
+    shortlist: int = _setting(
+        0,
+        "edit only this many different ones of the K×M boxes, those whose edit-free terms (occlusion and area) are "
+        "lowest; 0: all (ours; paper 0)",
+        within=(0, 256 * 64))
+    pool: int = _setting(7, "RoIAlign output side l (paper 7, official 8)", within=(1, 32))
+    standardise: bool = _setting(False, "pooled features standardised over the anchors (ours; not in the paper)")
+    estimator: str = _setting(
+        "straight_through",
+        "gradient of the region network: 'straight_through' (paper), 'none' (official), 'expectation' (exact, ours) "
+        "or 'reinforce' (ours)",
+        options=ESTIMATORS)
+    temperature: float = _setting(
+        1.0, "temperature of the Gumbel-softmax under straight_through (paper: not told)",
+        within=(0.01, 100.0))
+    samples: int = _setting(
+        4, "draws an update under reinforce, each compared with the others (ours)",
+        within=(2, 1000))
+    iterations: int = _setting(
+        150, "updates of the region network (official 10; paper: 5 epochs, length not told)",
+        within=(0, 100_000))
+    lr: float = _setting(3e-3, "learning rate of Adam (paper 3e-3, official 5e-3)", within=(1e-8, 1.0))
+    update_every: int = _setting(
+        1, "the optimiser steps every this many iterations (official 25, of 10)",
+        within=(1, 100_000))
+    entropy_weight: float = _setting(0.0, "bonus for undecided probabilities, fading to 0 (ours; paper 0)")
+    clip_weight: float = _setting(1.0, "weight of L_Clip, eq. 3 (paper 1)")
+    structure_weight: float = _setting(1.0, "weight of L_Str, eq. 4 (paper 1)")
+    direction_weight: float = _setting(1.0, "weight of L_Dir, eq. 5 (paper 1)")
+    source_weight: float = _setting(0.0, "weight of cos(edit, source text): is the old object gone? (ours; paper 0)")
+    occlusion_weight: float = _setting(
+        0.0,
+        "weight of the occlusion loss: does hiding the box take the source away? needs no edit (ours; paper 0)")
+    area_weight: float = _setting(0.0, "weight of the box's share of the picture (ours; paper 0)")
+    alpha: float = _setting(2.0, "weight of cos(edit, prompt) in S, eq. 7 (paper 2)")
+    beta: float = _setting(1.0, "weight of cos(edit, source picture) in S (paper 1)")
+    choice: str = _setting(
+        "score",
+        "which anchor's edit is final: 'score' (highest S, paper), 'softmax_score' (official: S of similarities "
+        "softmaxed over the anchors, among the three nearest to the text) or 'loss' (lowest loss, ours)",
+        options=CHOICES)
+    steps: int | None = _setting(None, "denoising steps (default: the profile's)", within=(1, 1000))
+    guidance: float | None = _setting(None, "guidance scale (default: the profile's)", within=(0.0, 100.0))
+    defects: tuple[str, ...] = _setting((), "defects of the official code to repeat", options=tuple(DEFECTS))
 
     def __post_init__(self) -> None:
-        for name, value in ((f.name, getattr(self, f.name)) for f in fields(self)):
-            numbers = value if isinstance(value, tuple) else (value,)
-            if any(isinstance(v, float) and not math.isfinite(v) for v in numbers):
-                raise UserError(f"{name} is {value}; give finite numbers.")
-        check_range("anchors (K)", self.anchors, 1, 256)
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            within, options = setting.metadata["within"], setting.metadata["options"]
+            for one in value if isinstance(value, tuple) else (value,):
+                if isinstance(one, float) and not math.isfinite(one):
+                    raise UserError(f"{setting.name} is {value}; give finite numbers.")
+                if within and one is not None:  # None: the profile's own
+                    check_range(setting.name, one, *within)
+                if options and one not in options:
+                    raise UserError(f"{setting.name} is {one!r}; choose from {', '.join(options)}.")
         check_range("number of sizes (M)", len(self.sizes), 1, 64)
-        for size in self.sizes:
-            check_range("each size", size, 0.02, 1.0)
         if len(set(self.sizes)) < len(self.sizes):
             raise UserError(f"sizes {self.sizes} name a size twice; give each once.")
-        check_range("pool", self.pool, 1, 32)
-        check_range("iterations", self.iterations, 0, 100_000)
-        check_range("lr", self.lr, 1e-8, 1.0)
-        check_range("border", self.border, 0.0, 0.5)
-        check_range("shortlist", self.shortlist, 0, 256 * 64)
         if self.shortlist and not (self.occlusion_weight or self.area_weight):
             raise UserError("shortlist needs edit-free terms; give occlusion_weight or area_weight a value above 0.")
-        check_range("distance", self.distance, 0.0, 1.0)
-        check_range("update_every", self.update_every, 1, 100_000)
-        check_range("temperature", self.temperature, 0.01, 100.0)
-        check_range("samples", self.samples, 2, 1000)
-        if self.steps is not None:
-            check_range("steps", self.steps, 1, 1000)
-        if self.guidance is not None:
-            check_range("guidance", self.guidance, 0.0, 100.0)
-        if self.estimator not in ESTIMATORS:
-            raise UserError(f"estimator is {self.estimator!r}; choose one of {', '.join(ESTIMATORS)}.")
-        if self.choice not in CHOICES:
-            raise UserError(f"choice is {self.choice!r}; choose one of {', '.join(CHOICES)}.")
-        for defect in self.defects:
-            if defect not in DEFECTS:
-                raise UserError(f"The defect {defect!r} is unknown; choose from {', '.join(DEFECTS)}.")
 
     def but(self, **changes) -> Method:
         """A copy with these fields changed; fields given as None keep their value."""
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
-
-
-ESTIMATORS = ("expectation", "reinforce", "straight_through", "none")
-CHOICES = ("score", "softmax_score", "loss")
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
@@ -152,13 +152,16 @@ def get_method(name: str) -> Method:
 MAX_SEED = 2**63 - 1
 
 
-def check_input(prompt: str, source: str, seed: int) -> tuple[str, str]:
-    """The two texts, each on one line; raises UserError for an empty one, control characters or a seed out of range."""
-    for name, text, what in (("prompt", prompt, "what you want to see"), ("source", source, "what is there now")):
+def check_input(source: str, prompt: str, seed: int) -> tuple[str, str]:
+    """Source and prompt, each on one line.
+
+    Raises UserError for an empty text, for control characters, and for a seed outside 0 … MAX_SEED.
+    """
+    for name, text, what in (("source", source, "what is there now"), ("prompt", prompt, "what you want to see")):
         if bad := next((c for c in text if unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\v\f\r"), None):
             raise UserError(f"The {name} holds the control character {bad!r}; take it out.")
         if not any(c.isprintable() and not c.isspace() for c in text):
             raise UserError(f"The {name} is empty; say in a few words {what}.")
     if not 0 <= seed <= MAX_SEED:
         raise UserError(f"seed is {seed}; give a whole number from 0 to {MAX_SEED}.")
-    return " ".join(prompt.split()), " ".join(source.split())
+    return " ".join(source.split()), " ".join(prompt.split())

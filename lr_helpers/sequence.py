@@ -69,11 +69,11 @@ def edit_in_turn(models: Models, image: str | Path | Image.Image, turns: Sequenc
     """
     if not turns:
         raise UserError("There is no edit to make; give at least one pair of source and prompt.")
-    texts = [check_input(prompt, source, seed) for source, prompt in turns]
+    texts = [check_input(source, prompt, seed) for source, prompt in turns]
     steps, warnings = [], []
     for prompt, source in texts:
         before = [step.box for step in steps]
-        step = edit(models, steps[-1].image if steps else image, prompt, source, method, seed, progress,
+        step = edit(models, steps[-1].image if steps else image, source, prompt, method, seed, progress,
                     avoid=before if keep else ())
         if keep and _overlaps(step.box, before):
             warnings.append(f"The region of {prompt!r} overlaps one that was edited before: no proposal was free "

@@ -76,7 +76,7 @@ def all_edits(recipe: Recipe, prompt: str, source: str) -> Candidates:
     picture = to_tensor(Image.fromarray(recipe.render()), size)
     attention = models.backbone.encode_image(picture)[1]
     centres = anchor_centres(top_anchors(attention, method.anchors), attention.shape[1:], size)
-    table = Candidates(models, picture, prompt, source, proposals(centres, method.sizes, size), method, seed)
+    table = Candidates(models, picture, source, prompt, proposals(centres, method.sizes, size), method, seed)
     table.losses(None)  # edit and judge them all
     return table
 
@@ -257,12 +257,12 @@ plots.show_extremes(tables["structure"], method.sizes, edits, boxes, "$L_{Str}$"
 # loss 1.
 
 # %% tags=["solution"]
-def direction_loss(edited: torch.Tensor, image: torch.Tensor, prompt: torch.Tensor,
-                   source: torch.Tensor) -> torch.Tensor:
+def direction_loss(edited: torch.Tensor, image: torch.Tensor, source: torch.Tensor,
+                   prompt: torch.Tensor) -> torch.Tensor:
     """Cosine distance between the change of the picture and the change of the text.
 
     edited: (N, D) embeddings of N edits; image: (D,) of the source picture;
-    prompt, source: (D,) embeddings of what is asked for and of what is there now.
+    source, prompt: (D,) embeddings of what is there now and of what is asked for.
     Returns (N,) in 0..2; 1 for an edit that is equal to the source picture.
     """
     return cosine_distance(edited - image, prompt - source)
@@ -272,7 +272,7 @@ def direction_loss(edited: torch.Tensor, image: torch.Tensor, prompt: torch.Tens
 checks.direction_loss(direction_loss)
 
 # %%
-tables["direction"] = direction_loss(edited, image, prompt_text, source_text).reshape(boxes.shape[:2])
+tables["direction"] = direction_loss(edited, image, source_text, prompt_text).reshape(boxes.shape[:2])
 plots.show_extremes(tables["direction"], method.sizes, edits, boxes, "$L_{Dir}$");
 
 # %% [markdown]
@@ -283,7 +283,7 @@ plots.show_extremes(tables["direction"], method.sizes, edits, boxes, "$L_{Dir}$"
 # %%
 noise = torch.randn(60, *picture.shape, generator=torch.Generator().manual_seed(seed)) / 255
 nearly, _ = models.clip.encode_image((picture + noise).clamp(0, 1))
-chance = direction_loss(nearly, image, prompt_text, source_text)
+chance = direction_loss(nearly, image, source_text, prompt_text)
 plots.show_scatter({"the K × M edits": ((edited - image).norm(dim=1), tables["direction"].flatten()),
                     "unseen noise, no edit": ((nearly - image).norm(dim=1), chance)},
                    "length of the change $\\Vert E_v(X_o) - E_v(X)\\Vert$", "$L_{Dir}$");
@@ -312,7 +312,7 @@ plots.show_pictures(list(drawn), list(cases), side=1.6);
 # %% tags=["nbval-check-output"]
 seen, seen_tokens = models.clip.encode_image(drawn)
 judged = {"L_Clip": cosine_distance(seen, prompt_text), "L_Str": structure_loss(seen_tokens, seen_tokens[0]),
-          "L_Dir": direction_loss(seen, seen[0], prompt_text, source_text)}
+          "L_Dir": direction_loss(seen, seen[0], source_text, prompt_text)}
 print(" " * 14, *(f"{name:>7}" for name in judged))
 for i, name in enumerate(cases):
     print(f"{name:14}", *(f"{values[i]:7.2f}" for values in judged.values()))
@@ -507,7 +507,7 @@ for name in correlations:
 # %% tags=["nbval-check-output"]
 def paper_losses(seen: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"clip": cosine_distance(seen, prompt_text), "structure": structure_loss(tokens, image_tokens),
-            "direction": direction_loss(seen, image, prompt_text, source_text)}
+            "direction": direction_loss(seen, image, source_text, prompt_text)}
 
 
 for scale in (1, 255):

@@ -87,7 +87,7 @@ print("proposals (anchors K, sizes M, box):", tuple(boxes.shape), " pooled featu
 from lr_helpers.candidates import Candidates
 
 before = models.editor.evaluations
-candidates = Candidates(models, picture, prompt, source, boxes, method, seed)
+candidates = Candidates(models, picture, source, prompt, boxes, method, seed)
 table = candidates.losses(None)
 spent = models.editor.evaluations - before
 price = spent / candidates.count  # of one edit
@@ -211,7 +211,7 @@ gradient_norms(network)
 # %% tags=["nbval-check-output"]
 def largest_change(method) -> tuple[float, list]:
     """The largest change of any weight in an edit by this method, and the last gradients' norms."""
-    result = edit(models, Image.fromarray(recipe.render()), prompt, source, method, seed=seed, progress=False)
+    result = edit(models, Image.fromarray(recipe.render()), source, prompt, method, seed=seed, progress=False)
     torch.manual_seed(seed)
     fresh = regions.RegionNetwork(**result.network.settings)
     change = max(float((a - b).detach().abs().max()) for a, b in zip(result.network.parameters(), fresh.parameters()))

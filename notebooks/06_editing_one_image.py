@@ -75,7 +75,7 @@ print(main.title if main else image, picture.size)
 # This is the whole call. The rest of the notebook looks at what it did.
 
 # %%
-result = edit(models, picture, prompt, source, METHODS["learned"], seed=seed, progress=False)
+result = edit(models, picture, source, prompt, METHODS["learned"], seed=seed, progress=False)
 plots.show_before_after(result);
 
 # %% tags=["nbval-check-output"]
@@ -154,7 +154,7 @@ plots.show_learning(result);
 # `estimator="none"` does what it does: no weight ever gets a gradient.
 
 # %%
-without = edit(models, picture, prompt, source, METHODS["learned"].but(estimator="none", iterations=10), seed=seed,
+without = edit(models, picture, source, prompt, METHODS["learned"].but(estimator="none", iterations=10), seed=seed,
                progress=False)
 plots.show_learning(without);
 
@@ -177,8 +177,8 @@ plots.show_candidates(result);
 # gradient, highest $S$), `official_code` does what the official code does, with all its defects.
 
 # %%
-paper = edit(models, picture, prompt, source, METHODS["paper"], seed=seed, progress=False)
-official = edit(models, picture, prompt, source, METHODS["official_code"], seed=seed, progress=False)
+paper = edit(models, picture, source, prompt, METHODS["paper"], seed=seed, progress=False)
+official = edit(models, picture, source, prompt, METHODS["official_code"], seed=seed, progress=False)
 plots.show_pictures([r.image for r in (result, paper, official)], ["learned", "paper", "official_code"], side=2.3,
                     boxes=[r.box for r in (result, paper, official)]);
 
@@ -228,7 +228,7 @@ for warning in models.warnings_for("a zebra with a hat") if models.words else ["
 
 # %%
 wide = picture.resize((480, 320), Image.Resampling.BICUBIC) if known else picture
-big = edit(models, wide, "a balloon", source, METHODS["learned"].but(anchors=4, distance=1 / 8), seed=seed, progress=False)
+big = edit(models, wide, source, "a balloon", METHODS["learned"].but(anchors=4, distance=1 / 8), seed=seed, progress=False)
 print(big.original.size, "→", big.image.size)
 plots.show_before_after(big);
 

@@ -83,7 +83,7 @@ pictures, captions, boxes = [], [], []
 for unseen, seen in pairs:
     pictures.append(seen.picture); captions.append(seen.source); boxes.append(seen.truth)
     for one in (seen, unseen):
-        result = edit(world, to_image(one.picture), one.prompt, one.source, quick, progress=False)
+        result = edit(world, to_image(one.picture), one.source, one.prompt, quick, progress=False)
         pictures.append(result.candidates[0].picture); captions.append(one.prompt); boxes.append(result.box)
 plots.show_pictures(pictures, captions, columns=3, boxes=boxes, side=1.6);
 
@@ -110,7 +110,7 @@ style = styles()[-1]
 pictures, captions, boxes = [], [], []
 for _, one in pairs:
     other = restyled(one, style)
-    result = edit(world, to_image(other.picture), other.prompt, other.source, quick, progress=False)
+    result = edit(world, to_image(other.picture), other.source, other.prompt, quick, progress=False)
     pictures += [one.picture, other.picture, result.candidates[0].picture]
     captions += ["as trained", style, other.prompt]; boxes += [None, other.truth, result.box]
 plots.show_pictures(pictures, captions, columns=3, boxes=boxes, side=1.6);
@@ -136,7 +136,7 @@ photographs = [sample("sd2", name) for name in names("sd2") if not name.startswi
 pictures, captions, boxes = [], [], []
 for photo in photographs[:scenes]:
     asked = "a rabbit" if models.words is not None else photo.prompts[0]  # a word that the profile knows
-    result = edit(models, photo.picture, asked, photo.source, quick if models.words is not None else "learned", progress=False)
+    result = edit(models, photo.picture, photo.source, asked, quick if models.words is not None else "learned", progress=False)
     pictures += [result.picture, to_tensor(result.image, models.profile.size)]
     captions += [photo.source, asked]; boxes += [result.box, None]
 plots.show_pictures(pictures, captions, columns=2, boxes=boxes, side=2.2);
@@ -155,7 +155,7 @@ from lr_helpers.course.samples import emoji_groups, emoji_prompts
 pictures, captions, boxes = [], [], []
 for group in emoji_groups():
     for one in emoji_prompts(group)[:scenes]:
-        result = edit(world, one.picture, one.prompt, one.source, quick, progress=False)
+        result = edit(world, one.picture, one.source, one.prompt, quick, progress=False)
         text = one.prompt if len(one.prompt) < 34 else one.prompt[:31] + "…"
         pictures.append(result.candidates[0].picture); captions.append(f"{group}:\n{text}"); boxes.append(result.box)
 plots.show_pictures(pictures, captions, columns=scenes, boxes=boxes, side=2.3);

@@ -391,7 +391,7 @@ def test_the_known_region(load, one):
 def test_learned_is_the_edit(load, one, worlds):
     models = worlds["tiny"][0]
     edited = load("learned")(one.picture, one.source, one.prompt, 5)
-    result = edit(models, to_image(one.picture), one.prompt, one.source, SMALL, 5, progress=False)
+    result = edit(models, to_image(one.picture), one.source, one.prompt, SMALL, 5, progress=False)
     assert torch.equal(edited.picture, result.candidates[0].picture)
     assert to_image(edited.picture).tobytes() == result.image.tobytes()
     assert torch.equal(edited.region, box_mask(result.box, 64, 64)[0])

@@ -163,7 +163,7 @@ def test_each_item_has_the_documented_files(batch):
 
 def test_an_item_is_what_one_edit_gives(batch, models):
     for item in batch.items:
-        alone = edit(models, item.image, item.prompt, item.source, item.method, item.seed, progress=False)
+        alone = edit(models, item.image, item.source, item.prompt, item.method, item.seed, progress=False)
         loaded = EditResult.load(item.folder)
         assert loaded.image.tobytes() == alone.image.tobytes()
         assert loaded.box == alone.box and loaded.method == alone.method and loaded.seed == 42

@@ -88,7 +88,7 @@ def test_any_setting_and_size_gives_an_edit_or_a_sentence(models, changes, width
     picture = Image.fromarray(scene(5, 1).render()).resize((width, height)).convert(mode)
     base = METHODS["learned"].but(steps=1, anchors=2, sizes=(0.4, 0.6), shortlist=2, iterations=1)
     try:
-        result = edit(models, picture, "a cake", "wolf", base.but(**changes), seed, progress=False)
+        result = edit(models, picture, "wolf", "a cake", base.but(**changes), seed, progress=False)
     except UserError as error:
         assert "\n" not in str(error)
         return

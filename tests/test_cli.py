@@ -86,7 +86,7 @@ def test_a_written_edit_is_loaded_again_and_is_what_the_arguments_say(edited, mo
     folder, file = edited
     loaded = EditResult.load(folder)
     method = METHODS["learned"].but(anchors=2, sizes=(0.4, 0.6), iterations=3, steps=2)
-    again = edit(models, file, "a rabbit", "wolf", method, 5, progress=False)
+    again = edit(models, file, "wolf", "a rabbit", method, 5, progress=False)
     assert loaded.method == method
     assert loaded.box == again.box
     assert loaded.image.tobytes() == again.image.tobytes()

@@ -26,7 +26,7 @@ def picture(wolf):
 
 @pytest.fixture(scope="module")
 def learned(models, picture):
-    return edit(models, picture, "a mushroom", "wolf", seed=42, progress=False)
+    return edit(models, picture, "wolf", "a mushroom", seed=42, progress=False)
 
 
 def test_the_learned_region_overlaps_the_true_object(learned, wolf):
@@ -59,7 +59,7 @@ def test_cost_counts_every_different_box_once(learned, models):
 
 def test_the_final_candidate_is_the_best_of_its_rule(learned, models, picture):
     assert [c.loss for c in learned.candidates] == sorted(c.loss for c in learned.candidates)
-    by_score = edit(models, picture, "an apple", "wolf", FAST.but(choice="score"), progress=False)
+    by_score = edit(models, picture, "wolf", "an apple", FAST.but(choice="score"), progress=False)
     assert [c.score for c in by_score.candidates] == sorted((c.score for c in by_score.candidates), reverse=True)
     for c in by_score.candidates:
         assert c.score == pytest.approx(2 * c.text_similarity + c.image_similarity, abs=1e-5)
@@ -69,8 +69,8 @@ def test_the_final_candidate_is_the_best_of_its_rule(learned, models, picture):
 
 
 def test_same_seed_same_pixels_and_other_seed_other_pixels(models, picture):
-    a, b = (edit(models, picture, "an apple", "wolf", FAST, seed=7, progress=False) for _ in range(2))
-    c = edit(models, picture, "an apple", "wolf", FAST, seed=8, progress=False)
+    a, b = (edit(models, picture, "wolf", "an apple", FAST, seed=7, progress=False) for _ in range(2))
+    c = edit(models, picture, "wolf", "an apple", FAST, seed=8, progress=False)
     assert torch.equal(a.edits, b.edits)
     assert a.image.tobytes() == b.image.tobytes()
     assert a.box == b.box
@@ -82,7 +82,7 @@ def test_the_callers_random_state_is_left_alone(models, picture):
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    edit(models, picture, "an apple", "wolf", FAST, progress=False)
+    edit(models, picture, "wolf", "an apple", FAST, progress=False)
     assert torch.equal(torch.rand(4), expected)
 
 
@@ -99,11 +99,11 @@ def test_an_edit_depends_on_its_box_and_seed_only(models, picture):
 
 
 def test_only_the_shortlist_is_edited_and_chosen_from(models, picture):
-    result = edit(models, picture, "an apple", "wolf", FAST.but(shortlist=2), progress=False)
+    result = edit(models, picture, "wolf", "an apple", FAST.but(shortlist=2), progress=False)
     kept = ~result.loss.isnan()
     assert int(kept.sum()) == 2 and len(result.candidates) == int(kept.any(1).sum())
     free = 2 * result.terms["occlusion"] + result.terms["area"]
-    everything = edit(models, picture, "an apple", "wolf", FAST, progress=False)
+    everything = edit(models, picture, "wolf", "an apple", FAST, progress=False)
     all_free = 2 * everything.terms["occlusion"] + everything.terms["area"]
     assert free[kept].max() <= all_free.flatten().sort().values[1] + 1e-5
     assert result.probabilities[~kept].max() == 0
@@ -112,8 +112,8 @@ def test_only_the_shortlist_is_edited_and_chosen_from(models, picture):
 
 
 def test_without_gradient_the_network_stays_as_it_began(models, picture):
-    one = edit(models, picture, "an apple", "wolf", FAST.but(estimator="none", iterations=1), progress=False)
-    many = edit(models, picture, "an apple", "wolf", FAST.but(estimator="none", iterations=9), progress=False)
+    one = edit(models, picture, "wolf", "an apple", FAST.but(estimator="none", iterations=1), progress=False)
+    many = edit(models, picture, "wolf", "an apple", FAST.but(estimator="none", iterations=9), progress=False)
     for a, b in zip(one.network.parameters(), many.network.parameters(), strict=True):
         assert torch.equal(a, b)
     assert many.history.gradient_norm == [None] * 9
@@ -138,7 +138,7 @@ def test_a_result_comes_back_from_disk(learned, tmp_path):
 
 def test_a_second_save_leaves_no_pictures_of_the_first(models, learned, picture, tmp_path):
     learned.save(tmp_path, draw_boxes=True)
-    edit(models, picture, "a cat", "wolf", FAST, progress=False).save(tmp_path)
+    edit(models, picture, "wolf", "a cat", FAST, progress=False).save(tmp_path)
     assert len(list(tmp_path.glob("results/*.png"))) == 3
     assert not list(tmp_path.glob("boxes/*.png"))
 
@@ -146,7 +146,7 @@ def test_a_second_save_leaves_no_pictures_of_the_first(models, learned, picture,
 @pytest.mark.parametrize("size", [(200, 120), (33, 500)])
 def test_pictures_of_any_size_are_edited_at_their_own_resolution(models, picture, size):
     wide = picture.resize(size)
-    result = edit(models, wide, "an apple", "wolf", FAST, progress=False)
+    result = edit(models, wide, "wolf", "an apple", FAST, progress=False)
     assert result.image.size == size
     before, after = to_tensor(wide), to_tensor(result.image)
     sx, sy = size[0] / 64, size[1] / 64

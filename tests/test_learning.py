@@ -154,7 +154,7 @@ def candidates(models):
     picture = to_tensor(Image.fromarray(scene(2477, 1).render()))
     anchors = top_anchors(models.backbone.encode_image(picture)[1], 3)
     boxes = proposals(anchor_centres(anchors, (16, 16), 64), (0.3, 0.5, 0.7), 64)
-    return Candidates(models, picture, "an apple", "wolf", boxes, METHODS["paper"].but(steps=4), 0)
+    return Candidates(models, picture, "wolf", "an apple", boxes, METHODS["paper"].but(steps=4), 0)
 
 
 def test_blending_with_one_hot_weights_gives_the_losses_of_the_edits(candidates):

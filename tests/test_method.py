@@ -144,10 +144,10 @@ def test_losses_are_zero_where_they_must_be():
     assert clip_loss(prompt[None], prompt).item() == pytest.approx(0, abs=1e-6)
     assert clip_loss(-prompt[None], prompt).item() == pytest.approx(2, abs=1e-6)
     moved = image + 0.3 * (prompt - source)
-    assert direction_loss(moved[None], image, prompt, source).item() == pytest.approx(0, abs=1e-6)
+    assert direction_loss(moved[None], image, source, prompt).item() == pytest.approx(0, abs=1e-6)
     back = image - 0.3 * (prompt - source)
-    assert direction_loss(back[None], image, prompt, source).item() == pytest.approx(2, abs=1e-6)
-    assert direction_loss(image[None], image, prompt, source).item() == pytest.approx(1)
+    assert direction_loss(back[None], image, source, prompt).item() == pytest.approx(2, abs=1e-6)
+    assert direction_loss(image[None], image, source, prompt).item() == pytest.approx(1)
     assert source_loss(torch.stack([source, -source]), source).tolist() == pytest.approx([1, -1])
     tokens = torch.randn(5, 8, generator=generator())
     assert structure_loss(tokens[None], tokens).item() == pytest.approx(0, abs=1e-6)
@@ -166,7 +166,7 @@ def test_structure_loss_of_a_hand_computed_case():
 def test_losses_have_gradients():
     edited = unit(4, 8).requires_grad_(True)
     image, prompt, source = (unit(8, seed=s) for s in (2, 1, 3))
-    (clip_loss(edited, prompt) + direction_loss(edited, image, prompt, source)).sum().backward()
+    (clip_loss(edited, prompt) + direction_loss(edited, image, source, prompt)).sum().backward()
     assert edited.grad.abs().sum(1).min() > 0
     tokens = torch.randn(4, 5, 8, generator=generator()).requires_grad_(True)
     structure_loss(tokens, torch.randn(5, 8, generator=generator(1))).sum().backward()

@@ -24,7 +24,7 @@ def picture():
 
 
 def quick(models, picture, **changes):
-    return edit(models, picture, "an apple", "wolf", QUICK.but(**changes), seed=1, progress=False)
+    return edit(models, picture, "wolf", "an apple", QUICK.but(**changes), seed=1, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -119,16 +119,16 @@ def test_the_official_choice_softmaxes_and_takes_one_of_the_three_nearest_to_the
 
 
 def test_official_code_learns_nothing_and_paper_does(models, picture):
-    official = edit(models, picture, "an apple", "wolf", METHODS["official_code"].but(steps=1), progress=False)
+    official = edit(models, picture, "wolf", "an apple", METHODS["official_code"].but(steps=1), progress=False)
     assert official.history.gradient_norm == [None] * 10
     assert len(set(map(str, official.history.probabilities))) == 1
-    paper = edit(models, picture, "an apple", "wolf", METHODS["paper"].but(steps=1, iterations=3), progress=False)
+    paper = edit(models, picture, "wolf", "an apple", METHODS["paper"].but(steps=1, iterations=3), progress=False)
     assert min(paper.history.gradient_norm) > 0
 
 
 def test_official_boxes_are_those_of_the_official_arithmetic(models, picture):
     # Half-sizes 4, 6 … 14 of 32 tokens, around (column, row) taken as (row, column).
-    official = edit(models, picture, "an apple", "wolf", METHODS["official_code"].but(steps=1, iterations=0),
+    official = edit(models, picture, "wolf", "an apple", METHODS["official_code"].but(steps=1, iterations=0),
                     progress=False)
     side = models.profile.size
     grid = official.attention.shape[1:]

@@ -103,8 +103,8 @@ def test_the_whole_edit(name, loaded, scene_picture, tmp_path):
     assert attention.shape == (3, side, side)
 
     wide = scene_picture.resize((150, 90))
-    a, b, c = (edit(models, wide, "a rabbit", "wolf", FAST, seed=s, progress=False) for s in (1, 1, 2))
-    other = edit(models, wide, "a red car", "wolf", FAST, seed=1, progress=False)
+    a, b, c = (edit(models, wide, "wolf", "a rabbit", FAST, seed=s, progress=False) for s in (1, 1, 2))
+    other = edit(models, wide, "wolf", "a red car", FAST, seed=1, progress=False)
     assert a.image.size == (150, 90)
     assert a.edits.shape[1:] == (2, 3, 64, 64)
     assert a.loss.isfinite().sum() >= 4
@@ -285,9 +285,9 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(name, loaded, s
 
 def test_a_learned_edit_survives_a_small_memory(loaded, small_memory, scene_picture):
     models = loaded["sd2"]
-    whole = edit(models, scene_picture, "a rabbit", "wolf", FAST, seed=1, progress=False)
+    whole = edit(models, scene_picture, "wolf", "a rabbit", FAST, seed=1, progress=False)
     small_memory("sd2", 2)
-    found = edit(models, scene_picture, "a rabbit", "wolf", FAST, seed=1, progress=False)
+    found = edit(models, scene_picture, "wolf", "a rabbit", FAST, seed=1, progress=False)
     assert found.box == whole.box
     assert torch.allclose(found.edits.nan_to_num(), whole.edits.nan_to_num(), atol=1e-4)
 
@@ -329,5 +329,5 @@ def test_the_pictures_of_a_batch_may_differ(loaded):
 
 
 def test_a_picture_of_another_mode_goes_through(loaded):
-    found = edit(loaded["amused"], Image.new("L", (70, 40), 128), "a cat", "a dog", FAST, progress=False)
+    found = edit(loaded["amused"], Image.new("L", (70, 40), 128), "a dog", "a cat", FAST, progress=False)
     assert found.image.size == (70, 40)

@@ -108,7 +108,7 @@ def test_shared_edits_are_the_same_and_are_made_once(models, replace_scene):
     store = Edits(models, replace_scene.picture, replace_scene.task.prompt, 42, 2)
 
     def table(**more):
-        return Candidates(models, replace_scene.picture, replace_scene.task.prompt, replace_scene.task.source,
+        return Candidates(models, replace_scene.picture, replace_scene.task.source, replace_scene.task.prompt,
                           found.boxes, method, 42, kept=found.kept, **more)
 
     alone, first, second = table(), table(edits=store), table(edits=store)

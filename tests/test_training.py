@@ -250,7 +250,7 @@ def test_what_the_trainers_write_edits_a_picture(zoo, scene_picture):
     assert scheduler.prediction_type == "v_prediction"
     assert scheduler.rescale_betas_zero_snr
     method = METHODS["learned"].but(anchors=2, sizes=(0.4, 0.6), iterations=2)
-    result = edit(models, scene_picture, "a rabbit", "wolf", method, progress=False)
+    result = edit(models, scene_picture, "wolf", "a rabbit", method, progress=False)
     assert result.loss.isfinite().all()
     assert result.cost["denoiser_evaluations"] == result.cost["different_edits"] * 2 * 2
 

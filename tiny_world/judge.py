@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
+from lr_helpers.boxes import Box
 from tiny_world import DATA, SIZE
-from tiny_world.scenes import Box
 from tiny_world.words import NAMES
 
 CROP = 32

@@ -19,13 +19,12 @@ from tiny_world.words import NAMES, PLACES, caption, held_out
 if TYPE_CHECKING:
     import torch
 
+    from lr_helpers.boxes import Box
+
 HELD_OUT_SEEDS = range(0, 1_000_000)
 """Seeds for tests, examples and studies; no model is trained on them."""
 
 TRAINING_SEEDS = range(1_000_000, 1_000_000_000)
-
-Box = tuple[int, int, int, int]
-
 
 @dataclass(frozen=True)
 class Placed:

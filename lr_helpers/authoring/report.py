@@ -19,7 +19,17 @@ import nbformat
 
 from lr_helpers.authoring import guard
 from lr_helpers.authoring.notebooks import FOLDER, PATTERN, ROOT, first_error, kernel_spec
-from lr_helpers.authoring.report_page import Figure, Outcome, device, index, machine, now, render, title_of, versions
+from lr_helpers.authoring.report_page import (
+    Figure,
+    NotebookRun,
+    device,
+    index,
+    machine,
+    now,
+    render,
+    title_of,
+    versions,
+)
 from lr_helpers.authoring.report_page import write_figures as figures_of
 from lr_helpers.errors import UserError
 from lr_helpers.files.paths import DATA
@@ -74,12 +84,12 @@ def _source(notebook: nbformat.NotebookNode) -> str:
     return sha256(json.dumps(cells).encode()).hexdigest()
 
 
-def _kept(folder: Path, name: str, fingerprint: dict[str, str]) -> tuple[Outcome | None, str]:
+def _kept(folder: Path, name: str, fingerprint: dict[str, str]) -> tuple[NotebookRun | None, str]:
     """The outcome of an earlier report if it is whole, passed, and still true; else None, and what has changed."""
     try:
         record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         figures = [Figure(**figure) for figure in record["outcome"].pop("figures")]
-        outcome = Outcome(**record["outcome"], figures=figures)
+        outcome = NotebookRun(**record["outcome"], figures=figures)
         then = dict(record["fingerprint"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None, ""
@@ -142,14 +152,14 @@ def _execute(source: Path, target: Path, profile: str, minutes: float) -> tuple[
     return error or last, found["peak"], gpu_peak
 
 
-def _run_one(source: Path, title: str, folder: Path, profile: str, minutes: float) -> Outcome:
+def _run_one(source: Path, title: str, folder: Path, profile: str, minutes: float) -> NotebookRun:
     """Execute one notebook, write its executed copy, its page and its pictures to `folder`."""
     name = source.stem
     running = folder / f"{name}.running.ipynb"
     running.unlink(missing_ok=True)
     date, start = now(), time.perf_counter()
     error, peak, gpu_peak = _execute(source.resolve(), running, profile, minutes)
-    outcome = Outcome(name, title, error, time.perf_counter() - start, peak, gpu_peak, date)
+    outcome = NotebookRun(name, title, error, time.perf_counter() - start, peak, gpu_peak, date)
     if running.exists():
         os.replace(running, folder / f"{name}.ipynb")
         try:

@@ -61,7 +61,7 @@ class Figure:
 
 
 @dataclass
-class Outcome:
+class NotebookRun:
     """What came of one notebook."""
 
     name: str
@@ -180,7 +180,7 @@ def _figure_html(figure: Figure) -> str:
     return f'<figure><a href="{quote(figure.file)}">{image}</a><figcaption>{below}</figcaption></figure>'
 
 
-def _about(o: Outcome) -> str:
+def _about(o: NotebookRun) -> str:
     """Why it failed, or when a kept one was run, as a sentence without its full stop; "" for one that passed now."""
     return o.error or (f"kept from {o.date}" if o.kept else "")
 
@@ -189,7 +189,7 @@ def _gib(count: int, unknown: str) -> str:
     return f"{count / GIB:.2f} GiB" if count else unknown
 
 
-def _row(o: Outcome, gpu: bool) -> str:
+def _row(o: NotebookRun, gpu: bool) -> str:
     status = "failed" if o.error else "passed"
     about = f'<small class="soft">{escape(_about(o))}</small>' if _about(o) else ""
     numbers = [f"{o.seconds:.1f} s", _gib(o.peak, "unknown")]
@@ -201,11 +201,11 @@ def _row(o: Outcome, gpu: bool) -> str:
             + f'<td class="files">{_links(o)}</td></tr>\n')
 
 
-def _links(o: Outcome) -> str:
+def _links(o: NotebookRun) -> str:
     return " · ".join(f'<a href="{quote(file)}">{label}</a>' for label, file in o.files.items())
 
 
-def _section(o: Outcome) -> str:
+def _section(o: NotebookRun) -> str:
     memory = f"peak memory {_gib(o.peak, 'unknown')}" + (f" · GPU {_gib(o.gpu_peak, '')}" if o.gpu_peak else "")
     status = "" if o.error else '<span class="passed">passed</span>' + (f", {escape(_about(o))}" if o.kept else "")
     facts = " · ".join(x for x in (status, f"{o.seconds:.1f} s", memory, _links(o)) if x)
@@ -214,7 +214,7 @@ def _section(o: Outcome) -> str:
     return f'<section id="{escape(o.name)}"><h2>{escape(o.title)}</h2>\n{error}<p>{facts}</p>\n{figures}</section>\n'
 
 
-def index(outcomes: list[Outcome], waiting: list[str], facts: dict[str, str]) -> str:
+def index(outcomes: list[NotebookRun], waiting: list[str], facts: dict[str, str]) -> str:
     """index.html as text; every text that came from a notebook is escaped.
 
     `waiting` are the titles of notebooks that have not been run yet, `facts` what `machine` gives.

@@ -100,7 +100,7 @@ class Baseline(ABC):
         ("a rabbit"). The same seed on the same machine gives the same pixels. Raises UserError for input that can't
         work, and where the memory does not suffice.
         """
-        prompt, caption = check_input(prompt, caption, seed)
+        caption, prompt = check_input(caption, prompt, seed)
         size = self.models.profile.size
         if image.shape != (3, size, size):
             raise UserError(f"The picture has the shape {tuple(image.shape)}; {self.name} edits (3, {size}, {size}) "

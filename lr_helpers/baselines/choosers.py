@@ -28,7 +28,7 @@ class Learned(Baseline):
 
     def _edit(self, image: torch.Tensor, caption: str, prompt: str, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         method = get_method(self.method) if isinstance(self.method, str) else self.method
-        result = edit(self.models, to_image(image), prompt, caption, method.but(steps=self.steps), seed, progress=False)
+        result = edit(self.models, to_image(image), caption, prompt, method.but(steps=self.steps), seed, progress=False)
         return result.candidates[0].picture, box_mask(result.box, *image.shape[1:])[0]
 
 

@@ -123,23 +123,23 @@ def _read(entry: Entry, root: Path, resolved: Path, defaults: dict) -> tuple[lis
         wrong.append("The list of prompts is empty; give at least one.")
     broken = bool(wrong)
     for i, prompt in enumerate(prompts, 1):
-        texts = attempt(_texts, prompt, fields["source"], fields["seed"])
+        texts = attempt(_texts, fields["source"], prompt, fields["seed"])
         if texts is None or broken:
             continue
         pure, end = PurePosixPath(fields["image"].replace("\\", "/")), f"-{i}" if several else ""
         full = fields.get("name") or str(pure).replace("/", "_")
         short = fields.get("name") or str(pure.with_suffix("")).replace("/", "_")
-        item = Item(full + end, image, texts[1], texts[0], fields["seed"], method, fields["full_frame"], Path(),
+        item = Item(full + end, image, *texts, fields["seed"], method, fields["full_frame"], Path(),
                     entry.line)
         drafts.append(Draft(item, short + end, full + end))
     return drafts, list(dict.fromkeys(wrong))
 
 
-def _texts(prompt: Any, source: Any, seed: int) -> tuple[str, str]:
+def _texts(source: Any, prompt: Any, seed: int) -> tuple[str, str]:
     for what, text in (("source", source), ("prompt", prompt)):
         if not isinstance(text, str):
             raise UserError(f"The {what} is {brief(text)}; give a text.")
-    return check_input(prompt, source, seed)
+    return check_input(source, prompt, seed)
 
 
 def _title(entry: Entry, number: int) -> str:

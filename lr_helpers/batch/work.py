@@ -48,7 +48,7 @@ def edit_item(models, item: Item, identity: dict[str, str]) -> Outcome:
         stamp = folder.stamp_of(item.image)
         picture, notes = read_image(item.image, keep_alpha=True), reading_notes(item.image)
         decides = key.inputs(item, key.digest(item.image), identity)
-        result = edit(models, picture, item.prompt, item.source, item.method, item.seed, progress=False,
+        result = edit(models, picture, item.source, item.prompt, item.method, item.seed, progress=False,
                       full_frame=item.full_frame)
         if stamp != folder.stamp_of(item.image):
             raise UserError(f"{item.image.name} changed while it was read; start the batch again.")

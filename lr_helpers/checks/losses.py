@@ -6,7 +6,6 @@ import torch
 from torch.nn import functional as F
 
 from lr_helpers import losses as _losses
-from lr_helpers import losses as _ranking
 from lr_helpers.checks.exercise import Exercise
 
 
@@ -88,11 +87,11 @@ structure_loss = Exercise(
 
 
 def _direction_cases() -> list[tuple]:
-    image, prompt, source = _random(6), _random(6, seed=1), _random(6, seed=2)
+    image, source, prompt = _random(6), _random(6, seed=2), _random(6, seed=1)
     edited = torch.stack([image, image + prompt - source, image - prompt + source, _random(6, seed=3)])
     return [(_random(5, 8), _random(8, seed=1), _random(8, seed=2), _random(8, seed=3)),
             (F.normalize(_random(3, 4, seed=4), dim=-1), *F.normalize(_random(3, 4, seed=5), dim=-1)),
-            (edited, image, prompt, source)]
+            (edited, image, source, prompt)]
 
 
 direction_loss = Exercise(
@@ -100,17 +99,17 @@ direction_loss = Exercise(
     cases=_direction_cases,
     mistakes={
         "the direction of the text goes from the source to the prompt: prompt − source":
-            lambda edited, image, prompt, source: _losses.direction_loss(edited, image, source, prompt),
+            lambda edited, image, source, prompt: _losses.direction_loss(edited, image, prompt, source),
         "take the source picture's embedding off the edit's: a direction is a difference":
-            lambda edited, image, prompt, source: _losses.cosine_distance(edited, prompt - source),
+            lambda edited, image, source, prompt: _losses.cosine_distance(edited, prompt - source),
         "take the source's text off the prompt's: a direction is a difference":
-            lambda edited, image, prompt, source: _losses.cosine_distance(edited - image, prompt),
+            lambda edited, image, source, prompt: _losses.cosine_distance(edited - image, prompt),
         "that is the similarity of the two directions: the loss is 1 minus it":
-            lambda edited, image, prompt, source: 1 - _losses.direction_loss(edited, image, prompt, source),
+            lambda edited, image, source, prompt: 1 - _losses.direction_loss(edited, image, source, prompt),
         "the two directions have to be brought to length 1":
-            lambda edited, image, prompt, source: 1 - (edited - image) @ (prompt - source),
+            lambda edited, image, source, prompt: 1 - (edited - image) @ (prompt - source),
         "an edit that changes nothing gives 0 / 0: its loss is 1":
-            lambda edited, image, prompt, source: _plain_distance(edited - image, prompt - source),
+            lambda edited, image, source, prompt: _plain_distance(edited - image, prompt - source),
     })
 
 
@@ -147,13 +146,13 @@ def _cos(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 score = Exercise(
-    name="score", reference=_ranking.score,
+    name="score", reference=_losses.score,
     cases=lambda: [(_random(5, 8), _random(8, seed=1), _random(8, seed=2), 2.0, 1.0),
                    (3 * _random(4, 6, seed=3), _random(6, seed=4), _random(6, seed=5), 0.5, 3.0),
                    (_random(3, 4, seed=6), _random(4, seed=7), _random(4, seed=8), 1.0, 0.0)],
     mistakes={
         "α belongs to the prompt and β to the source picture; they are swapped":
-            lambda edited, image, prompt, alpha, beta: _ranking.score(edited, image, prompt, beta, alpha),
+            lambda edited, image, prompt, alpha, beta: _losses.score(edited, image, prompt, beta, alpha),
         "S is high for good edits: add similarities, not distances":
             lambda edited, image, prompt, alpha, beta:
                 alpha * (1 - _cos(edited, prompt)) + beta * (1 - _cos(edited, image)),
@@ -165,5 +164,5 @@ score = Exercise(
             lambda edited, image, prompt, alpha, beta:
                 alpha * _cos(edited, prompt).softmax(0) + beta * _cos(edited, image).softmax(0),
         "α and β are fixed at 2 and 1: use the ones given":
-            lambda edited, image, prompt, alpha, beta: _ranking.score(edited, image, prompt),
+            lambda edited, image, prompt, alpha, beta: _losses.score(edited, image, prompt),
     })

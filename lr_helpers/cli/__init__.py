@@ -238,7 +238,7 @@ def _edit(options: argparse.Namespace) -> int:
     method, profile = get_method(options.method).but(**_changes(options)), _profile(options)
     turns = [(options.source, options.prompt), *options.then]
     for source, prompt in turns:
-        check_input(prompt, source, options.seed)
+        check_input(source, prompt, options.seed)
     if options.then and options.full_frame:
         raise UserError("--then and --full-frame exclude each other; leave one out.")
     image, folder = read_image(options.image, keep_alpha=True), prepare_folder(options.output)
@@ -251,7 +251,7 @@ def _edit(options: argparse.Namespace) -> int:
             print(f"warning: {warning}", file=sys.stderr)
     if options.then:
         return _edit_in_turn(options, models, image, turns, method, folder)
-    result = edit(models, image, options.prompt, options.source, method, options.seed, progress=not options.quiet,
+    result = edit(models, image, options.source, options.prompt, method, options.seed, progress=not options.quiet,
                   full_frame=options.full_frame)
     result.save(folder, draw_boxes=options.draw_boxes)
     if not options.quiet:

@@ -62,7 +62,7 @@ def overhead(scratch: Path, count: int) -> dict[str, float]:
     spent: dict[str, list[float]] = {"edit": [], "batch": []}
 
     def alone(item) -> None:
-        result = edit(models, item.image, item.prompt, item.source, item.method, item.seed, progress=False)
+        result = edit(models, item.image, item.source, item.prompt, item.method, item.seed, progress=False)
         result.save(scratch / "edit" / item.name, draw_boxes=True)
 
     with folder.locked(scratch / "batch"):

@@ -24,10 +24,10 @@ def run(profile: Profile, repeats: int) -> dict[str, float]:
     loaded = time.perf_counter() - begun
     recipe, method = scene(12, count=1), get_method("learned")
     picture, source = Image.fromarray(recipe.render()), recipe.objects[0].name
-    edit(models, picture, "a rabbit", source, method.but(steps=1), progress=False)
+    edit(models, picture, source, "a rabbit", method.but(steps=1), progress=False)
     seconds, result = [], None
     for seed in range(repeats):
-        result = edit(models, picture, "a rabbit", source, method, seed=seed, progress=False)
+        result = edit(models, picture, source, "a rabbit", method, seed=seed, progress=False)
         seconds.append(result.cost["seconds"]["total"])
     evaluations = result.cost["denoiser_evaluations"]
     median = sorted(seconds)[len(seconds) // 2]

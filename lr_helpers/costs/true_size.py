@@ -108,7 +108,7 @@ def measure(models: Models, whole: bool) -> dict[str, Any]:
     count = editor.evaluations
     if whole:
         picture = Image.new("RGB", (640, 480), "white")
-        result, total = clock.timed(lambda: edit(models, picture, "a cat", "a dog", progress=False))
+        result, total = clock.timed(lambda: edit(models, picture, "a dog", "a cat", progress=False))
         edits, evaluations = result.cost["different_edits"], editor.evaluations - count
     else:
         editor.pipeline.scheduler.set_timesteps(editor.steps)  # some schedulers add a step to those asked for

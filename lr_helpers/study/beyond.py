@@ -80,7 +80,7 @@ def turns_record(seed: int, models: Models, judge: Judge, steps: int) -> dict:
 
 def prompt_record(group: str, one: EmojiPrompt, models: Models, judge: Judge, steps: int) -> dict:
     """One edit by a prompt of `samples.emoji_prompts`: its region, and which of its objects the judge sees there."""
-    done = edit(models, one.picture, one.prompt, one.source, METHODS["learned"].but(steps=steps), progress=False)
+    done = edit(models, one.picture, one.source, one.prompt, METHODS["learned"].but(steps=steps), progress=False)
     (said,) = judge.name(to_tensor(done.image)[None], [done.box])
     overlap = float(iou(torch.tensor(done.box), torch.tensor(one.truth)))
     return {"group": group, "prompt": one.prompt, "source": one.source, "targets": one.targets,

@@ -10,14 +10,13 @@ from random import Random
 import torch
 
 from lr_helpers.anchors import anchor_centres, top_anchors
+from lr_helpers.boxes import Box
 from lr_helpers.candidates import Candidates, Edits
 from lr_helpers.editing import Proposals, final_value, learn_region, propose
 from lr_helpers.learning import NoGradient, make_estimator
 from lr_helpers.method import METHODS, Method
 from lr_helpers.models.loading import Models
 from lr_helpers.study.tasks import Task
-
-Box = tuple[int, int, int, int]
 
 LATER = {"estimator", "temperature", "samples", "iterations", "lr", "update_every", "entropy_weight", "clip_weight",
          "structure_weight", "direction_weight", "source_weight", "alpha", "beta", "choice", "steps", "guidance"}
@@ -73,7 +72,7 @@ class Scene:
     def table(self, method: Method) -> Candidates:
         """A fresh table of candidates, nothing asked of it yet."""
         found, _ = self.found(method)
-        return Candidates(self.models, self.picture, self.task.prompt, self.task.source, found.boxes, method,
+        return Candidates(self.models, self.picture, self.task.source, self.task.prompt, found.boxes, method,
                           self.seed, kept=found.kept, occlusion=found.occlusion, edits=self.edits)
 
     def one(self, box: Box) -> Choice:
@@ -105,7 +104,7 @@ def _best_of(scene: Scene, anchors: torch.Tensor, rng: Random) -> Choice:
         width, height = (rng.uniform(2 * size / found.attention.shape[-1], size) for _ in range(2))
         boxes.append([[max(round(x - width / 2), 0), max(round(y - height / 2), 0),
                        min(round(x + width / 2), size), min(round(y + height / 2), size)]])
-    table = Candidates(scene.models, scene.picture, scene.task.prompt, scene.task.source, torch.tensor(boxes), method,
+    table = Candidates(scene.models, scene.picture, scene.task.source, scene.task.prompt, torch.tensor(boxes), method,
                        scene.seed, edits=scene.edits)
     table.losses(None)
     return Choice(tuple(boxes[int(table.score.argmax())][0]), table.made, seconds + table.seconds)

@@ -8,7 +8,8 @@ from random import Random
 
 import torch
 
-from tiny_world.scenes import Box, Recipe, scene, square, tensor
+from lr_helpers.boxes import Box
+from tiny_world.scenes import Recipe, scene, square, tensor
 from tiny_world.words import NAMES, PLACES, held_out, with_article
 
 VALIDATION, TEST = 300_000, 400_000

@@ -12,7 +12,7 @@ from diffusers import StableDiffusionPipeline
 from tqdm.auto import tqdm
 
 from lr_helpers.anchors import anchor_centres, top_anchors
-from lr_helpers.boxes import box_mask
+from lr_helpers.boxes import Box, box_mask
 from lr_helpers.files.pictures import to_image
 from lr_helpers.files.writing import write_image, write_json
 from lr_helpers.inpainting import composite
@@ -21,7 +21,7 @@ from lr_helpers.losses import occluded
 from lr_helpers.models.hub import quiet
 from lr_helpers.models.loading import Models, load_models
 from tiny_world import DATA, SIZE, judge
-from tiny_world.scenes import Box, Placed, Recipe, random_placed, scene, square, tensor
+from tiny_world.scenes import Placed, Recipe, random_placed, scene, square, tensor
 from tiny_world.words import NAMES, PLACES, caption, held_out, with_article
 
 FIRST_SEED = 100_000

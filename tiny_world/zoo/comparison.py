@@ -25,8 +25,9 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from lr_helpers.boxes import Box
 from tiny_world import GRID, SIZE
-from tiny_world.scenes import Box, Recipe, random_recipe
+from tiny_world.scenes import Recipe, random_recipe
 from tiny_world.words import INSTRUCTION_WORDS, NAMES, held_out, instruction, vocabulary
 from tiny_world.zoo import tokenizer
 from tiny_world.zoo.inpainting import CROP, build_scheduler, build_text_encoder, window

@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from lr_helpers.boxes import square_around
+from lr_helpers.boxes import Box, square_around
 from tiny_world import GRID, SIZE
 from tiny_world.judge import overlap_share
-from tiny_world.scenes import Box, Placed, Recipe, random_placed, random_recipe
+from tiny_world.scenes import Placed, Recipe, random_placed, random_recipe
 from tiny_world.words import NAMES, held_out, prompt_for, prompt_for_place
 from tiny_world.zoo import tokenizer
 from tiny_world.zoo.training import save_half, train

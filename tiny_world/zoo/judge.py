@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
+from lr_helpers.boxes import Box
 from tiny_world import SIZE
 from tiny_world.judge import NOTHING, Judge, crop, overlap_share
-from tiny_world.scenes import Box, random_recipe
+from tiny_world.scenes import random_recipe
 from tiny_world.words import NAMES
 from tiny_world.zoo.training import train
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lr_helpers.boxes import Box
 from lr_helpers.errors import UserError
 from lr_helpers.files.writing import prepare_folder, write_bytes, write_image, write_json
 from lr_helpers.study.pie.items import MAPPING, PICTURES
@@ -21,7 +22,7 @@ from lr_helpers.study.pie.masks import encode
 from tiny_world import SIZE
 from tiny_world.judge import Judge
 from tiny_world.places import VARIANTS
-from tiny_world.scenes import Box, Placed, Recipe, scene, square
+from tiny_world.scenes import Placed, Recipe, scene, square
 from tiny_world.sprites import SIZES, sprite
 from tiny_world.words import NAMES, PLACES, held_out, with_article
 

@@ -145,7 +145,7 @@ def _item(name: str, entry: Any, root: Path, resolved: Path) -> tuple[Item | Non
     texts = {key: attempt(_text, key, entry.get(key, "")) for key in TEXTS}
     kind = attempt(_kind, entry["editing_type_id"])
     if texts["original_prompt"] is not None and texts["editing_prompt"] is not None:
-        attempt(check_input, texts["editing_prompt"], texts["original_prompt"], 0)
+        attempt(check_input, texts["original_prompt"], texts["editing_prompt"], 0)
     if size:
         attempt(decode, entry["mask"], size, size)
     if wrong:
