@@ -138,7 +138,7 @@ def evaluate_vae(models: Models, count: int) -> dict:
         picture = tensor(scene(seed))[None]
         with torch.no_grad():
             back = vae.decode(vae.encode(picture * 2 - 1).latent_dist.mode()).sample.clamp(-1, 1) / 2 + 0.5
-        values.append(-10 * math.log10(float((back - picture).square().mean_with_interval())))
+        values.append(-10 * math.log10(float((back - picture).square().mean())))
     return {"reconstruction PSNR dB": mean_with_interval(values)}
 
 
@@ -180,7 +180,7 @@ def evaluate_anchors(models: Models, count: int, top: int = 9) -> dict:
 def _inside(points: torch.Tensor, recipe: Recipe) -> float:
     x, y = points[:, 0:1], points[:, 1:2]
     b = torch.tensor([o.box for o in recipe.objects])
-    return float(((x >= b[:, 0]) & (x < b[:, 2]) & (y >= b[:, 1]) & (y < b[:, 3])).any(1).float().mean_with_interval())
+    return float(((x >= b[:, 0]) & (x < b[:, 2]) & (y >= b[:, 1]) & (y < b[:, 3])).any(1).float().mean())
 
 
 def tiles(pictures: torch.Tensor, columns: int) -> torch.Tensor:
