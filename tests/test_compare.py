@@ -169,8 +169,17 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("more", "said"), [
-    (["--steps", "3"], "takes several"), (["--replace", "0", "--add", "0"], "at least one task"), (["--add", "-1"], "--add is -1"),
-    (["--methods", "photoshop"], "'photoshop' is unknown"), (["--scenes", "3"], "--scenes does not belong")])
+    (["--replace", "0", "--add", "0"], "at least one task"), (["--add", "-1"], "--add is -1"),
+    (["--methods", "photoshop"], "'photoshop' is unknown")])
 def test_wrong_options_are_told(more, said, tmp_path, capsys):
     assert main(["study", "compare", "--output", str(tmp_path), *more]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--steps", "3"], ["--scenes", "3"]])  # it takes several steps; extended has scenes
+def test_options_of_other_studies_are_refused(more, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["study", "compare", "--output", str(tmp_path), *more])
+    assert stop.value.code == 2
+    assert f"study compare: error: unrecognized arguments: {' '.join(more)}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -530,7 +530,14 @@ def test_the_experiments_go_on_where_they_stopped(tmp_path, capsys):
     assert "other settings" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("bad", [["--scenes", "-1"], ["--steps", "0"], ["--style", "cubist"], ["--add", "3"]])
+@pytest.mark.parametrize("bad", [["--scenes", "-1"], ["--steps", "0"], ["--style", "cubist"]])
 def test_bad_numbers_and_styles_are_told(bad, tmp_path, capsys):
     assert main(["study", "extended", "--output", str(tmp_path), *bad]) == 2
     assert bad[0] in capsys.readouterr().err
+
+
+def test_options_of_other_studies_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["study", "extended", "--output", str(tmp_path), "--add", "3"])
+    assert stop.value.code == 2
+    assert "study extended: error: unrecognized arguments: --add 3" in capsys.readouterr().err

@@ -504,17 +504,21 @@ def test_a_study_that_is_killed_goes_on(small, tmp_path):
     (["--limit", "0"], "--limit is 0; give 1 or more."), (["--steps", "0"], "--steps is 0"),
     (["--seed", "-1"], "seed is -1"), (["--methods", "magic"], "The method 'magic' is unknown; choose from learned, "),
     (["--methods", MASK, MASK], "names 'known_region' twice"), (["--profile", "huge"], "The profile 'huge' is unknown"),
-    (["--replace", "3"], "--replace does not belong to the study 'pie'"),
-    (["--validation"], "--validation does not belong"), (["--data", "nowhere"], "There is no folder")])
+    (["--data", "nowhere"], "There is no folder")])
 def test_wrong_options_are_told_before_any_work(small, tmp_path, capsys, more, message):
     assert main([*study(small, tmp_path / "out"), *more]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_options_of_pie_are_refused_elsewhere(tmp_path, capsys):
-    assert main(["study", "regions", "--output", str(tmp_path), "--limit", "3"]) == 2
-    assert "--limit does not belong to the study 'regions'" in capsys.readouterr().err
+@pytest.mark.parametrize(("name", "more"), [
+    ("pie", ["--replace", "3"]), ("pie", ["--validation"]), ("regions", ["--limit", "3"])])
+def test_options_of_other_studies_are_refused(name, more, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["study", name, "--output", str(tmp_path), *more])
+    assert stop.value.code == 2
+    assert f"study {name}: error: unrecognized arguments: {' '.join(more)}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bad_benchmark_is_not_begun(tmp_path, capsys):
