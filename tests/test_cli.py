@@ -12,9 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from lr_helpers import METHODS, EditResult
+from lr_helpers import METHODS, EditResult, method, sequence
+from lr_helpers.cli import edit as cli_edit
 from lr_helpers.cli import main
-from lr_helpers.files.pictures import read_image, to_tensor
+from lr_helpers.files import pictures
+from lr_helpers.files.pictures import read_image, to_tensor, upright
+from lr_helpers.method import check_texts
 from tiny_world.scenes import scene
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,6 +138,20 @@ def test_the_summary_names_cost_and_file(scene_file, tmp_path, capsys):
     first, second = (read_image(tmp_path / o / "final_output.png").tobytes() for o in ("out", "out2"))
     assert first == second
     assert not (tmp_path / "out" / "boxes").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--then", "fox", "a cat"]], ids=["once", "in turn"])
+def test_input_is_checked_once_and_made_upright_once(more, scene_file, tmp_path, monkeypatch):
+    uprights, checks = [], []
+    monkeypatch.setattr(pictures, "upright", lambda image: uprights.append(image) or upright(image))
+    monkeypatch.setattr(method, "check_texts", lambda *texts: pytest.fail("checked again"))  # behind check_input, too
+    monkeypatch.setattr(cli_edit, "check_texts", lambda *texts: checks.append(texts) or check_texts(*texts))
+    monkeypatch.setattr(sequence, "check_texts", lambda *texts: pytest.fail("checked again"))
+    assert main([*edit_arguments(scene_file, tmp_path / "out", " wolf "), *more, "--quiet"]) == 0
+    assert checks == [(" wolf ", "a rabbit"), *([tuple(more[1:])] if more else [])]
+    assert len(uprights) == 1
+    folder = tmp_path / "out" / "step_1" if more else tmp_path / "out"
+    assert EditResult.load(folder).source == "wolf"
 
 
 def test_unknown_words_are_warned_of_and_the_edit_is_made(scene_file, tmp_path, capsys):

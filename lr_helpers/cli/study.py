@@ -124,13 +124,13 @@ def _add_pie(studies) -> None:
 
 
 def _run_pie(options: argparse.Namespace) -> int:
-    from lr_helpers.method import MAX_SEED, check_range
+    from lr_helpers.method import check_seed
     from lr_helpers.models.profiles import get_profile
     from lr_helpers.study.pie import report
     from lr_helpers.study.pie.rows import ROWS
     from lr_helpers.study.pie.runner import Settings
 
-    check_range("seed", options.seed, 0, MAX_SEED)
+    check_seed(options.seed)
     settings = Settings(get_profile(options.profile), options.steps, options.seed, options.device)
     report.run(options.data, options.output, options.methods or ROWS, settings, options.limit, options.workers)
     return 0
