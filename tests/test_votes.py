@@ -185,7 +185,7 @@ def test_a_file_that_cannot_be_written_or_read_is_told_and_the_pair_stays(tmp_pa
 VOTER = """
 import resource, sys
 from PIL import Image
-from lr_helpers.votes import Pair, Poll
+from lr_helpers.course.votes import Pair, Poll
 GOOD, BAD, INPUT = {colours}
 {helpers}
 poll = Poll(make_pairs({count}), {file!r}, sys.argv[1])

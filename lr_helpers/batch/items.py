@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from lr_helpers.batch.entries import Entry, Fields, read_entries
 from lr_helpers.errors import UserError
 from lr_helpers.files.names import brief, check_name, find_image, shown
-from lr_helpers.method import Method, check_input, get_method
+from lr_helpers.method import Method, check_seed, check_texts, get_method
 
 KEYS = ("image", "source", "prompt", "seed", "name", "method", "settings", "full_frame")
 RESERVED = {"batch.log", "batch.lock", "summary.csv", "summary.json"}
@@ -78,7 +78,7 @@ def plan(file: str | Path, images: str | Path, output: str | Path, *, method: st
         raise UserError(f"There is no folder {str(root)!r}; check the path of the images.")
     defaults = {"method": method, "changes": changes or {}, "seed": seed, "full_frame": full_frame}
     get_method(method).but(**defaults["changes"])
-    check_input("x", "x", seed)
+    check_seed(seed)
     drafts, problems, resolved = [], [], root.resolve()
     for number, entry in enumerate(read_entries(file), 1):
         found, wrong = _read(entry, root, resolved, defaults)
@@ -115,15 +115,13 @@ def _read(entry: Entry, root: Path, resolved: Path, defaults: dict) -> tuple[lis
     fields = {"seed": defaults["seed"], "full_frame": defaults["full_frame"], "method": defaults["method"], **fields}
     image, method = attempt(find_image, fields["image"], root, resolved), attempt(_method, fields, defaults["changes"])
     attempt(_check_plain, fields)
-    if wrong:  # the texts alone are still to be looked at
-        fields["seed"] = 0
     several, drafts = isinstance(fields["prompt"], list), []
     prompts = fields["prompt"] if several else [fields["prompt"]]
     if not prompts:
         wrong.append("The list of prompts is empty; give at least one.")
     broken = bool(wrong)
     for i, prompt in enumerate(prompts, 1):
-        texts = attempt(_texts, fields["source"], prompt, fields["seed"])
+        texts = attempt(_texts, fields["source"], prompt)
         if texts is None or broken:
             continue
         pure, end = PurePosixPath(fields["image"].replace("\\", "/")), f"-{i}" if several else ""
@@ -135,11 +133,11 @@ def _read(entry: Entry, root: Path, resolved: Path, defaults: dict) -> tuple[lis
     return drafts, list(dict.fromkeys(wrong))
 
 
-def _texts(source: Any, prompt: Any, seed: int) -> tuple[str, str]:
+def _texts(source: Any, prompt: Any) -> tuple[str, str]:
     for what, text in (("source", source), ("prompt", prompt)):
         if not isinstance(text, str):
             raise UserError(f"The {what} is {brief(text)}; give a text.")
-    return check_input(source, prompt, seed)
+    return check_texts(source, prompt)
 
 
 def _title(entry: Entry, number: int) -> str:
@@ -154,7 +152,7 @@ def _check_plain(fields: dict) -> None:
     seed, full_frame, name = fields["seed"], fields["full_frame"], fields.get("name")
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise UserError(f"seed is {brief(seed)}; give a whole number.")
-    check_input("x", "x", seed)
+    check_seed(seed)
     if not isinstance(full_frame, bool):
         raise UserError(f"full_frame is {brief(full_frame)}; give true or false.")
     if name is not None:
