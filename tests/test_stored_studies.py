@@ -169,8 +169,8 @@ def test_extended_is_drawn_and_printed(capsys):
     assert lines_of(figure) == 2 and len(figure.legends[0].get_texts()) == len(found["means"]) == 3
     extended.show(found)
     said = capsys.readouterr().out
-    assert all(f"\n{kind}\n" in said for kind in found["means"])
-    assert all(f"prompts, {group}" in said for group in found["prompts"]) and "two turns, kept apart" in said
+    assert all(f"\n{kind}: means" in said for kind in found["means"])
+    assert all(f"\n  {row} " in said for row in (*extended.ROWS, *found["prompts"], *found["turns"]))
 
 
 # The zoo

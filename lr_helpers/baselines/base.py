@@ -14,7 +14,7 @@ import torch
 from lr_helpers.baselines.sharing import Share, Shared
 from lr_helpers.boxes import Box
 from lr_helpers.errors import UserError
-from lr_helpers.method import check_input, check_range
+from lr_helpers.method import check_input, check_settings, setting
 from lr_helpers.models.loading import Models
 
 Trace = list[tuple[int, Box]]
@@ -119,27 +119,14 @@ class Baseline(ABC):
     models: Models = field(repr=False)
     parts: Any = field(repr=False)
     """The `Parts` that the row needs."""
-    steps: int | None = field(default=None, metadata={"help": "denoising steps of an edit (default: the profile's)"})
+    steps: int | None = setting(None, "denoising steps of an edit (default: the profile's)", within=(1, 1000))
 
     def __post_init__(self) -> None:
-        check_range("steps", self._steps, 1, 1000)
+        check_settings(self)
 
     @property
     def _steps(self) -> int:
         return self.models.profile.steps if self.steps is None else self.steps
-
-    @property
-    def name(self) -> str:
-        """Its key in BASELINES; likewise below."""
-        return self.row.name
-
-    @property
-    def title(self) -> str:
-        return self.row.title
-
-    @property
-    def family(self) -> str:
-        return self.row.family
 
     @property
     def counted(self) -> Counted:
@@ -165,7 +152,7 @@ class Baseline(ABC):
         try:
             made = self._edit(request, share)
         except torch.OutOfMemoryError as error:
-            raise UserError(f"The memory of {self.models.device} does not hold one edit by {self.name}; free it "
+            raise UserError(f"The memory of {self.models.device} does not hold one edit by {self.row.name}; free it "
                             "(nvidia-smi shows who holds it), or use a profile with a smaller model.") from error
         # The charge: what was done now, and what was found done already.
         seconds = time.perf_counter() - begun + share.saved_seconds
@@ -178,8 +165,8 @@ class Baseline(ABC):
         source, prompt = check_input(request.source, request.prompt, request.seed)
         picture, size = request.picture, self.models.profile.size
         if picture.shape != (3, size, size):
-            raise UserError(f"The picture has the shape {tuple(picture.shape)}; {self.name} edits (3, {size}, {size}) "
-                            f"with the profile {self.models.profile.name!r}, as `files.pictures.to_tensor` gives.")
+            raise UserError(f"The picture has the shape {tuple(picture.shape)}; {self.row.name} edits (3, {size}, "
+                            f"{size}) with the profile {self.models.profile.name!r}, as `files.pictures.to_tensor` gives.")
         if not (picture.min() >= 0 and picture.max() <= 1):
             raise UserError(f"The picture has values from {picture.min():.3g} to {picture.max():.3g}; give 0 to 1.")
         return replace(request, source=source, prompt=prompt)

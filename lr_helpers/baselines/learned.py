@@ -14,9 +14,8 @@ from lr_helpers.baselines.sharing import Share
 from lr_helpers.boxes import Box, box_mask
 from lr_helpers.candidates import Candidates, Edits
 from lr_helpers.editing import Proposals, Search, final_value, search
-from lr_helpers.errors import UserError
 from lr_helpers.learning import Estimator, Problem, make_estimator
-from lr_helpers.method import METHODS, Method, get_method
+from lr_helpers.method import METHODS, Method, get_method, setting
 
 
 def _inside(picture: torch.Tensor, box: Box, retrace: Callable[[], Trace] | None = None) -> Made:
@@ -140,13 +139,8 @@ class RandomBoxes(_Chooser):
 
     method: str | Method = field(default="paper", metadata={
         "help": "whose attention, number of anchors and ranking: a preset or a Method"})
-    anchors: str = field(default="random", metadata={
-        "help": "'random': nine random patches; 'attended': the nine patches that the backbone attends to most"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.anchors not in RANDOM_SEEDS:
-            raise UserError(f"anchors is {self.anchors!r}; choose one of {', '.join(RANDOM_SEEDS)}.")
+    anchors: str = setting("random", "'random' patches, or those that the backbone 'attended' to most",
+                           options=tuple(RANDOM_SEEDS))
 
     def _edit(self, request: Request, share: Share) -> Made:
         method = self._method

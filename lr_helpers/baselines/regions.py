@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from scipy import ndimage
@@ -14,9 +14,7 @@ from lr_helpers.baselines.sharing import Share
 from lr_helpers.boxes import box_mask
 from lr_helpers.errors import UserError
 from lr_helpers.inpainting import composite
-from lr_helpers.method import check_range
-
-SHAPES = ("box", "mask")
+from lr_helpers.method import setting
 
 
 def bounding_box(mask: torch.Tensor) -> torch.Tensor:
@@ -28,13 +26,9 @@ def bounding_box(mask: torch.Tensor) -> torch.Tensor:
 class _Region(Baseline):
     """One edit inside `region`. Where nothing is found, nothing is edited: the picture stays as it is."""
 
-    shape: str = field(default="box", metadata={
-        "help": "what is edited: 'box', the smallest around what was found (the paper's regions are boxes), or 'mask'"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.shape not in SHAPES:
-            raise UserError(f"shape is {self.shape!r}; choose one of {', '.join(SHAPES)}.")
+    shape: str = setting(
+        "box", "what is edited: 'box', the smallest around what was found (the paper's regions are boxes), or 'mask'",
+        options=("box", "mask"))
 
     @abstractmethod
     def region(self, request: Request) -> torch.Tensor:
@@ -65,8 +59,8 @@ class WholePicture(Baseline):
 class KnownRegion(_Region):
     """Inpainting where the truth is known: the ceiling of all regions."""
 
-    shape: str = field(default="mask", metadata={
-        "help": "'mask': the known region as the request gives it, or 'box': the smallest around it"})
+    shape: str = setting("mask", "'mask': the known region as the request gives it, or 'box': the smallest around it",
+                         options=("box", "mask"))
 
     def region(self, request: Request) -> torch.Tensor:
         """Raises UserError for a request without a known region, and for one that does not fit the picture."""
@@ -86,11 +80,7 @@ class KnownRegion(_Region):
 class ClipSegRegion(_Region):
     """Where CLIPSeg sees the source: the closest peer of learned regions."""
 
-    threshold: float = field(default=0.4, metadata={"help": "a pixel belongs to the region above this probability"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("threshold", self.threshold, 0.0, 1.0)
+    threshold: float = setting(0.4, "a pixel belongs to the region above this probability", within=(0.0, 1.0))
 
     def region(self, request: Request) -> torch.Tensor:
         return self.parts.clipseg.heat(request.picture, request.source) > self.threshold
@@ -100,12 +90,8 @@ class ClipSegRegion(_Region):
 class GroundedRegion(_Region):
     """Where Grounding DINO detects the source; with `segment`, what SAM finds in these boxes. All boxes count."""
 
-    threshold: float = field(default=0.25, metadata={"help": "least score of a box (default: the processor's)"})
-    segment: bool = field(default=True, metadata={"help": "let SAM cut out what is in the boxes"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("threshold", self.threshold, 0.0, 1.0)
+    threshold: float = setting(0.25, "least score of a box (default: the processor's)", within=(0.0, 1.0))
+    segment: bool = setting(True, "let SAM cut out what is in the boxes")
 
     def region(self, request: Request) -> torch.Tensor:
         picture = request.picture
@@ -125,16 +111,10 @@ class GroundedRegion(_Region):
 class PatchSimilarity(_Region):
     """Where the profile's own CLIP finds patches like the source: the connected region around the most similar one."""
 
-    path: str = field(default="value", metadata={"help": "'value' or 'last', see `Clip.patches`"})
-    threshold: float = field(default=0.5, metadata={
-        "help": "a pixel belongs to the region from this height on, between the lowest similarity (0) and the highest "
-                "(1); chosen on validation scenes"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("threshold", self.threshold, 0.0, 1.0)
-        if self.path not in ("value", "last"):
-            raise UserError(f"path is {self.path!r}; choose 'value' or 'last'.")
+    path: str = setting("value", "'value' or 'last', see `Clip.patches`", options=("value", "last"))
+    threshold: float = setting(
+        0.5, "a pixel belongs to the region from this height on, between the lowest similarity (0) and the highest "
+             "(1); chosen on validation scenes", within=(0.0, 1.0))
 
     def similarity(self, picture: torch.Tensor, text: str) -> torch.Tensor:
         """(3, S, S) → (S, S) cosines of the patches with the text, interpolated between their centres."""

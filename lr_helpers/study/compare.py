@@ -186,11 +186,8 @@ class Compare(Study):
             figure.savefig(self.folder / "frontier.png", dpi=130)
             plots.close(figure)
         for group, means in summary["means"].items():
-            print(f"\n{group}, at {AT} steps: mean with 95 % interval")
-            for name, found in means.items():
-                row, _, steps = name.partition(" at ")
-                if steps == str(AT):
-                    print(f"  {TITLES[row]:34} n = {found['success']['count']}   {tables.printed(found, PRINTED)}")
+            shown = {title: means[at(row, AT).name] for row, title in TITLES.items() if at(row, AT).name in means}
+            tables.print_means(f"{group}, at {AT} steps", shown, PRINTED)
         for group, found in summary["beaten_by"].items():
             for name, by in found.items():
                 print(f"{group}: {name} is beaten by {', '.join(by) or 'nobody'}")

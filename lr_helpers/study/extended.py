@@ -200,18 +200,13 @@ def summarise_turns(pairs: Sequence[dict]) -> dict:
 def show(summary: dict) -> None:
     """Print the tables."""
     for kind, means in summary["means"].items():
-        print(f"\n{kind}")
-        for row, found in means.items():
-            print(f"  {row:12}" + tables.printed(found, MEASURES, count=True))
-        if less := summary["less seen"].get(kind):
-            print("  less seen   " + tables.printed(less, MEASURES, count=True))
-        lost_by = ", ".join(f"{cause} {count}" for cause, count in summary["regions lost"][kind].items())
-        print(f"  regions lost: {lost_by or 'none'}")
+        tables.print_means(kind, {**means, "less seen": summary["less seen"].get(kind, {})}, MEASURES)
+        lost_by = [f"{cause} {count}" for cause, count in summary["regions lost"][kind].items()]
+        print(f"  regions lost: {', '.join(lost_by) or 'none'}")
     for name, value in summary["judge names the objects"].items():
         print(f"\nThe judge names the objects of the scenes, {name}: {tables.said(value)} of {value['count']}")
     for name, found in summary["turns"].items():
-        print(f"\ntwo turns, {name}; no free proposal: {found['no free proposal']}")
-        measured = {m: v for m, v in found.items() if isinstance(v, dict)}
-        print("  " + tables.printed(measured, list(measured), count=True))
-    for group, found in summary["prompts"].items():
-        print(f"\nprompts, {group}\n  " + tables.printed(found, list(found), count=True))
+        measured = {name: value for name, value in found.items() if isinstance(value, dict)}
+        tables.print_means("two turns", {name: measured}, list(measured))
+        print(f"  no free proposal: {found['no free proposal']}")
+    tables.print_means("prompts", summary["prompts"], ("hit", "iou", "a target seen"))

@@ -136,7 +136,7 @@ class Regions(Study):
             figure.savefig(self.folder / f"{name}.png", dpi=130)
             plots.close(figure)
         for title, means in summary["means"].items():
-            _print_means(title, means)
+            tables.print_means(title, {TITLES.get(name, name): found for name, found in means.items()}, PRINTED)
         for title, found in summary["rules"].items():
             print(f"\n{title}: if the final box were the best of the paper's whole table by …")
             for rule, value in found.items():
@@ -205,10 +205,3 @@ def figures(summary: dict) -> dict:
 
 def _as_file(title: str) -> str:
     return title.replace(", ", "_").replace(" ", "_")
-
-
-def _print_means(title: str, means: dict) -> None:
-    count = next(iter(next(iter(means.values())).values()))["count"]
-    print(f"\n{title} (n = {count}): mean with 95 % interval")
-    for name, found in means.items():
-        print(f"  {TITLES.get(name, name)}\n    {tables.printed(found, PRINTED)}")

@@ -73,10 +73,13 @@ def said(value: Value, digits: int = 2) -> str:
     return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
 
 
-def printed(found: Mapping[str, Value], measures: Sequence[str], count: bool = False) -> str:
-    """The measures that there are on one line; `count` says of how many tasks each is."""
-    parts = [f"{m} {said(found[m])}" + (f" of {found[m]['count']}" if count else "") for m in measures if m in found]
-    return "   ".join(parts)
+def print_means(title: str, means: Mapping[str, Mapping[str, Value]], measures: Sequence[str]) -> None:
+    """A line for each row that has some of the measures, each with the number of tasks to which it applies."""
+    print(f"\n{title}: means with 95 % intervals")
+    for row, found in means.items():
+        parts = [f"{name} {said(found[name])} of {found[name]['count']}" for name in measures if name in found]
+        if parts:
+            print(f"  {row:34} {'   '.join(parts)}")
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
