@@ -453,10 +453,13 @@ def test_a_trace_ends_with_the_choice_and_is_charged_to_nobody(name, load, one):
 
 
 def test_what_is_random_hangs_on_the_name(load, one):
-    def box(name: str, seed: int = 0):
-        return load("random_anchors").run(Request(one.picture, one.source, one.prompt, seed, name)).box
+    row = load("random_anchors", steps=1)
 
-    assert box("a") == box("a") and len({box(name) for name in "abcd"}) > 1
+    def box(name: str, seed: int = 0):
+        return row.run(Request(one.picture, one.source, one.prompt, seed, name)).box
+
+    first = box("a")
+    assert box("a") == first != box("b")
     assert box("") == box(f"{one.source}, {one.prompt}, 0")
 
 

@@ -166,7 +166,7 @@ class Baseline(ABC):
         picture, size = request.picture, self.models.profile.size
         if picture.shape != (3, size, size):
             raise UserError(f"The picture has the shape {tuple(picture.shape)}; {self.row.name} edits (3, {size}, "
-                            f"{size}) with the profile {self.models.profile.name!r}, as `files.pictures.to_tensor` gives.")
+                            f"{size}) with the profile {self.models.profile.name!r}, as `to_tensor` gives.")
         if not (picture.min() >= 0 and picture.max() <= 1):
             raise UserError(f"The picture has values from {picture.min():.3g} to {picture.max():.3g}; give 0 to 1.")
         return replace(request, source=source, prompt=prompt)
