@@ -132,7 +132,7 @@ def test_a_result_comes_back_from_disk(learned, tmp_path):
         learned.candidates) == len(learned.anchors)
     record = json.loads((folder / "result.json").read_text())
     assert record["seed"] == 42
-    assert record["sources"]["editor"].endswith("inpainting")
+    assert record["origins"]["editor"].endswith("inpainting")
     assert not list(folder.rglob("*.tmp"))
 
 

@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
                            "region of its own; may be given again")
     edit.add_argument("--output", required=True, help="folder for pictures, region network and result.json")
     _add_profile(edit, list(PROFILES))
-    _add_sources(edit)
+    _add_origins(edit)
     _add_method(edit)
     edit.add_argument("--draw-boxes", action="store_true",
                       help="also write each candidate with its box, and overview.png")
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--output", required=True, help="folder for the results, contact sheet, summary.csv and "
                                                        "batch.log")
     _add_profile(batch, list(PROFILES))
-    _add_sources(batch)
+    _add_origins(batch)
     _add_method(batch)
     batch.add_argument("--check", action="store_true", help="only check the file and read the pictures; edit nothing")
     batch.add_argument("--json", action="store_true", help="one JSON object for each event on standard output")
@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say whether a profile can run here, and if not, how to fix it",
                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     _add_profile(doctor, list(PROFILES))
-    _add_sources(doctor)
+    _add_origins(doctor)
     doctor.add_argument("--allow-cpu", action="store_true", help="do without a GPU where one is needed (very slow)")
     doctor.add_argument("--comparison", action="store_true",
                         help="also look for the models that only notebook 09 and `study compare | pie` need")
@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("benchmark", help="what one learned edit costs on this machine",
                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     _add_profile(bench, list(PROFILES))
-    _add_sources(bench)
+    _add_origins(bench)
     bench.add_argument("--repeats", type=int, default=3, choices=range(1, 101), metavar="1-100", help="timed edits")
     bench.add_argument("--random-weights", action="store_true",
                        help="measure the profile's true architecture with random weights: nothing is downloaded")
@@ -163,7 +163,7 @@ def _add_profile(parser: argparse.ArgumentParser, names: list[str]) -> None:
     parser.add_argument("--profile", default=os.environ.get("LR_PROFILE", "tiny"), help=f"models: {', '.join(names)}")
 
 
-def _add_sources(parser: argparse.ArgumentParser) -> None:
+def _add_origins(parser: argparse.ArgumentParser) -> None:
     for part, what in (("editor", "inpainting model"), ("backbone", "ViT"), ("clip", "open_clip model")):
         parser.add_argument(f"--{part}", default=None, metavar="ID_OR_FOLDER",
                             help=f"{what} to take instead of the profile's: a folder, or OWNER/NAME on the hub, with "

@@ -18,7 +18,7 @@ from lr_helpers.files.writing import write_image, write_json
 from lr_helpers.inpainting import composite
 from lr_helpers.intervals import mean_with_interval, rate
 from lr_helpers.losses import occluded
-from lr_helpers.models.hub import quiet
+from lr_helpers.models.libraries import quiet
 from lr_helpers.models.loading import Models, load_models
 from tiny_world import DATA, SIZE, judge
 from tiny_world.scenes import Placed, Recipe, random_placed, scene, square, tensor

@@ -53,7 +53,7 @@ class Done:
     not_run: dict[str, str]
     """Why a row could not be run here, or not on all items."""
     about: dict
-    """Model sources by part, device, and which models measured ("labels", "of") or could not ("missing")."""
+    """Origins of the models by part, device, and which models measured ("labels", "of") or could not ("missing")."""
     items: int = 0
     """Asked of each row."""
 
@@ -80,7 +80,7 @@ def _start(settings: Settings) -> None:
 
 def _about() -> dict:
     here = _here[0]
-    return {"sources": here.models.sources, "device": here.models.device, "labels": here.measures.labels,
+    return {"origins": here.models.origins, "device": here.models.device, "labels": here.measures.labels,
             "missing": here.measures.missing, "of": here.measures.of}
 
 
@@ -170,7 +170,7 @@ def _complete(row: str, item: Item, scene: dict | None, folder: Path, about: dic
 
 
 def _check_settings(file: Path, benchmark: Benchmark, settings: Settings, about: dict) -> None:
-    wanted = {"profile": settings.profile.name, "models": about["sources"], "steps": settings.stepping.steps,
+    wanted = {"profile": settings.profile.name, "models": about["origins"], "steps": settings.stepping.steps,
               "seed": settings.seed, "data": benchmark.digest, "presets": {k: asdict(m) for k, m in METHODS.items()}}
     wanted = json.loads(json.dumps(wanted))
     if other := [key for key, value in (_stored(file) or wanted).items() if wanted.get(key) != value]:
