@@ -30,9 +30,9 @@ __all__ = ["ABLATIONS", "BASELINES", "TITLES", "Baseline", "Edited", "Parts", "R
 EDITOR, PROMPTED, CHOOSER = "editor", "text-prompted region", "region chooser"
 INPAINTING = "the profile's inpainting pipeline"
 PAPER = "arXiv 2311.16432"
-CLIPSEG = {"library": "transformers.CLIPSegForImageSegmentation", "source": "arXiv 2112.10003", "needs": ("clipseg",)}
+CLIPSEG = {"library": "transformers.CLIPSegForImageSegmentation", "published": "arXiv 2112.10003", "needs": ("clipseg",)}
 DETECTOR = "transformers.GroundingDinoForObjectDetection"
-PATCHES = {"library": "open_clip.CLIP", "source": "arXiv 2112.01071"}
+PATCHES = {"library": "open_clip.CLIP", "published": "arXiv 2112.01071"}
 LEARNED = METHODS["learned"]
 
 BASELINES: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
@@ -55,11 +55,11 @@ BASELINES: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
     Row("patch_similarity", "CLIP's patches, their box", PROMPTED, PatchSimilarity, **PATCHES),
     Row("patch_similarity_mask", "CLIP's patches, their mask", PROMPTED, PatchSimilarity, **PATCHES,
         settings={"shape": "mask"}),
-    Row("random_anchors", "random anchors and sizes", CHOOSER, RandomBoxes, source=PAPER),
-    Row("random_sizes", "DINO anchors, random sizes", CHOOSER, RandomBoxes, source=PAPER,
+    Row("random_anchors", "random anchors and sizes", CHOOSER, RandomBoxes, published=PAPER),
+    Row("random_sizes", "DINO anchors, random sizes", CHOOSER, RandomBoxes, published=PAPER,
         settings={"anchors": "attended"}),
-    Row("official_code", "official code", CHOOSER, Learned, source=PAPER, settings={"method": "official_code"}),
-    Row("paper", "paper", CHOOSER, Learned, source=PAPER, settings={"method": "paper"}),
+    Row("official_code", "official code", CHOOSER, Learned, published=PAPER, settings={"method": "official_code"}),
+    Row("paper", "paper", CHOOSER, Learned, published=PAPER, settings={"method": "paper"}),
     Row("straight_through", "learned, straight-through", CHOOSER, Learned,
         settings={"method": LEARNED.but(estimator="straight_through")}),
     Row("reinforce", "learned, reinforce", CHOOSER, Learned,

@@ -100,8 +100,8 @@ class Row:
     make: Callable[..., Baseline]
     library: str = ""
     """Class of the maintained library that does the work; "" where it is our own code."""
-    source: str = ""
-    """Where the method was published; "" where it is ours."""
+    published: str = ""
+    """Where the method is from; "" where it is ours."""
     needs: tuple[str, ...] = ()
     """Parts beside the profile's editor, backbone and CLIP, as `Profile.comparison` names them."""
     sentences: bool = False
