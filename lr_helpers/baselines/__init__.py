@@ -30,7 +30,8 @@ __all__ = ["ABLATIONS", "BASELINES", "TITLES", "Baseline", "Edited", "Parts", "R
 EDITOR, PROMPTED, CHOOSER = "editor", "text-prompted region", "region chooser"
 INPAINTING = "the profile's inpainting pipeline"
 PAPER = "arXiv 2311.16432"
-CLIPSEG = {"library": "transformers.CLIPSegForImageSegmentation", "published": "arXiv 2112.10003", "needs": ("clipseg",)}
+CLIPSEG = {"library": "transformers.CLIPSegForImageSegmentation", "published": "arXiv 2112.10003",
+           "needs": ("clipseg",)}
 DETECTOR = "transformers.GroundingDinoForObjectDetection"
 PATCHES = {"library": "open_clip.CLIP", "published": "arXiv 2112.01071"}
 LEARNED = METHODS["learned"]
