@@ -291,7 +291,7 @@ stored = {(r["task"], r["row"]): [int(r[k]) for k in ("x0", "y0", "x1", "y1")] f
 for record in again:
     same = [choice["box"] == stored[record["task"], name] for name, choice in record["choices"].items()]
     # Another CPU rounds otherwise, and a near tie may then fall the other way.
-    print(f"{record['name']}: at least 8 of {len(same)} ways to choose give the stored box: {sum(same) >= 8}")
+    print(f"{record['task']}: at least 8 of {len(same)} ways to choose give the stored box: {sum(same) >= 8}")
 
 # %%
 for record in again:
