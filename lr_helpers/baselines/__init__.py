@@ -106,6 +106,7 @@ def load_baseline(name: str, profile: str | Profile, models: Models, *, parts: P
         raise UserError(f"The method {name!r} has no setting {unknown[0]!r}; choose from {', '.join(known)}.")
     parts = parts or Parts(profile, models)
     baseline = row.make(row, models, parts, **{**row.settings, **settings})
+    # Load now what the row needs, so that a row that can't be run is told before any work.
     for part in row.needs:
         getattr(parts, part)
     return baseline

@@ -157,11 +157,13 @@ class Baseline(ABC):
         # The charge: what was done now, and what was found done already.
         seconds = time.perf_counter() - begun + share.saved_seconds
         evaluations = self.counted.evaluations - before + share.saved_evaluations
+        # Behind the clock: a trace is no part of the row's work.
         trace = made.retrace() if request.traced and made.retrace else []
         return Edited(made.picture, made.region, evaluations, seconds, trace)
 
     def _checked(self, request: Request) -> Request:
         """The request with its texts on one line each."""
+        # Line breaks in a text would decide pixels.
         source, prompt = check_input(request.source, request.prompt, request.seed)
         picture, size = request.picture, self.models.profile.size
         if picture.shape != (3, size, size):

@@ -25,6 +25,7 @@ class _Denoising(Baseline):
 
 
 def _check_strength(name: str, strength: float, steps: int) -> None:
+    # The pipelines round down, and with no step left they fail.
     if int(steps * strength) < 1:
         raise UserError(f"{name} is {strength:g}, which leaves none of {steps} steps; give {1 / steps:.3g} or more.")
 
@@ -93,6 +94,7 @@ class InstructPix2Pix(_Denoising):
         super().__post_init__()
         for name in ("replace", "add"):
             try:
+                # A wrong wording shall be told before a model is loaded.
                 getattr(self, name).format(source="", prompt="")
             except (KeyError, IndexError, ValueError) as error:
                 raise UserError(f"{name} is {getattr(self, name)!r}; in curly brackets it may hold {{source}} and "
@@ -103,6 +105,7 @@ class InstructPix2Pix(_Denoising):
         return self.parts.instruct
 
     def _edit(self, request: Request, share: Share) -> Made:
+        # A benchmark has an instruction of its own; else source and prompt make one.
         told = request.instruction or instruction(request.source, request.prompt, self.replace, self.add)
         return Made(self.parts.instruct.follow(
             request.picture, told, steps=self._steps, guidance=self._guidance, image_guidance=self.image_guidance,
@@ -125,6 +128,7 @@ class LEditsPlusPlus(Baseline):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # Its pipeline cuts attention maps at a quarter of the latents' side.
         if (size := self.models.profile.size) % 32:
             raise UserError(f"LEDITS++ edits squares whose side is a multiple of 32 pixels, not {size}; use a profile "
                             "of such a size.")
@@ -134,6 +138,7 @@ class LEditsPlusPlus(Baseline):
         return self.parts.text_to_image
 
     def _edit(self, request: Request, share: Share) -> Made:
+        # To add a cat to the grass, the grass must stay.
         away = None if adds(request.source, request.prompt) else request.source
         return Made(self.parts.text_to_image.steered(
             request.picture, away, request.prompt, steps=self._steps, skip=self.skip,

@@ -47,9 +47,11 @@ class Learned(_Chooser):
 
     def _edit(self, request: Request, share: Share) -> Made:
         method, reached = self._method, []
+        # The same search as `edit` makes, with edits that other rows may have made.
         done = search(self.models, request.picture, request.source, request.prompt, method, request.seed,
                       found=share.proposals(method), edits=share.edits(method.steps, method.guidance),
                       estimator=_noting(method, reached))
+        # The best anchor's most probable box is the result.
         k = done.region.order[0]
         m = int(done.region.best[k])
         box, edits = tuple(done.candidates.boxes[k, m].tolist()), request.shared.edits[method.steps, method.guidance]
@@ -62,6 +64,7 @@ def _noting(method: Method, reached: list[torch.Tensor]) -> Estimator:
 
     def estimate(logits: torch.Tensor, problem: Problem, generator: torch.Generator) -> torch.Tensor:
         loss = plain(logits, problem, generator)
+        # An entry without a loss has not been edited.
         reached.append(~problem.loss.isnan())
         return loss
 
@@ -75,6 +78,7 @@ def retrace(done: Search, reached: list[torch.Tensor], edits: Edits) -> Trace:
     table stays as it is. Points that change nothing are left out.
     """
     known, method = done.candidates, done.candidates.method
+    # A table of its own, whose losses are those of the search.
     table = Candidates(known.models, known.image, known.source, known.prompt, known.boxes, method, known.seed,
                        kept=known.kept, occlusion=known.terms["occlusion"], edits=edits)
     rows, trace = torch.arange(len(known.boxes)), []
@@ -147,6 +151,7 @@ class RandomBoxes(_Chooser):
         boxes = self._boxes(request, share.proposals(method), method.anchors)
         table = Candidates(self.models, request.picture, request.source, request.prompt, boxes, method, request.seed,
                            edits=share.edits(method.steps, method.guidance))
+        # Edits every box, then the paper's score ranks them.
         table.losses(None)
         best = int(table.score.argmax())
         return _inside(table.edits[best, 0], tuple(boxes[best, 0].tolist()))
@@ -156,6 +161,7 @@ class RandomBoxes(_Chooser):
         seed = request.name or f"{request.source}, {request.prompt}, {request.seed}"
         rng, size = Random(f"{RANDOM_SEEDS[self.anchors]} {seed}"), request.picture.shape[-1]
         height, width = found.attention.shape[1:]
+        # Anchors are (row, column) of the backbone's patches.
         if self.anchors == "random":
             anchors = torch.tensor([[rng.randrange(height), rng.randrange(width)] for _ in range(count)])
         else:

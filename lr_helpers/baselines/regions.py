@@ -38,6 +38,7 @@ class _Region(Baseline):
         picture, mask = request.picture, self.region(request).float()
         if self.shape == "box":
             mask = bounding_box(mask)
+        # Nothing found: nothing to edit, and nothing to pay.
         if not mask.any():
             return Made(picture, mask)
         frame = self.models.editor.inpaint(picture, mask[None, None], request.prompt, seed=request.seed,
@@ -67,6 +68,7 @@ class KnownRegion(_Region):
         known, size = request.known, request.picture.shape[-1]
         if known is None:
             raise UserError("The known region is missing; give known=(x0, y0, x1, y1), or known=mask.")
+        # A mask is taken as it is, a box in pixels is filled.
         if isinstance(known, torch.Tensor):
             if known.shape != (size, size):
                 raise UserError(f"known has the shape {tuple(known.shape)}; give a mask of ({size}, {size}).")
@@ -99,6 +101,7 @@ class GroundedRegion(_Region):
         region = torch.zeros(picture.shape[1:])
         if not len(boxes):
             return region
+        # SAM cuts out what is in each box; else the boxes themselves are the region.
         if self.segment:
             return self.parts.sam.mask(picture, boxes)
         # Whole pixels: every one that a box touches.
@@ -123,6 +126,7 @@ class PatchSimilarity(_Region):
 
     def region(self, request: Request) -> torch.Tensor:
         similar = self.similarity(request.picture, request.source)
+        # From 0 to 1 on this picture, because cosines lie close together.
         height = (similar - similar.min()) / (similar.max() - similar.min()).clamp(min=1e-9)
         # Of the pieces above the threshold, the one that holds the most similar pixel.
         pieces, _ = ndimage.label((height >= self.threshold).numpy())

@@ -45,6 +45,7 @@ class Share:
 
     def proposals(self, method: Method) -> Proposals:
         """What the method proposes for the request's picture."""
+        # Rows that differ in how they learn propose the same.
         key = tuple(value for name, value in vars(method).items() if name not in LATER)
         known = self.request.shared.proposals
         if key in known:
