@@ -14,11 +14,12 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
-from lr_helpers.baselines.base import Baseline, Edited, Request, Row
+from lr_helpers.baselines.base import Baseline, Edited, Row
 from lr_helpers.baselines.editors import DiffEdit, InstructPix2Pix, LEditsPlusPlus, SDEdit
 from lr_helpers.baselines.learned import Exhaustive, Learned, Occlusion, RandomBoxes
 from lr_helpers.baselines.parts import Parts
 from lr_helpers.baselines.regions import ClipSegRegion, GroundedRegion, KnownRegion, PatchSimilarity, WholePicture
+from lr_helpers.baselines.request import Request
 from lr_helpers.errors import UserError
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models

@@ -1,4 +1,4 @@
-"""What all ways to edit share: the request, the answer, what it is charged for, and how a row is described."""
+"""What all ways to edit have in common: the answer, what it is charged for, and how a row is described."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from lr_helpers.baselines.sharing import Share, Shared
+from lr_helpers.baselines.request import Request, Share
 from lr_helpers.boxes import Box
 from lr_helpers.errors import UserError
 from lr_helpers.method import check_input, check_settings, setting
@@ -19,29 +19,6 @@ from lr_helpers.models.loading import Models
 
 Trace = list[tuple[int, Box]]
 """Along the iterations: how many different edits were paid by then, and the box it would have chosen."""
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """What is asked of a way to edit. Rows that are run on the same object share their edits (see `sharing`)."""
-
-    picture: torch.Tensor
-    """(3, S, S) in 0..1, S the profile's size."""
-    source: str
-    """What is there now, e.g. "bird"; a whole sentence for a row that wants `sentences`, likewise below."""
-    prompt: str
-    """What is wanted, e.g. "a rabbit"."""
-    seed: int = 42
-    """The same seed on the same machine gives the same pixels."""
-    name: str = ""
-    """Seeds the boxes that a row draws at random; texts and seed if it is not given."""
-    known: Box | torch.Tensor | None = None
-    """The known region, for `known_region`: a box in pixels, or a mask (S, S) that is 1 where to edit, else 0."""
-    instruction: str = ""
-    """For who follows one; made of source and prompt if it is not given."""
-    traced: bool = False
-    """Also tell what would have been chosen earlier. Its edits are made beside, and nobody is charged for them."""
-    shared: Shared = field(default_factory=Shared, repr=False)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lr_helpers.baselines.base import Baseline, Counted, Made, Request
-from lr_helpers.baselines.sharing import Share
+from lr_helpers.baselines.base import Baseline, Counted, Made
+from lr_helpers.baselines.request import Request, Share
 from lr_helpers.baselines.wording import ADD, REPLACE, adds, instruction
 from lr_helpers.errors import UserError
 from lr_helpers.method import setting

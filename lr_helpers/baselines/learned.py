@@ -9,8 +9,8 @@ from random import Random
 import torch
 
 from lr_helpers.anchors import anchor_centres, top_anchors
-from lr_helpers.baselines.base import Baseline, Made, Request, Trace
-from lr_helpers.baselines.sharing import Share
+from lr_helpers.baselines.base import Baseline, Made, Trace
+from lr_helpers.baselines.request import Request, Share
 from lr_helpers.boxes import Box, box_mask
 from lr_helpers.candidates import Candidates, Edits
 from lr_helpers.editing import Proposals, Search, final_value, search

@@ -9,8 +9,8 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from lr_helpers.baselines.base import Baseline, Made, Request, smallest_box
-from lr_helpers.baselines.sharing import Share
+from lr_helpers.baselines.base import Baseline, Made, smallest_box
+from lr_helpers.baselines.request import Request, Share
 from lr_helpers.boxes import box_mask
 from lr_helpers.errors import UserError
 from lr_helpers.inpainting import composite

@@ -14,7 +14,7 @@ import torch
 
 from lr_helpers import plots
 from lr_helpers.baselines import TITLES, Edited, Request
-from lr_helpers.baselines.sharing import Share
+from lr_helpers.baselines.request import Share
 from lr_helpers.boxes import iou
 from lr_helpers.candidates import TERMS, Candidates, occlusion_table
 from lr_helpers.files.writing import write_csv
