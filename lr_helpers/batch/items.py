@@ -113,19 +113,25 @@ def _read(entry: Entry, root: Path, resolved: Path, defaults: dict) -> tuple[lis
     if fields is None:
         return [], wrong
     fields = {"seed": defaults["seed"], "full_frame": defaults["full_frame"], "method": defaults["method"], **fields}
-    image, method = attempt(find_image, fields["image"], root, resolved), attempt(_method, fields, defaults["changes"])
+
+    # What all prompts of the entry share. Every check is made, whatever the others find.
+    image = attempt(find_image, fields["image"], root, resolved)
+    method = attempt(_method, fields, defaults["changes"])
     attempt(_check_plain, fields)
-    several, drafts = isinstance(fields["prompt"], list), []
+    several = isinstance(fields["prompt"], list)
     prompts = fields["prompt"] if several else [fields["prompt"]]
     if not prompts:
         wrong.append("The list of prompts is empty; give at least one.")
     source = attempt(_text, "source", fields["source"])
-    broken = bool(wrong)  # then the prompts are only checked
+
+    # An item for each prompt; where something is wrong with the entry, the prompts are only checked.
+    broken, drafts = bool(wrong), []
     for i, prompt in enumerate(prompts, 1):
         prompt = attempt(_text, "prompt", prompt)
         if prompt is None or broken:
             continue
-        pure, end = PurePosixPath(fields["image"].replace("\\", "/")), f"-{i}" if several else ""
+        end = f"-{i}" if several else ""
+        pure = PurePosixPath(fields["image"].replace("\\", "/"))
         full = fields.get("name") or str(pure).replace("/", "_")
         short = fields.get("name") or str(pure.with_suffix("")).replace("/", "_")
         item = Item(full + end, image, source, prompt, fields["seed"], method, fields["full_frame"], Path(),
