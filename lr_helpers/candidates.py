@@ -45,10 +45,11 @@ class Edits:
         for part in self.editor.batches(missing):
             begun, before = time.perf_counter(), self.editor.evaluations
             pictures = self.editor.edit(self.image, part, self.prompt, seed=self.seed, **self.settings)
-            self.pictures.update(zip(part, pictures, strict=True))
             # The edits of a batch take the same time, and the same evaluations.
-            self.seconds.update(dict.fromkeys(part, (time.perf_counter() - begun) / len(part)))
-            self.evaluations.update(dict.fromkeys(part, (self.editor.evaluations - before) // len(part)))
+            spent = (time.perf_counter() - begun) / len(part)
+            evaluations = (self.editor.evaluations - before) // len(part)
+            for box, picture in zip(part, pictures, strict=True):
+                self.pictures[box], self.seconds[box], self.evaluations[box] = picture, spent, evaluations
         return torch.stack([self.pictures[box] for box in wanted])
 
 

@@ -25,7 +25,7 @@ from lr_helpers.errors import UserError
 from lr_helpers.files import pictures
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.pictures import read_image, to_image, to_tensor, upright
-from lr_helpers.method import check_texts
+from lr_helpers.method import check_text
 from lr_helpers.models.profiles import get_profile
 from tiny_world.scenes import scene
 
@@ -165,11 +165,11 @@ def test_each_item_has_the_documented_files(batch):
 
 def test_an_items_input_is_checked_once_and_made_upright_once(images, models, monkeypatch):
     uprights, checks = [], []
-    monkeypatch.setattr(items, "check_texts", lambda *texts: checks.append(texts) or check_texts(*texts))
+    monkeypatch.setattr(items, "check_text", lambda *named: checks.append(named) or check_text(*named))
     wanted = planned(images, {"1.png": [" wolf ", "a cake"]})
-    assert checks == [(" wolf ", "a cake")]
+    assert sorted(checks) == [("prompt", "a cake"), ("source", " wolf ")]
     monkeypatch.setattr(pictures, "upright", lambda image: uprights.append(image) or upright(image))
-    monkeypatch.setattr(method, "check_texts", lambda *texts: pytest.fail("checked again"))  # behind check_input, too
+    monkeypatch.setattr(method, "check_text", lambda *named: pytest.fail("checked again"))  # behind check_input, too
     with folder.locked(wanted.folder):
         outcome = edit_item(models, wanted.items[0], {})
     assert outcome.good and outcome.row["source"] == "wolf"
