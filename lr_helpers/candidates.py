@@ -42,6 +42,8 @@ class Edits:
         """(3, S, S) in 0..1 by box (x0, y0, x1, y1)."""
         self.seconds: dict[tuple[int, ...], float] = {}
         """What each took when it was made (its share of the batch)."""
+        self.evaluations: dict[tuple[int, ...], int] = {}
+        """Denoiser evaluations of each."""
 
     def __call__(self, boxes: torch.Tensor) -> torch.Tensor:
         """(N, 4) boxes → (N, 3, S, S) in 0..1; what is missing is edited in batches."""
@@ -49,11 +51,12 @@ class Edits:
         missing = [b for b in dict.fromkeys(wanted) if b not in self.pictures]
         for start in range(0, len(missing), self.editor.batch):
             part, begun = missing[start:start + self.editor.batch], time.perf_counter()
-            for box, picture in zip(part, self.editor.edit(self.image, part, self.prompt, seed=self.seed,
-                                                           **self.settings), strict=True):
-                self.pictures[box] = picture
-            spent = (time.perf_counter() - begun) / len(part)
-            self.seconds.update(dict.fromkeys(part, spent))
+            before = self.editor.evaluations
+            made = self.editor.edit(self.image, part, self.prompt, seed=self.seed, **self.settings)
+            self.pictures.update(zip(part, made, strict=True))
+            # The edits of a batch take the same time, and the same evaluations.
+            self.seconds.update(dict.fromkeys(part, (time.perf_counter() - begun) / len(part)))
+            self.evaluations.update(dict.fromkeys(part, (self.editor.evaluations - before) // len(part)))
         return torch.stack([self.pictures[b] for b in wanted])
 
 

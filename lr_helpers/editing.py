@@ -133,18 +133,20 @@ class Search:
 
 
 def search(models: Models, picture: torch.Tensor, source: str, prompt: str, method: Method, seed: int, *,
-           avoid: Sequence[Box] = (), edits: Edits | None = None, progress: bool = False) -> Search:
+           avoid: Sequence[Box] = (), found: Proposals | None = None, edits: Edits | None = None,
+           estimator: Estimator | None = None, progress: bool = False) -> Search:
     """Learn where to edit one picture, (3, S, S) in 0..1, S the profile's size: propose, learn, choose.
 
-    `avoid` as in `propose`; `edits`: a store that searches in the same picture share (see `Candidates`).
+    `avoid` as in `propose`; `found`: what was proposed already; `edits`: a store that searches in the same picture
+    share (see `Candidates`); `estimator` replaces the method's own.
     """
-    found = propose(models, picture, source, method, avoid)
+    found = found or propose(models, picture, source, method, avoid)
     # Edits are made as the estimator asks for them.
     candidates = Candidates(models, picture, source, prompt, found.boxes, method, seed, kept=found.kept,
                             occlusion=found.occlusion, edits=edits)
     with tqdm(total=candidates.count, desc="editing", unit="edit", disable=not progress, leave=False) as bar:
         begun, candidates.on_edit = time.perf_counter(), bar.update
-        region = learn_region(found, candidates, method, seed)
+        region = learn_region(found, candidates, method, seed, estimator)
         seconds = time.perf_counter() - begun - candidates.seconds
     return Search(found, candidates, region, seconds)
 

@@ -71,7 +71,7 @@ def edit_in_turn(models: Models, image: str | Path | Image.Image, turns: Sequenc
         raise UserError("There is no edit to make; give at least one pair of source and prompt.")
     texts = [check_input(source, prompt, seed) for source, prompt in turns]
     steps, warnings = [], []
-    for prompt, source in texts:
+    for source, prompt in texts:
         before = [step.box for step in steps]
         step = edit(models, steps[-1].image if steps else image, source, prompt, method, seed, progress,
                     avoid=before if keep else ())

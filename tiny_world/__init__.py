@@ -1,8 +1,8 @@
 """The emoji world: 64×64 scenes whose regions are known, and the training of the miniature models.
 
 Read in this order: `words` (what there is and how people say it), `sprites` and `places` (what it
-looks like), `scenes` (recipes, pictures, boxes, captions), then `training` and one module for each
-miniature model, and last `evaluate`.
+looks like), `scenes` (recipes, pictures, boxes, captions), `judge` (who names what is in a box). `zoo` trains the
+miniature models; `python -m lr_helpers study zoo` measures them.
 """
 
 from lr_helpers.files.paths import ROOT

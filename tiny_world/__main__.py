@@ -1,4 +1,4 @@
-"""`python -m tiny_world`: draw the sprites, train the miniature models, evaluate them, write a small PIE-Bench."""
+"""`python -m tiny_world`: draw the sprites, train the miniature models. (`lr_helpers study zoo` measures them.)"""
 
 from __future__ import annotations
 
@@ -39,22 +39,12 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--runs", type=Path, default=Path("runs/tiny_world"), help="checkpoints and logs")
     train.add_argument("--output", type=Path, default=DATA, help="where the trained model goes")
 
-    evaluate = commands.add_parser("evaluate", help="measure the zoo on held-out scenes, write METRICS.json",
-                                   formatter_class=show)
-    evaluate.add_argument("--cases", type=int, default=500, help="edits a row")
-    evaluate.add_argument("--scenes", type=int, default=400, help="scenes for CLIP and for the anchors")
-    evaluate.add_argument("--output", type=Path, default=DATA / "METRICS.json", help="file to write")
-    evaluate.add_argument("--pictures", type=Path, default=Path("results/tiny_world"), help="folder for grids of edits")
-
     sprites = commands.add_parser("sprites", help="draw the sprites again from the emoji font, or import another style",
                                   formatter_class=show)
     source = sprites.add_mutually_exclusive_group(required=True)
     source.add_argument("--font", type=Path, help="NotoColorEmoji.ttf")
     source.add_argument("--pictures", type=Path, help="folder of square PNGs named by code point, e.g. 1f430.png")
     sprites.add_argument("--style", help="with --pictures: the new style's name")
-    pie = commands.add_parser("pie", help="write a small benchmark in PIE-Bench's format", formatter_class=show)
-    pie.add_argument("--count", type=int, default=60, help="items, as evenly over the edit types as can be")
-    pie.add_argument("--output", type=Path, default=DATA.parent / "pie_emoji", help="an empty or new folder")
     commands.add_parser("vocabulary", help="write vocabulary.txt again")
     return top
 
@@ -73,10 +63,6 @@ def main(arguments: list[str] | None = None) -> None:
         size = options.batch or size * (8 if options.device.startswith("cuda") else 1)
         run = getattr(importlib.import_module(f"tiny_world.zoo.{module}"), function)
         run(options.runs / options.part, options.output, options.steps or steps, size, options.device)
-    elif options.command == "evaluate":
-        from lr_helpers.study.zoo import evaluate
-
-        evaluate(options.cases, options.scenes, options.output, options.pictures)
     elif options.command == "sprites":
         from tiny_world.sprites import import_sprites, render_sprites
 
@@ -89,14 +75,6 @@ def main(arguments: list[str] | None = None) -> None:
             import_sprites(options.pictures, options.style)
         except UserError as error:
             parser().error(str(error))
-    elif options.command == "pie":
-        from lr_helpers.study.pie.emoji import write
-
-        try:
-            size = write(options.output, options.count)
-        except UserError as error:
-            parser().error(str(error))
-        print(f"{options.count} items, {size / 1000:.0f} kB: {options.output}")
     else:
         from tiny_world.words import vocabulary
 

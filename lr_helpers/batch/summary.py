@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lr_helpers.batch.items import Item, Plan
 from lr_helpers.batch.work import DONE, FAILED, KEPT, REFUSED, Outcome
 from lr_helpers.files.pictures import read_image
-from lr_helpers.files.writing import write_bytes, write_image, write_json
+from lr_helpers.files.writing import write_csv, write_image, write_json
 
 COLUMNS = ("name", "line", "status", "image", "source", "prompt", "seed", "x0", "y0", "x1", "y1", "loss", "score",
            "probability", "edits", "evaluations", "seconds", "message")
@@ -33,7 +31,7 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], seconds: float) -> dict:
     rows = sorted([*((item.line, item.name, by_name[item.name]) for item in plan.items),
                    *((p.line, p.name, Outcome(p.name, REFUSED, p.message)) for p in plan.problems)],
                   key=lambda row: row[0])
-    write_bytes(plan.folder / "summary.csv", _table(rows).encode())
+    write_csv(plan.folder / "summary.csv", COLUMNS, (_cells(*row) for row in rows))
     status = Counter(outcome.status for _, _, outcome in rows)
     finished = [item for item in plan.items if by_name[item.name].good]
     digest = sha256(json.dumps([[i.name, by_name[i.name].row] for i in finished]).encode()).hexdigest()
@@ -56,22 +54,12 @@ def sentence(counts: dict, folder: Path) -> str:
     return f"{counts['entries']} entries: {', '.join(parts)}; {counts['seconds']:.1f} s. See {folder / 'summary.csv'}"
 
 
-def _table(rows: Sequence[tuple[int, str, Outcome]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for line, name, outcome in rows:
-        row, notes = outcome.row, [outcome.message, *outcome.row.get("warnings", ())]
-        box = dict(zip(("x0", "y0", "x1", "y1"), row.get("box", ()), strict=False))
-        status = DONE if outcome.good else outcome.status  # the table tells of the results, not of this run
-        plain = {**row, **box, "name": name, "line": line, "status": status, "message": " ".join(filter(None, notes))}
-        writer.writerow({k: _harmless(v) for k, v in plain.items()})
-    return out.getvalue()
-
-
-def _harmless(value: object) -> object:
-    """A text as spreadsheets show it, instead of running it as a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+def _cells(line: int, name: str, outcome: Outcome) -> dict:
+    """A line of the table."""
+    row, notes = outcome.row, [outcome.message, *outcome.row.get("warnings", ())]
+    box = dict(zip(("x0", "y0", "x1", "y1"), row.get("box", ()), strict=False))
+    status = DONE if outcome.good else outcome.status  # the table tells of the results, not of this run
+    return {**row, **box, "name": name, "line": line, "status": status, "message": " ".join(filter(None, notes))}
 
 
 def _digest(folder: Path) -> str:

@@ -1,6 +1,7 @@
-"""`python -m lr_helpers study regions | learning | compare | pie | extended`: the measurements; resumable.
+"""`python -m lr_helpers study regions | learning | compare | pie | extended | causes | zoo | pie-data`: measurements.
 
-One pair of functions a study: the first declares its options, the second runs it.
+One pair of functions a study: the first declares its options, the second runs it. The first five can be killed and
+started again (`lr_helpers.study.run`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ def add(commands) -> None:
     _add_compare(studies)
     _add_pie(studies)
     _add_extended(studies)
+    _add_causes(studies)
+    _add_zoo(studies)
+    _add_pie_data(studies)
 
 
 def _add_output(study: argparse.ArgumentParser, name: str) -> None:
@@ -74,11 +78,12 @@ def _add_learning(studies) -> None:
 
 
 def _run_regions(options: argparse.Namespace) -> int:
-    from lr_helpers.study import report
+    from lr_helpers.study.regions import Regions
+    from lr_helpers.study.run import run
 
     _check_tasks(options)
-    report.run(options.study, options.output, options.replace, options.add, options.steps, options.workers,
-               options.validation)
+    run(Regions(options.output, options.study, options.replace, options.add, options.steps, options.validation),
+        options.workers)
     return 0
 
 
@@ -95,11 +100,11 @@ def _add_compare(studies) -> None:
 
 
 def _run_compare(options: argparse.Namespace) -> int:
-    from lr_helpers.study import compare_report
+    from lr_helpers.study.compare import Compare
+    from lr_helpers.study.run import run
 
     _check_tasks(options)
-    compare_report.run(options.output, options.replace, options.add, options.methods, options.validation,
-                       options.workers)
+    run(Compare(options.output, options.replace, options.add, options.methods, options.validation), options.workers)
     return 0
 
 
@@ -126,13 +131,13 @@ def _add_pie(studies) -> None:
 def _run_pie(options: argparse.Namespace) -> int:
     from lr_helpers.method import MAX_SEED, check_range
     from lr_helpers.models.profiles import get_profile
-    from lr_helpers.study.pie import report
     from lr_helpers.study.pie.rows import ROWS
-    from lr_helpers.study.pie.runner import Settings
+    from lr_helpers.study.pie.study import Pie
+    from lr_helpers.study.run import run
 
     check_range("seed", options.seed, 0, MAX_SEED)
-    settings = Settings(get_profile(options.profile), options.steps, options.seed, options.device)
-    report.run(options.data, options.output, options.methods or ROWS, settings, options.limit, options.workers)
+    run(Pie(options.output, options.data, get_profile(options.profile), options.methods or ROWS, options.limit,
+            options.steps, options.seed, options.device), options.workers)
     return 0
 
 
@@ -152,12 +157,67 @@ def _add_extended(studies) -> None:
 
 
 def _run_extended(options: argparse.Namespace) -> int:
-    from lr_helpers.study import beyond
+    from lr_helpers.study.extended import Extended
+    from lr_helpers.study.run import run
     from tiny_world.sprites import styles
 
     others = styles()[1:]  # the first is the style that the models were trained on
     style = options.style or others[-1]
     if style not in others:
         raise UserError(f"--style is {style!r}; choose one of {', '.join(others)}.")
-    beyond.run(options.output, style, options.scenes, options.pairs, options.prompts, options.steps, options.workers)
+    run(Extended(options.output, style, options.scenes, options.pairs, options.prompts, options.steps),
+        options.workers)
+    return 0
+
+
+# causes, zoo, pie-data: not resumable
+
+
+def _add_causes(studies) -> None:
+    causes = add_command(studies, "causes", _run_causes,
+                         summary="why regions were missed in the stored study of regions")
+    causes.add_argument("--output", type=Path, metavar="FILE.json", help="also write the counts to this file")
+
+
+def _run_causes(options: argparse.Namespace) -> int:
+    from lr_helpers.study import causes
+
+    causes.run(options.output)
+    return 0
+
+
+def _add_zoo(studies) -> None:
+    from lr_helpers.files.paths import DATA
+
+    zoo = add_command(studies, "zoo", _run_zoo, summary="the shipped miniature models on held-out scenes")
+    add_count(zoo, "--cases", low=1, default=500, help="edits a row")
+    add_count(zoo, "--scenes", low=2, default=400, help="scenes for what needs no edit; half as many for the two "
+                                                        "models of the comparison")
+    zoo.add_argument("--output", type=Path, default=DATA / "tiny_world" / "METRICS.json", metavar="FILE.json",
+                     help="file to write")
+    zoo.add_argument("--pictures", type=Path, default=Path("results/tiny_world"), metavar="FOLDER",
+                     help="for grids of edits")
+
+
+def _run_zoo(options: argparse.Namespace) -> int:
+    from lr_helpers.study import zoo
+
+    zoo.run(options.cases, options.scenes, options.output, options.pictures)
+    return 0
+
+
+def _add_pie_data(studies) -> None:
+    from lr_helpers.files.paths import DATA
+
+    data = add_command(studies, "pie-data", _run_pie_data, summary="write a small benchmark in PIE-Bench's format")
+    add_count(data, "--count", low=4, default=60, help="items, as evenly over the edit types as can be")
+    data.add_argument("--output", type=Path, default=DATA / "pie_emoji", metavar="FOLDER",
+                      help="an empty or new folder")
+
+
+def _run_pie_data(options: argparse.Namespace) -> int:
+    from lr_helpers.study.pie import emoji
+
+    size = emoji.write(options.output, options.count)
+    print(f"{options.count} items, {size / 1000:.0f} kB: {options.output}")
     return 0
