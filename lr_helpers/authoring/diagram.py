@@ -95,8 +95,8 @@ def draw(made: Run) -> Figure:
     figure.set_label(
         f"The method in pictures: a {made.sample.source} on the grass; 1, {len(made.centres)} anchor points from the "
         f"attention of a vision transformer; 2, squares of {len(method.sizes)} sizes; 3, {len(edits)} boxes with "
-        f"{made.prompt} painted inside; 4, the losses of these edits; 5, the loss falls as a network learns the box; the "
-        f"learned region around the {made.sample.source}; the result, {made.prompt} in its place")
+        f"{made.prompt} painted inside; 4, the losses of these edits; 5, the loss falls as a network learns the box; "
+        f"the learned region around the {made.sample.source}; the result, {made.prompt} in its place")
     return figure
 
 

@@ -66,8 +66,10 @@ def digest(name: str, store: Store) -> str:
     """What a figure's data and the code that draws it come to."""
     found = sha256(json.dumps(DRAWINGS[name].data(store), sort_keys=True).encode())
     # The diagram has a file of its own; the others share one, and the names of the ways to edit.
-    found.update(json.dumps(TITLES).encode())
-    found.update(Path(diagram.__file__ if name == "method" else drawings.__file__).read_bytes())
+    if name == "method":
+        found.update(Path(diagram.__file__).read_bytes())
+    else:
+        found.update(Path(drawings.__file__).read_bytes() + json.dumps(TITLES).encode())
     return found.hexdigest()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lr_helpers.baselines import TITLES as REGISTERED
 from lr_helpers.errors import UserError
 
 FILES = {"regions": "studies/regions.json", "compare": "studies/compare.json", "extended": "studies/extended.json",
@@ -15,26 +16,8 @@ FILES = {"regions": "studies/regions.json", "compare": "studies/compare.json", "
 """Name → file in data/."""
 
 
-TITLES = {
-    "known_region": "the known region",
-    "learned": "learned (ours)",
-    "exhaustive": "all shortlisted edits, no network",
-    "occlusion": "occlusion alone, no trial edit",
-    "straight_through": "learned, straight-through gradient",
-    "reinforce": "learned, REINFORCE gradient",
-    "paper": "paper",
-    "official_code": "official code",
-    "random_sizes": "DINO anchors, random sizes",
-    "random_anchors": "random anchors and sizes",
-    "patch_similarity": "CLIP's patches, their box",
-    "patch_similarity_mask": "CLIP's patches, their mask",
-    "instruct_pix2pix": "InstructPix2Pix",
-    "sdedit": "SDEdit",
-    "diffedit": "DiffEdit",
-    "ledits_pp": "LEDITS++",
-    "whole_picture": "whole picture inpainted",
-}
-"""What figures and tables call the ways to edit, by their name in the studies; in the order of a table."""
+TITLES = {**REGISTERED, "learned": "learned (ours)"}
+"""What figures and tables call the ways to edit, by their name in the studies."""
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,10 @@ def difference(found: Mapping[str, float]) -> str:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """A Markdown table; where a cell is narrow, an interval stays on one line."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return re.sub(r"(\[[^],|]+), ([^],|]+\])", "\\1,\u00a0\\2", table)
 
 
 def _row_title(name: str) -> str:
@@ -64,8 +65,8 @@ def _notebooks(store: Store) -> str:
         rows.append([f"[{title}]({path})", ideas[file.stem], f"[![Colab][badge]]({badges.colab_address(path)})"])
     table = f"{markdown(['notebook', 'the one idea', ''], rows)}\n\n[badge]: {badges.BADGE_PICTURE}"
     if badges.placeholder():
-        table += ("\n\nThe badges open nothing yet: the repository has no public address, and `OWNER` stands in its place "
-                  "([more](docs/notebooks.md#on-colab)).")
+        table += ("\n\nThe badges open nothing yet: the repository has no public address, and `OWNER` stands in its "
+                  "place ([more](docs/notebooks.md#on-colab)).")
     return table
 
 
