@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
 from lr_helpers.boxes import Box, box_mask, least_overlap
 from lr_helpers.candidates import Candidates, Edits, area_table, occlusion_table, shortlist, weighted
-from lr_helpers.files.pictures import paste_back, read_image, to_image, to_tensor, upright
+from lr_helpers.files.pictures import open_picture, paste_back, to_image, to_tensor
 from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
 from lr_helpers.losses import softmax_score
 from lr_helpers.method import Method, check_input, get_method
@@ -156,6 +156,8 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
          full_frame: bool = False, avoid: Sequence[Box] = ()) -> EditResult:
     """Learn where to edit `image` so that `source` ("bird") becomes `prompt` ("a rabbit"), and edit there.
 
+    `image`: the path of a file, or any PIL picture; one with an EXIF orientation is turned as that says.
+
     The final picture has the size of the input, whose pixels outside the region it keeps, transparency included.
     With `full_frame` it is instead what the model made of the whole picture, at the model's size: for one more edit,
     without the paste's edge, but pixels outside the region change too.
@@ -166,7 +168,16 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
     """
     method = get_method(method) if isinstance(method, str) else method
     source, prompt = check_input(source, prompt, seed)
-    original = read_image(image, keep_alpha=True) if isinstance(image, (str, Path)) else upright(image)
+    return edit_checked(models, open_picture(image), source, prompt, method, seed, progress=progress,
+                        full_frame=full_frame, avoid=avoid)
+
+
+def edit_checked(models: Models, original: Image.Image, source: str, prompt: str, method: Method, seed: int, *,
+                 progress: bool = False, full_frame: bool = False, avoid: Sequence[Box] = ()) -> EditResult:
+    """`edit` for a picture as `open_picture` and texts as `check_input` return them.
+
+    The command line and the batch call it: they read and check before they load a model.
+    """
     begun, evaluations, size = time.perf_counter(), models.editor.evaluations, models.profile.size
     picture = to_tensor(original, size)
 
@@ -189,7 +200,7 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
         cost={"denoiser_evaluations": models.editor.evaluations - evaluations,
               "edits": int((~table.loss.isnan()).sum()), "different_edits": table.made,
               "seconds": {name: round(spent, 3) for name, spent in seconds.items()}},
-        record={"profile": models.profile.name, "sources": models.sources, "device": models.device,
+        record={"profile": models.profile.name, "origins": models.origins, "device": models.device,
                 "size": size, "steps": method.steps or models.profile.steps,
                 "guidance": models.profile.guidance if method.guidance is None else method.guidance,
                 "method": asdict(method), "full_frame": full_frame, "versions": versions(),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from inspect import signature
 
 import pytest
+import random_parts
 import torch
 from torch.nn import functional as F
 
@@ -15,7 +16,7 @@ from lr_helpers.baselines.diffusion import TrueLengths
 from lr_helpers.baselines.regions import bounding_box
 from lr_helpers.baselines.wording import adds, instruction
 from lr_helpers.boxes import box_mask, iou
-from lr_helpers.costs import random_parts, random_weights
+from lr_helpers.costs import random_weights
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.pictures import to_image
 from lr_helpers.models.profiles import PROFILES, Extra, get_profile
@@ -504,21 +505,21 @@ def test_the_denoisers_have_the_published_sizes(profile, part, like, channels):
     assert PROFILES[profile].comparison[part].about.gigabytes == pytest.approx(count * 4e-3, abs=0.006)
 
 
-def test_every_part_has_a_licence_and_a_source():
+def test_every_part_has_a_licence_and_an_origin():
     for name in ("tiny", "sd2", "sd15"):
         comparison = get_profile(name).comparison
         assert set(comparison) == {"text_to_image", "instruct", "clipseg", "grounding_dino", "sam"}
         for extra in comparison.values():
             assert extra.about.licence != "not stated"
-            assert extra.sources
-            assert not any(s.endswith((".bin", ".ckpt", ".pt")) for s in extra.sources)
-    assert PROFILES["tiny"].comparison["instruct"].sources == (str(DATA / "tiny_world" / "instruct"),)
+            assert extra.origins
+            assert not any(s.endswith((".bin", ".ckpt", ".pt")) for s in extra.origins)
+    assert PROFILES["tiny"].comparison["instruct"].origins == (str(DATA / "tiny_world" / "instruct"),)
 
 
 def test_parts_are_loaded_once_and_say_where_they_came_from(worlds, load):
     models, parts = worlds["sd15"]
     assert load("sdedit", "sd15").counted is load("diffedit", "sd15").counted is load("ledits_pp", "sd15").counted
-    assert parts.sources["text_to_image"] == parts.profile.comparison["text_to_image"].sources[0]
+    assert parts.origins["text_to_image"] == parts.profile.comparison["text_to_image"].origins[0]
     alone = load_baseline("sdedit", parts.profile, models)
     assert alone.counted is not parts.text_to_image
 

@@ -73,7 +73,7 @@ def test_the_cost_is_that_of_all_turns(two):
 
 def test_turns_are_saved_and_loaded(two, tmp_path):
     _, done = two
-    (tmp_path / "result.json").write_text("{}")  # of an earlier single edit
+    done.steps[0].save(tmp_path, draw_boxes=True)  # an earlier single edit
     done.save(tmp_path)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["final_output.png", "step_1", "step_2", "turns.json"]
     record = json.loads((tmp_path / "turns.json").read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
 
 from lr_helpers.errors import UserError
@@ -41,44 +42,50 @@ def parser() -> argparse.ArgumentParser:
 
     sprites = commands.add_parser("sprites", help="draw the sprites again from the emoji font, or import another style",
                                   formatter_class=show)
-    source = sprites.add_mutually_exclusive_group(required=True)
-    source.add_argument("--font", type=Path, help="NotoColorEmoji.ttf")
-    source.add_argument("--pictures", type=Path, help="folder of square PNGs named by code point, e.g. 1f430.png")
+    origin = sprites.add_mutually_exclusive_group(required=True)
+    origin.add_argument("--font", type=Path, help="NotoColorEmoji.ttf")
+    origin.add_argument("--pictures", type=Path, help="folder of square PNGs named by code point, e.g. 1f430.png")
     sprites.add_argument("--style", help="with --pictures: the new style's name")
     commands.add_parser("vocabulary", help="write vocabulary.txt again")
     return top
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command."""
+    """Run one command; what can't work ends the program with a sentence and exit code 2."""
     options = parser().parse_args(arguments)
-    if options.command == "train":
-        import importlib
+    try:
+        {"train": _train, "sprites": _sprites, "vocabulary": _vocabulary}[options.command](options)
+    except UserError as error:
+        parser().error(str(error))
 
-        import torch
 
-        if options.threads:
-            torch.set_num_threads(options.threads)
-        module, function, steps, size = PARTS[options.part]
-        size = options.batch or size * (8 if options.device.startswith("cuda") else 1)
-        run = getattr(importlib.import_module(f"tiny_world.zoo.{module}"), function)
-        run(options.runs / options.part, options.output, options.steps or steps, size, options.device)
-    elif options.command == "sprites":
-        from tiny_world.sprites import import_sprites, render_sprites
+def _train(options: argparse.Namespace) -> None:
+    import torch
 
-        if bool(options.pictures) != bool(options.style):
-            parser().error("--pictures and --style belong together")
-        if options.font:
-            render_sprites(options.font)
-            return
-        try:
-            import_sprites(options.pictures, options.style)
-        except UserError as error:
-            parser().error(str(error))
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    module, function, steps, batch = PARTS[options.part]
+    if options.device.startswith("cuda"):
+        batch *= 8
+    train = getattr(importlib.import_module(f"tiny_world.zoo.{module}"), function)
+    train(options.runs / options.part, options.output, options.steps or steps, options.batch or batch, options.device)
+
+
+def _sprites(options: argparse.Namespace) -> None:
+    from tiny_world.sprites import import_sprites, render_sprites
+
+    if bool(options.pictures) != bool(options.style):
+        raise UserError("--pictures and --style belong together")
+    if options.font:
+        render_sprites(options.font)
     else:
-        from tiny_world.words import vocabulary
+        import_sprites(options.pictures, options.style)
 
-        (DATA / "vocabulary.txt").write_text("\n".join(vocabulary()) + "\n")
+
+def _vocabulary(options: argparse.Namespace) -> None:
+    from tiny_world.words import vocabulary
+
+    (DATA / "vocabulary.txt").write_text("\n".join(vocabulary()) + "\n")
 
 
 if __name__ == "__main__":

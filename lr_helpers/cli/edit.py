@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lr_helpers.cli.options import add_command, add_method, add_models, chosen_profile, method_changes
 from lr_helpers.errors import UserError
-from lr_helpers.method import Method, check_input, get_method
+from lr_helpers.method import Method, check_seed, check_texts, get_method
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,11 +39,10 @@ def run(options: argparse.Namespace) -> int:
     from lr_helpers.files.pictures import read_image
     from lr_helpers.files.writing import prepare_folder
 
-    # Everything that can be wrong with the input is found before a model is loaded.
+    # All input is read and checked here, before a model is loaded, and nowhere else.
     method, profile = get_method(options.method).but(**method_changes(options)), chosen_profile(options)
-    turns = [(options.source, options.prompt), *options.then]
-    for source, prompt in turns:
-        check_input(source, prompt, options.seed)
+    check_seed(options.seed)
+    turns = [check_texts(source, prompt) for source, prompt in [(options.source, options.prompt), *options.then]]
     if options.then and options.full_frame:
         raise UserError("--then and --full-frame exclude each other; leave one out.")
     image, folder = read_image(options.image, keep_alpha=True), prepare_folder(options.output)
@@ -57,15 +56,16 @@ def run(options: argparse.Namespace) -> int:
     if options.then:
         _edit_in_turn(options, models, image, turns, method, folder)
     else:
-        _edit_once(options, models, image, method, folder)
+        _edit_once(options, models, image, *turns[0], method, folder)
     return 0
 
 
-def _edit_once(options: argparse.Namespace, models: Models, image: Image.Image, method: Method, folder: Path) -> None:
-    from lr_helpers.editing import edit
+def _edit_once(options: argparse.Namespace, models: Models, image: Image.Image, source: str, prompt: str,
+               method: Method, folder: Path) -> None:
+    from lr_helpers.editing import edit_checked
 
-    result = edit(models, image, options.source, options.prompt, method, options.seed, progress=not options.quiet,
-                  full_frame=options.full_frame)
+    result = edit_checked(models, image, source, prompt, method, options.seed, progress=not options.quiet,
+                          full_frame=options.full_frame)
     result.save(folder, draw_boxes=options.draw_boxes)
     if options.quiet:
         return
@@ -77,9 +77,9 @@ def _edit_once(options: argparse.Namespace, models: Models, image: Image.Image, 
 
 def _edit_in_turn(options: argparse.Namespace, models: Models, image: Image.Image, turns: list[tuple[str, str]],
                   method: Method, folder: Path) -> None:
-    from lr_helpers.sequence import edit_in_turn
+    from lr_helpers.sequence import edit_in_turn_checked
 
-    done = edit_in_turn(models, image, turns, method, options.seed, progress=not options.quiet)
+    done = edit_in_turn_checked(models, image, turns, method, options.seed, progress=not options.quiet)
     done.save(folder, draw_boxes=options.draw_boxes)
     for warning in done.warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -129,13 +129,13 @@ def _add_pie(studies) -> None:
 
 
 def _run_pie(options: argparse.Namespace) -> int:
-    from lr_helpers.method import MAX_SEED, check_range
+    from lr_helpers.method import check_seed
     from lr_helpers.models.profiles import get_profile
     from lr_helpers.study.pie.rows import ROWS
     from lr_helpers.study.pie.study import Pie
     from lr_helpers.study.run import run
 
-    check_range("seed", options.seed, 0, MAX_SEED)
+    check_seed(options.seed)
     run(Pie(options.output, options.data, get_profile(options.profile), options.methods or ROWS, options.limit,
             options.steps, options.seed, options.device), options.workers)
     return 0

@@ -23,7 +23,7 @@ from lr_helpers.files.writing import write_image, write_json
 from lr_helpers.inpainting import composite
 from lr_helpers.intervals import mean_with_interval, rate
 from lr_helpers.losses import occluded
-from lr_helpers.models.hub import quiet
+from lr_helpers.models.libraries import quiet
 from lr_helpers.models.loading import Models, load_models
 from tiny_world import DATA, SIZE, judge
 from tiny_world.scenes import Placed, Recipe, random_placed, scene, square, tensor
@@ -53,15 +53,17 @@ def cases(kind: str, count: int) -> list[tuple[Recipe, Box, str]]:
 
 def edits(models: Models, chosen: list[tuple[Recipe, Box, str]]) -> tuple[torch.Tensor, torch.Tensor]:
     """The model's own frame for each case, and how far it is from the picture outside the box (PSNR, dB)."""
-    made, outside = [], []
-    for start in tqdm(range(0, len(chosen), models.editor.batch), leave=False):
-        part = chosen[start:start + models.editor.batch]
-        pictures = torch.stack([tensor(recipe) for recipe, _, _ in part])
-        masks = torch.stack([box_mask(box, SIZE, SIZE) for _, box, _ in part])
-        frames = models.editor.inpaint(pictures, masks, [with_article(name) for _, _, name in part], seed=start)
-        error = ((frames - pictures).square() * (1 - masks)).sum((1, 2, 3)) / (3 * (1 - masks).sum((1, 2, 3)))
-        made.append(composite(frames, pictures, masks))
-        outside.append(-10 * error.log10())
+    made, outside, done = [], [], 0
+    with tqdm(total=len(chosen), leave=False) as bar:
+        for part in models.editor.batches(chosen):
+            pictures = torch.stack([tensor(recipe) for recipe, _, _ in part])
+            masks = torch.stack([box_mask(box, SIZE, SIZE) for _, box, _ in part])
+            frames = models.editor.inpaint(pictures, masks, [with_article(name) for _, _, name in part], seed=done)
+            error = ((frames - pictures).square() * (1 - masks)).sum((1, 2, 3)) / (3 * (1 - masks).sum((1, 2, 3)))
+            made.append(composite(frames, pictures, masks))
+            outside.append(-10 * error.log10())
+            done += len(part)
+            bar.update(len(part))
     return torch.cat(made), torch.cat(outside)
 
 
