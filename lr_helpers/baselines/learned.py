@@ -107,9 +107,8 @@ class Exhaustive(_Chooser):
 
     def _edit(self, request: Request, share: Share) -> Made:
         method = self._method
-        found, edits = share.proposals(method), share.edits(method.steps, method.guidance)
-        table = Candidates(self.models, request.picture, request.source, request.prompt, found.boxes, method,
-                           request.seed, kept=found.kept, occlusion=found.occlusion, edits=edits)
+        found = share.proposals(method)
+        table = share.candidates(method, found.boxes, kept=found.kept, occlusion=found.occlusion)
         losses = table.losses(None)[table.kept]
         boxes = [tuple(box) for box in table.boxes[table.kept].tolist()]
         # In the order in which the shortlist has them: what was best so far?
@@ -118,7 +117,7 @@ class Exhaustive(_Chooser):
             if best is None or losses[i] < losses[best]:
                 best = i
             trace.append((number, boxes[best]))
-        return _inside(edits(torch.tensor([boxes[best]]))[0], boxes[best], lambda: trace)
+        return _inside(table.store(torch.tensor([boxes[best]]))[0], boxes[best], lambda: trace)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +148,7 @@ class RandomBoxes(_Chooser):
     def _edit(self, request: Request, share: Share) -> Made:
         method = self._method
         boxes = self._boxes(request, share.proposals(method), method.anchors)
-        table = Candidates(self.models, request.picture, request.source, request.prompt, boxes, method, request.seed,
-                           edits=share.edits(method.steps, method.guidance))
+        table = share.candidates(method, boxes)
         # Edits every box, then the paper's score ranks them.
         table.losses(None)
         best = int(table.score.argmax())
