@@ -12,7 +12,7 @@ from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.baselines.base import Baseline, Made, Trace
 from lr_helpers.baselines.request import Request, Share
 from lr_helpers.boxes import Box, box_mask
-from lr_helpers.candidates import Candidates, Edits
+from lr_helpers.candidates import Candidates
 from lr_helpers.editing import Proposals, Search, final_value, search
 from lr_helpers.learning import Estimator, Problem, make_estimator
 from lr_helpers.method import METHODS, Method, get_method, setting
@@ -47,15 +47,21 @@ class Learned(_Chooser):
 
     def _edit(self, request: Request, share: Share) -> Made:
         method, reached = self._method, []
+        found = share.proposals(method)
         # The same search as `edit` makes, with edits that other rows may have made.
-        done = search(self.models, request.picture, request.source, request.prompt, method, request.seed,
-                      found=share.proposals(method), edits=share.edits(method.steps, method.guidance),
-                      estimator=_noting(method, reached))
+        done = search(self.models, request.picture, request.source, request.prompt, method, request.seed, found=found,
+                      edits=share.edits(method.steps, method.guidance), estimator=_noting(method, reached))
         # The best anchor's most probable box is the result.
         k = done.region.order[0]
         m = int(done.region.best[k])
-        box, edits = tuple(done.candidates.boxes[k, m].tolist()), request.shared.edits[method.steps, method.guidance]
-        return _inside(done.candidates.edits[k, m], box, lambda: retrace(done, reached, edits))
+
+        def trace() -> Trace:
+            # By a share of its own: what it asks for is not charged.
+            table = Share(request, self.models).candidates(method, found.boxes, kept=found.kept,
+                                                           occlusion=found.occlusion)
+            return retrace(done, reached, table, method)
+
+        return _inside(done.candidates.edits[k, m], tuple(found.boxes[k, m].tolist()), trace)
 
 
 def _noting(method: Method, reached: list[torch.Tensor]) -> Estimator:
@@ -71,17 +77,13 @@ def _noting(method: Method, reached: list[torch.Tensor]) -> Estimator:
     return estimate
 
 
-def retrace(done: Search, reached: list[torch.Tensor], edits: Edits) -> Trace:
+def retrace(done: Search, reached: list[torch.Tensor], table: Candidates, method: Method) -> Trace:
     """What a search would have chosen, had it stopped after each update, and for how many different edits.
 
-    `reached` as `_noting` notes it. Boxes may be asked for that the search passed over, of `edits`, so that its own
-    table stays as it is. Points that change nothing are left out.
+    `reached` as `_noting` notes it; `table`: the same proposals as the search's, of which boxes may be asked for that
+    the search passed over. Points that change nothing are left out.
     """
-    known, method = done.candidates, done.candidates.method
-    # A table of its own, whose losses are those of the search.
-    table = Candidates(known.models, known.image, known.source, known.prompt, known.boxes, method, known.seed,
-                       kept=known.kept, occlusion=known.terms["occlusion"], edits=edits)
-    rows, trace = torch.arange(len(known.boxes)), []
+    rows, trace = torch.arange(len(table.boxes)), []
     # The network that an update leaves is the one of the next entry of the history.
     for before, after in zip(reached, done.region.history.probabilities[1:], strict=False):
         # It would have edited each anchor's most probable box, and taken the best of these edits.
@@ -92,7 +94,7 @@ def retrace(done: Search, reached: list[torch.Tensor], edits: Edits) -> Trace:
         paid[rows, best] = True
         _append(trace, (table.different(paid), tuple(table.boxes[k, best[k]].tolist())))
     k = done.region.order[0]
-    _append(trace, (known.made, tuple(known.boxes[k, done.region.best[k]].tolist())))
+    _append(trace, (done.candidates.made, tuple(table.boxes[k, done.region.best[k]].tolist())))
     return trace
 
 
@@ -107,9 +109,8 @@ class Exhaustive(_Chooser):
 
     def _edit(self, request: Request, share: Share) -> Made:
         method = self._method
-        found, edits = share.proposals(method), share.edits(method.steps, method.guidance)
-        table = Candidates(self.models, request.picture, request.source, request.prompt, found.boxes, method,
-                           request.seed, kept=found.kept, occlusion=found.occlusion, edits=edits)
+        found = share.proposals(method)
+        table = share.candidates(method, found.boxes, kept=found.kept, occlusion=found.occlusion)
         losses = table.losses(None)[table.kept]
         boxes = [tuple(box) for box in table.boxes[table.kept].tolist()]
         # In the order in which the shortlist has them: what was best so far?
@@ -118,7 +119,7 @@ class Exhaustive(_Chooser):
             if best is None or losses[i] < losses[best]:
                 best = i
             trace.append((number, boxes[best]))
-        return _inside(edits(torch.tensor([boxes[best]]))[0], boxes[best], lambda: trace)
+        return _inside(table.store(torch.tensor([boxes[best]]))[0], boxes[best], lambda: trace)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +150,7 @@ class RandomBoxes(_Chooser):
     def _edit(self, request: Request, share: Share) -> Made:
         method = self._method
         boxes = self._boxes(request, share.proposals(method), method.anchors)
-        table = Candidates(self.models, request.picture, request.source, request.prompt, boxes, method, request.seed,
-                           edits=share.edits(method.steps, method.guidance))
+        table = share.candidates(method, boxes)
         # Edits every box, then the paper's score ranks them.
         table.losses(None)
         best = int(table.score.argmax())

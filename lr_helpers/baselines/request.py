@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lr_helpers.boxes import Box
-from lr_helpers.candidates import Edits
+from lr_helpers.candidates import Candidates, Edits
 from lr_helpers.editing import Proposals, propose
 from lr_helpers.method import Method
 from lr_helpers.models.loading import Models
@@ -82,6 +82,12 @@ class Share:
         if key not in request.shared.edits:
             request.shared.edits[key] = Edits(self.models, request.picture, request.prompt, request.seed, *key)
         return SharedEdits(request.shared.edits[key], self)
+
+    def candidates(self, method: Method, boxes: torch.Tensor, **known: torch.Tensor | None) -> Candidates:
+        """A table of these (K, M, 4) boxes under a method whose steps are set; `known` as `Candidates` takes it."""
+        request = self.request
+        return Candidates(self.models, request.picture, request.source, request.prompt, boxes, method, request.seed,
+                          edits=self.edits(method.steps, method.guidance), **known)
 
 
 class SharedEdits:

@@ -15,7 +15,6 @@ import torch
 from lr_helpers import plots
 from lr_helpers.baselines import ABLATIONS, BASELINES, TITLES, Edited, Parts, Request, known_row
 from lr_helpers.baselines.base import smallest_box
-from lr_helpers.boxes import iou
 from lr_helpers.files.writing import write_csv
 from lr_helpers.intervals import rate
 from lr_helpers.method import METHODS
@@ -108,24 +107,13 @@ def measure(one: Task, picture: torch.Tensor, region: torch.Tensor | None, model
     """The task by the judge, the background outside the known region, CLIP's similarity with the prompt, and the IoU of
     the region's box with the known one. "success": target seen anywhere, source gone, all others still in their places.
     """
-    # The judge looks where the old object was, and where the others are.
-    looks = [*([one.replaced[1]] if one.replaced else []), *(box for _, box in one.others)]
-    said = judge_model.name(picture.expand(len(looks), -1, -1, -1), looks) if looks else []
-    parts = {"target_seen": sees(picture, one.target, judge_model) >= SURE}
-    if one.replaced:
-        parts["source_gone"] = said.pop(0) != one.replaced[0]
-    if one.others:
-        parts["others_kept"] = said == [name for name, _ in one.others]
-    found = {**{k: float(v) for k, v in parts.items()}, "success": float(all(parts.values())),
-             **measures.background(one, picture, models)}
+    found = {**measures.success(one, None, picture, judge_model), **measures.background(one, picture, models)}
     # CLIP judges the edits of region choosers too, which favours them here.
     with torch.no_grad():
         found["clip"] = float(models.clip.encode_image(picture[None])[0][0] @ models.clip.encode_text([one.prompt])[0])
-    if region is not None and one.truth is not None:
+    if region is not None:
         # A mask is compared by its box, as the known region is one.
-        box = smallest_box(region) or (0, 0, 0, 0)
-        found["iou"] = float(iou(torch.tensor(box).float(), torch.tensor(one.truth).float()))
-        found["hit"] = float(found["iou"] >= 0.5)
+        found |= measures.region(one, smallest_box(region) or (0, 0, 0, 0))
     return found
 
 

@@ -16,7 +16,7 @@ from lr_helpers import plots
 from lr_helpers.baselines import TITLES, Edited, Request
 from lr_helpers.baselines.request import Share
 from lr_helpers.boxes import iou
-from lr_helpers.candidates import TERMS, Candidates, occlusion_table
+from lr_helpers.candidates import TERMS, occlusion_table
 from lr_helpers.files.writing import write_csv
 from lr_helpers.losses import score
 from lr_helpers.method import METHODS
@@ -86,8 +86,7 @@ def _measured(one: Task, made: Edited, models: Models, judge_model: judge.Judge)
 def _table(one: Task, request: Request, models: Models, steps: int) -> dict:
     """Boxes' IoU and all terms of the paper's K×M candidates, every one edited."""
     method, share = METHODS["paper"].but(steps=steps), Share(request, models)
-    found = Candidates(models, one.picture, one.source, one.prompt, share.proposals(method).boxes, method,
-                       request.seed, edits=share.edits(steps))
+    found = share.candidates(method, share.proposals(method).boxes)
     # Edits all 63 candidates; those that `paper` has edited are there already.
     found.losses(None)
     # The paper does not weigh this term, so its table lacks it.
