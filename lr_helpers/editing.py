@@ -200,7 +200,7 @@ def edit_checked(models: Models, original: Image.Image, source: str, prompt: str
         cost={"denoiser_evaluations": models.editor.evaluations - evaluations,
               "edits": int((~table.loss.isnan()).sum()), "different_edits": table.made,
               "seconds": {name: round(spent, 3) for name, spent in seconds.items()}},
-        record={"profile": models.profile.name, "sources": models.sources, "device": models.device,
+        record={"profile": models.profile.name, "origins": models.origins, "device": models.device,
                 "size": size, "steps": method.steps or models.profile.steps,
                 "guidance": models.profile.guidance if method.guidance is None else method.guidance,
                 "method": asdict(method), "full_frame": full_frame, "versions": versions(),

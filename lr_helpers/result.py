@@ -21,8 +21,8 @@ from lr_helpers.regions import RegionNetwork
 if TYPE_CHECKING:
     from lr_helpers.candidates import Candidates
 
-FORMAT = 2
-RECORD = ("profile", "sources", "device", "size", "steps", "guidance", "method", "full_frame", "versions")
+FORMAT = 3
+RECORD = ("profile", "origins", "device", "size", "steps", "guidance", "method", "full_frame", "versions")
 
 
 @dataclass
@@ -89,7 +89,7 @@ class EditResult:
     method: Method
     cost: dict
     record: dict
-    """Profile, model sources, device, versions and settings."""
+    """Profile, origins of the models, device, versions and settings."""
     warnings: list[str]
 
     @property

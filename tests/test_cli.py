@@ -82,7 +82,7 @@ def test_an_edit_writes_the_documented_files(edited):
     assert (record["prompt"], record["source"], record["seed"]) == ("a rabbit", "wolf", 5)
     assert (record["profile"], record["device"], record["steps"]) == ("tiny", "cpu", 2)
     assert {"torch", "diffusers", "transformers", "open_clip", "python"} <= record["versions"].keys()
-    assert set(record["sources"]) == {"editor", "backbone", "clip"}
+    assert set(record["origins"]) == {"editor", "backbone", "clip"}
     assert record["cost"]["denoiser_evaluations"] == record["cost"]["different_edits"] * 2 * 2
     assert len(record["anchors"]) == len(record["boxes"]) == len(record["candidates"]) == 2
     assert len(record["history"]["loss"]) == 3

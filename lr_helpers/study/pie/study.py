@@ -47,7 +47,7 @@ class Pie(Study):
     device: str | None = None
 
     unit = "edits"
-    asks_models = True  # which sources served, and who measures, decides what is kept
+    asks_models = True  # which origins served, and who measures, decides what is kept
 
     def __post_init__(self) -> None:
         """Raises UserError for rows that there are not, and, after all that is wrong has been printed, if an entry of
@@ -65,7 +65,7 @@ class Pie(Study):
             self.profile = replace(self.profile, steps=self.steps)
 
     def settings(self, about: dict) -> dict:
-        return {"profile": self.profile.name, "models": about["sources"], "steps": self.profile.steps,
+        return {"profile": self.profile.name, "models": about["origins"], "steps": self.profile.steps,
                 "seed": self.seed, "data": self.benchmark.digest,
                 "presets": {name: asdict(method) for name, method in METHODS.items()}}
 
@@ -86,6 +86,7 @@ class Pie(Study):
 
     def processes(self) -> int:
         """One fills a GPU, and large models fill the memory."""
+        # Only the emoji world's models are so small that each core can have its own.
         small = self.profile.vocabulary is not None and (self.device or default_device()) == "cpu"
         return super().processes() if small else 1
 
@@ -94,12 +95,13 @@ class Pie(Study):
         self.measures, self.parts = load_measures(self.models), Parts(self.models.profile, self.models)
 
     def about(self) -> dict:
-        """Model sources by part, device, and which models measure ("labels", "of") or can't ("missing")."""
-        return {"sources": self.models.sources, "device": self.models.device, "labels": self.measures.labels,
+        """Model origins by part, device, and which models measure ("labels", "of") or can't ("missing")."""
+        return {"origins": self.models.origins, "device": self.models.device, "labels": self.measures.labels,
                 "missing": self.measures.missing, "of": self.measures.of}
 
     def complete(self, job: Job, about: dict) -> bool:
         """What was measured by other models is measured again."""
+        # An edit that is there is not made again, though it may have to be measured again.
         record = self._kept(job)
         return record is not None and record["measured_by"] == about["labels"]
 
