@@ -256,9 +256,21 @@ def test_the_page_shows_gpu_memory_where_there_was_a_gpu():
     page = index([one, two], ["<Three>"], facts)
     assert page.count(">GPU memory</th>") == 1 and page.count('<td class="number">3.00 GiB</td>') == 1
     assert '<td class="number">none</td>' in page and "&lt;Three&gt;" in page and "&lt;b&gt;" in page
-    for row in re.findall(r"<tr>.*?</tr>", page.split("</tbody>")[0]):
+    rows = re.findall(r"<tr>.*?</tr>", page.split("</tbody>")[0], re.DOTALL)
+    assert len(rows) == 3  # the heads, and a row for each notebook that was run
+    for row in rows:
         assert len(re.findall(r"<t[hd]\b", row)) == 6
     assert "2 of 3 notebooks passed, 1 not run yet." in page
+
+
+def test_every_text_of_a_notebook_is_escaped():
+    nasty = """<script>alert("1")</script> & 'x'"""
+    found = [Figure(nasty, nasty, file="pictures/a b&c.png"), Figure(nasty, text=nasty)]
+    run = NotebookRun("01 <a>", nasty, nasty, 1.0, 0, 0, nasty, {"page": "01 <a>.html"}, found)
+    page = index([run], [nasty], {"profile": nasty, "system": nasty})
+    assert "<script" not in page and "alert(&#34;1&#34;)" in page
+    assert 'src="pictures/a%20b%26c.png"' in page and 'href="01%20%3Ca%3E.html"' in page
+    assert not re.search(r"&(?!amp;|lt;|gt;|#3[49];)", page)
 
 
 # Input that can't work
