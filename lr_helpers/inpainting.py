@@ -11,6 +11,7 @@ import torch
 
 from lr_helpers.boxes import Box, box_mask
 from lr_helpers.errors import UserError
+from lr_helpers.threads import adapt
 
 
 def composite(frame: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -70,6 +71,7 @@ class Editor(ABC):
         n = len(masks)
         if n == 0:
             return image.new_zeros(0, *image.shape[-3:])
+        adapt()  # to what else the machine does now
         texts = self._encode_prompts([prompt] if isinstance(prompt, str) else list(prompt))
         texts = {name: values.expand(n, *values.shape[1:]) for name, values in texts.items()}
         images, frames, done = image.expand(n, *image.shape[-3:]), [], 0

@@ -4,6 +4,8 @@ import os
 
 # No test may depend on the model hub; set before a library reads it.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The same bits in every test: torch's threads do not adapt to what else the machine does.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from PIL import Image

@@ -12,9 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from lr_helpers.errors import UserError
+from lr_helpers.threads import fix
 
 Each = Callable[[Callable, Iterable[tuple]], Iterator[Any]]
 """`each(work, jobs)`: the results of work(*job) for every job, in the order in which they are done."""
@@ -49,7 +48,7 @@ def worker_pool(workers: int, start: Callable, arguments: tuple) -> Iterator[Eac
 
 
 def _start(threads: int, start: Callable, arguments: tuple) -> None:
-    torch.set_num_threads(threads)
+    fix(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends the pool
     threading.Thread(target=_end_with_parent, daemon=True).start()
     start(*arguments)
