@@ -28,7 +28,7 @@ def test_no_arrow_leads_up_and_there_is_no_circle():
 def test_every_module_stands_on_one_floor():
     floors = [[name.strip(" ()") for name in floor.split("|")] for floor in CONTRACTS["floors"]["layers"]]
     found = [f"lr_helpers.{p.stem}" for p in (ROOT / "lr_helpers").iterdir()
-             if p.suffix == ".py" and p.stem != "__init__" or (p / "__init__.py").exists()]
+             if (p.suffix == ".py" and p.stem != "__init__") or (p / "__init__.py").exists()]
     missing = sorted({*found, "tiny_world"} - {name for floor in floors for name in floor})
     assert not missing, f"give them a floor in pyproject.toml: {missing}"
     assert len({name for floor in floors for name in floor}) == sum(map(len, floors))
