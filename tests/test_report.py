@@ -159,7 +159,7 @@ child.kill()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_the_time_limit_ends_the_kernel_and_the_others_go_on(folder, tmp_path, capsys):
     pids, wait, out = tmp_path / "pids", tmp_path / "wait", tmp_path / "results"
     wait.touch()
