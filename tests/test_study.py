@@ -220,7 +220,7 @@ def test_a_rule_takes_the_entry_with_its_lowest_value():
 # The run
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_a_study_goes_on_where_it_stopped_and_says_the_same(tmp_path, capsys):
     settings = Settings("regions", 1, True)
     records = run(settings, tmp_path, 2, 1, workers=2)
