@@ -7,18 +7,11 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch.nn import functional as F
 
-from lr_helpers.boxes import area
+from lr_helpers.boxes import Box, area
 from lr_helpers.inpainting import composite
-from lr_helpers.losses import (
-    clip_loss,
-    direction_loss,
-    occluded,
-    occlusion_loss,
-    score,
-    source_loss,
-    structure_loss,
-)
+from lr_helpers.losses import clip_loss, direction_loss, occluded, occlusion_loss, source_loss, structure_loss
 from lr_helpers.method import Method
 from lr_helpers.models.loading import Models
 from lr_helpers.regions import region_mask
@@ -38,30 +31,33 @@ class Edits:
                  guidance: float | None = None):
         self.editor, self.image, self.prompt, self.seed = models.editor, image, prompt, seed
         self.settings = {"steps": steps, "guidance": guidance}
-        self.pictures: dict[tuple[int, ...], torch.Tensor] = {}
-        """(3, S, S) in 0..1 by box (x0, y0, x1, y1)."""
-        self.seconds: dict[tuple[int, ...], float] = {}
+        self.pictures: dict[Box, torch.Tensor] = {}
+        """(3, S, S) in 0..1 by box."""
+        self.seconds: dict[Box, float] = {}
         """What each took when it was made (its share of the batch)."""
+        self.evaluations: dict[Box, int] = {}
+        """Denoiser evaluations of each."""
 
     def __call__(self, boxes: torch.Tensor) -> torch.Tensor:
         """(N, 4) boxes → (N, 3, S, S) in 0..1; what is missing is edited in batches."""
-        wanted = [tuple(b) for b in boxes.tolist()]
-        missing = [b for b in dict.fromkeys(wanted) if b not in self.pictures]
-        for start in range(0, len(missing), self.editor.batch):
-            part, begun = missing[start:start + self.editor.batch], time.perf_counter()
-            for box, picture in zip(part, self.editor.edit(self.image, part, self.prompt, seed=self.seed,
-                                                           **self.settings), strict=True):
-                self.pictures[box] = picture
+        wanted = [tuple(box) for box in boxes.tolist()]
+        missing = [box for box in dict.fromkeys(wanted) if box not in self.pictures]
+        for part in self.editor.batches(missing):
+            begun, before = time.perf_counter(), self.editor.evaluations
+            pictures = self.editor.edit(self.image, part, self.prompt, seed=self.seed, **self.settings)
+            # The edits of a batch take the same time, and the same evaluations.
             spent = (time.perf_counter() - begun) / len(part)
-            self.seconds.update(dict.fromkeys(part, spent))
-        return torch.stack([self.pictures[b] for b in wanted])
+            evaluations = (self.editor.evaluations - before) // len(part)
+            for box, picture in zip(part, pictures, strict=True):
+                self.pictures[box], self.seconds[box], self.evaluations[box] = picture, spent, evaluations
+        return torch.stack([self.pictures[box] for box in wanted])
 
 
 class Candidates:
     """Edits are made when first asked for, in batches; boxes that are clamped to the same are shared.
 
     Attributes after `make`: `edits` (K, M, 3, S, S) in 0..1, `terms[name]` (K, M) for each of TERMS,
-    `text_similarity`, `image_similarity` and `score` (K, M), all NaN where nothing was edited. The terms
+    `text_similarity` and `image_similarity` (K, M), all NaN where nothing was edited. The terms
     "occlusion" and "area" need no edit and are there from the start ("occlusion" is NaN if its weight is 0).
     """
 
@@ -73,26 +69,29 @@ class Candidates:
         `occlusion` (K, M): that term if it is known already. `edits`: a store that tables of the same picture,
         prompt, seed and editor's settings share.
         """
-        self.models, self.image, self.prompt, self.method, self.seed = models, image, prompt, method, seed
-        self.source, self.boxes = source, boxes
+        self.models, self.image, self.source, self.boxes, self.method = models, image, source, boxes, method
         k, m = boxes.shape[:2]
         self.kept = torch.ones(k, m, dtype=torch.bool) if kept is None else kept
         self.store = edits or Edits(models, image, prompt, seed, method.steps, method.guidance)
-        self._unique, self._slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
-        self._slot = self._slot.reshape(k, m)
-        self._made = torch.zeros(len(self._unique), dtype=torch.bool)
-        nothing = torch.full((k, m), float("nan"))
         self.on_edit: Callable[[int], None] | None = None
         """Called with the number of new edits after each batch, for a progress bar."""
         self.seconds = 0.0
         """Spent on edits and on judging them so far; a shared edit counts as if it had been made for this table."""
+
+        # Near the border, boxes of several sizes may be clamped to the same one. Each is edited once: `_slot` (K, M)
+        # says which of the different boxes an entry is, `_made` which of them have been edited.
+        self._unique, slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
+        self._slot = slot.reshape(k, m)
+        self._made = torch.zeros(len(self._unique), dtype=torch.bool)
+
+        nothing = torch.full((k, m), float("nan"))
         self.edits = torch.full((k, m, *image.shape), float("nan"))
-        self._slopes = torch.full((k, m, m), float("nan"))
+        self.text_similarity, self.image_similarity = nothing.clone(), nothing.clone()
+        self._slopes = torch.full((k, m, m), float("nan"))  # see `_find_slopes`
         if occlusion is None:
             occlusion = occlusion_table(models, image, source, boxes) if method.occlusion_weight else nothing.clone()
         self.terms = {name: nothing.clone() for name in TERMS}
         self.terms |= {"occlusion": occlusion, "area": area_table(image, boxes)}
-        self.text_similarity, self.image_similarity, self.score = (nothing.clone() for _ in range(3))
         with torch.no_grad():
             embedding, tokens = models.clip.encode_image(image[None])
             self._image, self._tokens = embedding[0], tokens[0]
@@ -112,18 +111,6 @@ class Candidates:
         """How many different boxes there are in the (K, M) boolean `wanted`."""
         return len(self._slot[wanted].unique())
 
-    def _encode(self, edits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.models.clip.encode_image(edits, scale=255.0 if "pixels_255" in self.method.defects else 1.0)
-
-    def _judge(self, seen: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The terms that CLIP decides, of N edits' embeddings and tokens; (N,) each, differentiable."""
-        return {
-            "clip": clip_loss(seen, self._prompt),
-            "structure": structure_loss(tokens, self._tokens),
-            "direction": direction_loss(seen, self._image, self._source, self._prompt),
-            "source": source_loss(seen, self._source),
-        }
-
     def under(self, method: Method) -> Candidates:
         """The same edits under another method's weights: a copy, so this table stays as it is."""
         other = copy.copy(self)
@@ -135,35 +122,52 @@ class Candidates:
 
     @torch.no_grad()
     def make(self, wanted: torch.Tensor) -> None:
-        """Edit the entries of the (K, M) boolean `wanted` that are not there yet."""
-        missing = [int(s) for s in self._slot[wanted].unique() if not self._made[s]]
-        batch = self.models.editor.batch
-        for start in range(0, len(missing), batch):
-            slots = missing[start:start + batch]
-            edits = self.store(self._unique[slots])
-            self.seconds += sum(self.store.seconds[tuple(b)] for b in self._unique[slots].tolist())
+        """Edit the entries of the (K, M) boolean `wanted` that are not there yet, and judge them."""
+        missing = [slot for slot in self._slot[wanted].unique().tolist() if not self._made[slot]]
+        for slots in self.models.editor.batches(missing):
+            boxes = self._unique[slots]
+            edits = self.store(boxes)
+            self.seconds += sum(self.store.seconds[tuple(box)] for box in boxes.tolist())
             begun = time.perf_counter()
             seen, tokens = self._encode(edits)
-            values = self._judge(seen, tokens)
-            total = score(seen, self._image, self._prompt, self.method.alpha, self.method.beta)
-            for i, slot in enumerate(slots):
-                here = self._slot == slot
-                self.edits[here] = edits[i]
-                for name, value in values.items():
-                    self.terms[name][here] = value[i]
-                self.text_similarity[here] = seen[i] @ self._prompt
-                self.image_similarity[here] = seen[i] @ self._image
-                self.score[here] = total[i]
-                self._made[slot] = True
+            # All entries of these boxes, and the place of each one's edit in the batch.
+            place = torch.full((len(self._unique),), -1)
+            place[slots] = torch.arange(len(slots))
+            here = place[self._slot] >= 0
+            which = place[self._slot[here]]
+            self.edits[here] = edits[which]
+            for name, values in self._judge(seen, tokens).items():
+                self.terms[name][here] = values[which]
+            self.text_similarity[here] = (seen @ self._prompt)[which]
+            self.image_similarity[here] = (seen @ self._image)[which]
+            self._made[slots] = True
             self.seconds += time.perf_counter() - begun
             if self.on_edit:
                 self.on_edit(len(slots))
+
+    def _encode(self, edits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, 3, S, S) → CLIP's unit embeddings (N, D) and visual tokens (N, L, d)."""
+        return self.models.clip.encode_image(edits, scale=255.0 if "pixels_255" in self.method.defects else 1.0)
+
+    def _judge(self, seen: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The terms that CLIP decides, of N edits' embeddings and tokens; (N,) each, differentiable."""
+        return {
+            "clip": clip_loss(seen, self._prompt),
+            "structure": structure_loss(tokens, self._tokens),
+            "direction": direction_loss(seen, self._image, self._source, self._prompt),
+            "source": source_loss(seen, self._source),
+        }
+
+    @property
+    def score(self) -> torch.Tensor:
+        """(K, M) S of eq. 7, higher is better; NaN where nothing was edited."""
+        return self.method.alpha * self.text_similarity + self.method.beta * self.image_similarity
 
     @property
     def loss(self) -> torch.Tensor:
         """(K, M) weighted sum of the terms (eq. 6, and ours); NaN where nothing was edited."""
         loss = weighted(self.terms, self.method)
-        return torch.where(self._made[self._slot], loss, float("nan"))
+        return torch.where(self._made[self._slot], loss, float("nan"))  # a box's own terms alone are no loss
 
     def losses(self, choices: torch.Tensor | None) -> torch.Tensor:
         """(K,) chosen proposals → (K,) losses; None → the whole (K, M) table, 0 where nothing is kept. Edits what
@@ -172,7 +176,7 @@ class Candidates:
         if choices is None:
             self.make(self.kept)
             return torch.where(self.kept, self.loss, 0.0)
-        self.make(torch.nn.functional.one_hot(choices, self.kept.shape[1]).bool())
+        self.make(F.one_hot(choices, self.kept.shape[1]).bool())
         return self.loss[torch.arange(len(choices)), choices]
 
     def blended(self, weights: torch.Tensor) -> torch.Tensor:
@@ -182,11 +186,11 @@ class Candidates:
         same whenever the same proposal is drawn, so CLIP is asked for it once.
         """
         choices = weights.argmax(dim=1)
-        self.losses(choices)
+        losses = self.losses(choices)
         self._find_slopes(choices)
-        rows = torch.arange(len(choices))
-        slopes = self._slopes[rows, choices]
-        return self.loss[rows, choices] + ((weights - weights.detach()) * slopes).sum(dim=1)
+        slopes = self._slopes[torch.arange(len(choices)), choices]
+        # The second addend is 0 in value: it only brings the gradient.
+        return losses + ((weights - weights.detach()) * slopes).sum(dim=1)
 
     def _find_slopes(self, choices: torch.Tensor) -> None:
         """∂ loss / ∂ weights where anchor k's weights are the one-hot of choices[k], for those not known yet."""
@@ -195,7 +199,7 @@ class Candidates:
         if not len(rows):
             return
         with torch.enable_grad():
-            weights = torch.nn.functional.one_hot(choices[rows], self.kept.shape[1]).float().requires_grad_()
+            weights = F.one_hot(choices[rows], self.kept.shape[1]).float().requires_grad_()
             masks = region_mask(weights, self.boxes[rows], self.image.shape[-1])
             pictures = composite(self.edits[rows, choices[rows]], self.image, masks)
             # A proposal that is not in the shortlist is never drawn; what it would be worth does not matter.
@@ -205,30 +209,39 @@ class Candidates:
 
 
 def area_table(image: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """(K, M) shares of the picture that the (K, M, 4) boxes cover."""
+    """(K, M) shares of the picture (3, H, W) that the (K, M, 4) boxes cover, 0..1."""
     return area(boxes).float() / image[0].numel()
 
 
 @torch.no_grad()
 def occlusion_table(models: Models, image: torch.Tensor, source: str, boxes: torch.Tensor) -> torch.Tensor:
-    """(K, M) occlusion losses of the (K, M, 4) boxes: one look of CLIP for each different box, and no edit."""
+    """(K, M) occlusion losses of the (K, M, 4) boxes in 0..2: CLIP looks once with each different box hidden; no edit.
+    """
     different, slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
+    # 64 pictures at a time: hundreds of large ones would fill the memory.
     hidden = torch.cat([models.clip.encode_image(occluded(image, part))[0] for part in different.split(64)])
-    seen, text = models.clip.encode_image(image[None])[0][0], models.clip.encode_text([source])[0]
+    (seen,), _ = models.clip.encode_image(image[None])
+    (text,) = models.clip.encode_text([source])
     return occlusion_loss(hidden, seen, text)[slot].reshape(boxes.shape[:2])
 
 
 def weighted(terms: dict[str, torch.Tensor], method: Method) -> torch.Tensor:
-    """These terms (any shape) summed with the method's weights; a term of weight 0 is not looked at."""
-    weights = {name: getattr(method, f"{name}_weight") for name in terms}
-    return sum((w * terms[name] for name, w in weights.items() if w), torch.zeros_like(terms["area"]))
+    """These terms (any shape) summed with the method's weights; a term of weight 0 is not looked at, be it NaN."""
+    total = torch.zeros_like(terms["area"])
+    for name, values in terms.items():
+        weight = getattr(method, f"{name}_weight")
+        if weight:
+            total = total + weight * values
+    return total
 
 
 def shortlist(values: torch.Tensor, boxes: torch.Tensor, count: int) -> torch.Tensor:
     """(K, M) values of the (K, M, 4) boxes → (K, M) boolean: the `count` different boxes of lowest value, the earlier
     first among equals; all entries for 0. Of boxes that were clamped to the same, the first stands for all.
     """
-    kept, seen = torch.full((values.numel(),), not count), set()
+    if not count:
+        return torch.ones_like(values, dtype=torch.bool)
+    kept, seen = torch.zeros(values.numel(), dtype=torch.bool), set()
     for i in values.flatten().sort(stable=True).indices.tolist():
         box = tuple(boxes.reshape(-1, 4)[i].tolist())
         if len(seen) < count and box not in seen:

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
 from lr_helpers.boxes import Box, box_mask, least_overlap
 from lr_helpers.candidates import Candidates, Edits, area_table, occlusion_table, shortlist, weighted
-from lr_helpers.files.pictures import paste_back, read_image, to_image, to_tensor, upright
+from lr_helpers.files.pictures import open_picture, paste_back, to_image, to_tensor
 from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
 from lr_helpers.losses import softmax_score
 from lr_helpers.method import Method, check_input, get_method
@@ -134,19 +134,21 @@ class Search:
 
 
 def search(models: Models, picture: torch.Tensor, source: str, prompt: str, method: Method, seed: int, *,
-           avoid: Sequence[Box] = (), edits: Edits | None = None, progress: bool = False) -> Search:
+           avoid: Sequence[Box] = (), found: Proposals | None = None, edits: Edits | None = None,
+           estimator: Estimator | None = None, progress: bool = False) -> Search:
     """Learn where to edit one picture, (3, S, S) in 0..1, S the profile's size: propose, learn, choose.
 
-    `avoid` as in `propose`; `edits`: a store that searches in the same picture share (see `Candidates`).
+    `avoid` as in `propose`; `found`: what was proposed already; `edits`: a store that searches in the same picture
+    share (see `Candidates`); `estimator` replaces the method's own.
     """
     adapt()  # torch's threads to what else the machine does now
-    found = propose(models, picture, source, method, avoid)
+    found = found or propose(models, picture, source, method, avoid)
     # Edits are made as the estimator asks for them.
     candidates = Candidates(models, picture, source, prompt, found.boxes, method, seed, kept=found.kept,
                             occlusion=found.occlusion, edits=edits)
     with tqdm(total=candidates.count, desc="editing", unit="edit", disable=not progress, leave=False) as bar:
         begun, candidates.on_edit = time.perf_counter(), bar.update
-        region = learn_region(found, candidates, method, seed)
+        region = learn_region(found, candidates, method, seed, estimator)
         seconds = time.perf_counter() - begun - candidates.seconds
     return Search(found, candidates, region, seconds)
 
@@ -155,6 +157,8 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
          method: Method | str = "learned", seed: int = 42, progress: bool = True,
          full_frame: bool = False, avoid: Sequence[Box] = ()) -> EditResult:
     """Learn where to edit `image` so that `source` ("bird") becomes `prompt` ("a rabbit"), and edit there.
+
+    `image`: the path of a file, or any PIL picture; one with an EXIF orientation is turned as that says.
 
     The final picture has the size of the input, whose pixels outside the region it keeps, transparency included.
     With `full_frame` it is instead what the model made of the whole picture, at the model's size: for one more edit,
@@ -167,7 +171,16 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
     """
     method = get_method(method) if isinstance(method, str) else method
     source, prompt = check_input(source, prompt, seed)
-    original = read_image(image, keep_alpha=True) if isinstance(image, (str, Path)) else upright(image)
+    return edit_checked(models, open_picture(image), source, prompt, method, seed, progress=progress,
+                        full_frame=full_frame, avoid=avoid)
+
+
+def edit_checked(models: Models, original: Image.Image, source: str, prompt: str, method: Method, seed: int, *,
+                 progress: bool = False, full_frame: bool = False, avoid: Sequence[Box] = ()) -> EditResult:
+    """`edit` for a picture as `open_picture` and texts as `check_input` return them.
+
+    The command line and the batch call it: they read and check before they load a model.
+    """
     begun, evaluations, size = time.perf_counter(), models.editor.evaluations, models.profile.size
     picture = to_tensor(original, size)
 
@@ -190,7 +203,7 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
         cost={"denoiser_evaluations": models.editor.evaluations - evaluations,
               "edits": int((~table.loss.isnan()).sum()), "different_edits": table.made,
               "seconds": {name: round(spent, 3) for name, spent in seconds.items()}},
-        record={"profile": models.profile.name, "sources": models.sources, "device": models.device,
+        record={"profile": models.profile.name, "origins": models.origins, "device": models.device,
                 "size": size, "steps": method.steps or models.profile.steps,
                 "guidance": models.profile.guidance if method.guidance is None else method.guidance,
                 "method": asdict(method), "full_frame": full_frame, "versions": versions(),

@@ -29,88 +29,93 @@ CHOICES = ("score", "softmax_score", "loss")
 """What the final choice among the anchors' edits goes by."""
 
 
-def _setting(default: Any, meaning: str, within: tuple[float, float] | None = None,
-             options: tuple[str, ...] | None = None) -> Any:
-    """A field of Method: its default, what it means and where that is from, and which values work."""
+def setting(default: Any, meaning: str, within: tuple[float, float] | None = None,
+            options: tuple[str, ...] | None = None) -> Any:
+    """A field with a default, what it means and where that is from, and which values work."""
     return field(default=default, metadata={"help": meaning, "within": within, "options": options})
+
+
+def check_settings(settings: Any) -> None:
+    """Raise UserError for the first field of a dataclass whose value, or one of whose values, does not work."""
+    for known in fields(settings):
+        value = getattr(settings, known.name)
+        within, options = known.metadata.get("within"), known.metadata.get("options")
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, float) and not math.isfinite(one):
+                raise UserError(f"{known.name} is {value}; give finite numbers.")
+            if within and one is not None:  # None: the profile's own
+                check_range(known.name, one, *within)
+            if options and one not in options:
+                raise UserError(f"{known.name} is {one!r}; choose from {', '.join(options)}.")
 
 
 @dataclass(frozen=True)
 class Method:
     """How a region is found and learned; the defaults are the paper's. "Official" means the official code."""
 
-    anchors: int = _setting(9, "anchor points K (official: point_number 9)", within=(1, 256))
-    border: float = _setting(
+    anchors: int = setting(9, "anchor points K (official: point_number 9)", within=(1, 256))
+    border: float = setting(
         0.0,
         "anchors nearer to the border than this share of the picture's side are passed over while there are enough "
         "others (official 15/32; paper 0)",
         within=(0.0, 0.5))
-    distance: float = _setting(
+    distance: float = setting(
         0.0,
         "anchors keep at least this distance from each other, as a share of the picture's side (ours; paper 0); the "
         "border rule is not applied then",
         within=(0.0, 1.0))
-    sizes: tuple[float, ...] = _setting(
+    sizes: tuple[float, ...] = setting(
         (*OFFICIAL_SIZES, 1.0),
         "sides of the M proposals as shares of the picture's side (paper: M = 7, sizes not told; official: "
         "half-sizes 4, 6 … 14 of 32 tokens, the first six of these)",
         within=(0.02, 1.0))
-    shortlist: int = _setting(
+    shortlist: int = setting(
         0,
         "edit only this many different ones of the K×M boxes, those whose edit-free terms (occlusion and area) are "
         "lowest; 0: all (ours; paper 0)",
         within=(0, 256 * 64))
-    pool: int = _setting(7, "RoIAlign output side l (paper 7, official 8)", within=(1, 32))
-    standardise: bool = _setting(False, "pooled features standardised over the anchors (ours; not in the paper)")
-    estimator: str = _setting(
+    pool: int = setting(7, "RoIAlign output side l (paper 7, official 8)", within=(1, 32))
+    standardise: bool = setting(False, "pooled features standardised over the anchors (ours; not in the paper)")
+    estimator: str = setting(
         "straight_through",
         "gradient of the region network: 'straight_through' (paper), 'none' (official), 'expectation' (exact, ours) "
         "or 'reinforce' (ours)",
         options=ESTIMATORS)
-    temperature: float = _setting(
+    temperature: float = setting(
         1.0, "temperature of the Gumbel-softmax under straight_through (paper: not told)",
         within=(0.01, 100.0))
-    samples: int = _setting(
+    samples: int = setting(
         4, "draws an update under reinforce, each compared with the others (ours)",
         within=(2, 1000))
-    iterations: int = _setting(
+    iterations: int = setting(
         150, "updates of the region network (official 10; paper: 5 epochs, length not told)",
         within=(0, 100_000))
-    lr: float = _setting(3e-3, "learning rate of Adam (paper 3e-3, official 5e-3)", within=(1e-8, 1.0))
-    update_every: int = _setting(
+    lr: float = setting(3e-3, "learning rate of Adam (paper 3e-3, official 5e-3)", within=(1e-8, 1.0))
+    update_every: int = setting(
         1, "the optimiser steps every this many iterations (official 25, of 10)",
         within=(1, 100_000))
-    entropy_weight: float = _setting(0.0, "bonus for undecided probabilities, fading to 0 (ours; paper 0)")
-    clip_weight: float = _setting(1.0, "weight of L_Clip, eq. 3 (paper 1)")
-    structure_weight: float = _setting(1.0, "weight of L_Str, eq. 4 (paper 1)")
-    direction_weight: float = _setting(1.0, "weight of L_Dir, eq. 5 (paper 1)")
-    source_weight: float = _setting(0.0, "weight of cos(edit, source text): is the old object gone? (ours; paper 0)")
-    occlusion_weight: float = _setting(
+    entropy_weight: float = setting(0.0, "bonus for undecided probabilities, fading to 0 (ours; paper 0)")
+    clip_weight: float = setting(1.0, "weight of L_Clip, eq. 3 (paper 1)")
+    structure_weight: float = setting(1.0, "weight of L_Str, eq. 4 (paper 1)")
+    direction_weight: float = setting(1.0, "weight of L_Dir, eq. 5 (paper 1)")
+    source_weight: float = setting(0.0, "weight of cos(edit, source text): is the old object gone? (ours; paper 0)")
+    occlusion_weight: float = setting(
         0.0,
         "weight of the occlusion loss: does hiding the box take the source away? needs no edit (ours; paper 0)")
-    area_weight: float = _setting(0.0, "weight of the box's share of the picture (ours; paper 0)")
-    alpha: float = _setting(2.0, "weight of cos(edit, prompt) in S, eq. 7 (paper 2)")
-    beta: float = _setting(1.0, "weight of cos(edit, source picture) in S (paper 1)")
-    choice: str = _setting(
+    area_weight: float = setting(0.0, "weight of the box's share of the picture (ours; paper 0)")
+    alpha: float = setting(2.0, "weight of cos(edit, prompt) in S, eq. 7 (paper 2)")
+    beta: float = setting(1.0, "weight of cos(edit, source picture) in S (paper 1)")
+    choice: str = setting(
         "score",
         "which anchor's edit is final: 'score' (highest S, paper), 'softmax_score' (official: S of similarities "
         "softmaxed over the anchors, among the three nearest to the text) or 'loss' (lowest loss, ours)",
         options=CHOICES)
-    steps: int | None = _setting(None, "denoising steps (default: the profile's)", within=(1, 1000))
-    guidance: float | None = _setting(None, "guidance scale (default: the profile's)", within=(0.0, 100.0))
-    defects: tuple[str, ...] = _setting((), "defects of the official code to repeat", options=tuple(DEFECTS))
+    steps: int | None = setting(None, "denoising steps (default: the profile's)", within=(1, 1000))
+    guidance: float | None = setting(None, "guidance scale (default: the profile's)", within=(0.0, 100.0))
+    defects: tuple[str, ...] = setting((), "defects of the official code to repeat", options=tuple(DEFECTS))
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            within, options = setting.metadata["within"], setting.metadata["options"]
-            for one in value if isinstance(value, tuple) else (value,):
-                if isinstance(one, float) and not math.isfinite(one):
-                    raise UserError(f"{setting.name} is {value}; give finite numbers.")
-                if within and one is not None:  # None: the profile's own
-                    check_range(setting.name, one, *within)
-                if options and one not in options:
-                    raise UserError(f"{setting.name} is {one!r}; choose from {', '.join(options)}.")
+        check_settings(self)
         check_range("number of sizes (M)", len(self.sizes), 1, 64)
         if len(set(self.sizes)) < len(self.sizes):
             raise UserError(f"sizes {self.sizes} name a size twice; give each once.")
@@ -153,15 +158,30 @@ MAX_SEED = 2**63 - 1
 
 
 def check_input(source: str, prompt: str, seed: int) -> tuple[str, str]:
-    """Source and prompt, each on one line.
+    """`check_texts` and `check_seed`: source and prompt, each on one line."""
+    check_seed(seed)
+    return check_texts(source, prompt)
 
-    Raises UserError for an empty text, for control characters, and for a seed outside 0 … MAX_SEED.
+
+def check_seed(seed: int) -> None:
+    """Raises UserError for a seed outside 0 … MAX_SEED."""
+    check_range("seed", seed, 0, MAX_SEED)
+
+
+def check_texts(source: str, prompt: str) -> tuple[str, str]:
+    """Source and prompt, each as `check_text` returns it."""
+    return check_text("source", source), check_text("prompt", prompt)
+
+
+TEXTS = {"source": "what is there now", "prompt": "what you want to see"}
+
+
+def check_text(name: str, text: str) -> str:
+    """The text called `name`, a key of TEXTS, on one line. Raises UserError if it is empty or holds control characters.
     """
-    for name, text, what in (("source", source, "what is there now"), ("prompt", prompt, "what you want to see")):
-        if bad := next((c for c in text if unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\v\f\r"), None):
-            raise UserError(f"The {name} holds the control character {bad!r}; take it out.")
-        if not any(c.isprintable() and not c.isspace() for c in text):
-            raise UserError(f"The {name} is empty; say in a few words {what}.")
-    if not 0 <= seed <= MAX_SEED:
-        raise UserError(f"seed is {seed}; give a whole number from 0 to {MAX_SEED}.")
-    return " ".join(source.split()), " ".join(prompt.split())
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\v\f\r":
+            raise UserError(f"The {name} holds the control character {character!r}; take it out.")
+    if not any(c.isprintable() and not c.isspace() for c in text):
+        raise UserError(f"The {name} is empty; say in a few words {TEXTS[name]}.")
+    return " ".join(text.split())

@@ -130,6 +130,12 @@ def usable() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def cores() -> int:
+    """How many cores this process may use, by affinity and by the limit of its container: one or more."""
+    quota = find_quota()
+    return max(1, min(len(usable()), floor(quota.cores) if quota else len(usable())))
+
+
 @dataclass(frozen=True)
 class Usage:
     """CPU seconds used up to a moment."""
@@ -215,11 +221,11 @@ class Threads:
         if self.before and time.monotonic() - self.before.at < INTERVAL:
             return now
 
-        cores, quota = usable(), find_quota()
-        after = look(cores, quota)
+        numbers, quota = usable(), find_quota()
+        after = look(numbers, quota)
         if self.before:
-            free = free_cores(self.before, after, len(cores), quota.cores if quota else None)
-            self.given = threads_for(free, min(self.most, len(cores)))
+            free = free_cores(self.before, after, len(numbers), quota.cores if quota else None)
+            self.given = threads_for(free, min(self.most, len(numbers)))
             if self.given != now:
                 torch.set_num_threads(self.given)
         self.before = after

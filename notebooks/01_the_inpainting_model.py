@@ -61,7 +61,7 @@ from tiny_world.scenes import scene
 
 models = load_models(profile)
 editor, pipeline = models.editor, models.editor.pipeline
-models.sources
+models.origins
 
 # %% [markdown]
 # ## A picture whose contents we know

@@ -1,4 +1,4 @@
-"""`doctor`: every state of a source, of the machine and of the packages gets its sentence, its fix and the verdict."""
+"""`doctor`: every state of an origin, of the machine and of the packages gets its sentence, its fix and the verdict."""
 
 import os
 import re
@@ -93,7 +93,7 @@ def test_every_part_has_licence_and_size():
 
 
 SHIPPED = {**{part: (getattr(TINY, part)[0], TINY.parts[part]) for part in doctor.PARTS},
-           **{part: (TINY.comparison[part].sources[0], TINY.comparison[part].about)
+           **{part: (TINY.comparison[part].origins[0], TINY.comparison[part].about)
               for part in ("text_to_image", "instruct")}}
 
 
@@ -108,10 +108,10 @@ def test_models_of_the_comparison_are_told_if_asked_for_and_are_no_problem(repor
     code, text, verdict = report("tiny", "--comparison")  # conftest.py sets HF_HUB_OFFLINE
     assert (code, verdict) == (0, "ready: profile tiny runs here")
     assert "data/tiny_world/text_to_image: a folder, complete" in text  # without the VAE, which it borrows
-    assert "clipseg          no source serves; 600 MB; licence: Apache-2.0" in text
+    assert "clipseg          no origin serves; 600 MB; licence: Apache-2.0" in text
     folder = shutil.copytree(SHIPPED["instruct"][0], tmp_path / "instruct")
     (folder / "unet" / "config.json").unlink()
-    broken = {**TINY.comparison, "instruct": replace(TINY.comparison["instruct"], sources=(str(folder),))}
+    broken = {**TINY.comparison, "instruct": replace(TINY.comparison["instruct"], origins=(str(folder),))}
     assert "missing or damaged: unet/config.json" in report(replace(TINY, comparison=broken), "--comparison")[1]
 
 
@@ -133,18 +133,18 @@ ANSWERS = {
 }
 MIRROR = """
 [profiles.mirror]
-title = "the first source is gone, the second serves; the backbone is in the cache"
+title = "the first origin is gone, the second serves; the backbone is in the cache"
 size = 64
 steps = 1
 guidance = 1.0
 batch = 1
 backbone_size = 64
-editor.sources = ["fake/gone", "fake/good", "fake/private"]
+editor.origins = ["fake/gone", "fake/good", "fake/private"]
 editor.licence = "a licence"
 editor.gigabytes = 2.5
-editor.gone = [{source = "fake/gone", since = "2025-11"}, {source = "fake/older", since = "2024-09"}]
-backbone.sources = ["fake/cached"]
-clip.sources = ["openclip:ViT-B-16:openai"]
+editor.gone = [{origin = "fake/gone", since = "2025-11"}, {origin = "fake/older", since = "2024-09"}]
+backbone.origins = ["fake/cached"]
+clip.origins = ["openclip:ViT-B-16:openai"]
 clip.gigabytes = 0.5
 """
 SCRIPT = """
@@ -163,9 +163,9 @@ def write_profiles(data: Path) -> None:
     text = MIRROR
     for name in ANSWERS:
         repo = name if "/" in name else f"fake/{name}"
-        text += MIRROR.split("editor.sources")[0].replace("profiles.mirror", f'profiles."{name}"')
-        text += f'editor.sources = ["{repo}"]\nbackbone.sources = ["tiny_world/dino"]\n'
-        text += 'clip.sources = ["tiny_world/clip"]\n'
+        text += MIRROR.split("editor.origins")[0].replace("profiles.mirror", f'profiles."{name}"')
+        text += f'editor.origins = ["{repo}"]\nbackbone.origins = ["tiny_world/dino"]\n'
+        text += 'clip.origins = ["tiny_world/clip"]\n'
     (data / "models.toml").write_text(text, encoding="utf-8")
 
 
@@ -196,9 +196,9 @@ def hub_reports(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
 def test_each_answer_of_the_hub_has_its_sentence(name, hub_reports):
     text, fix, trouble = ANSWERS[name]
     code, report, verdict = hub_reports[name]
-    source, below = re.search(r"\n(.   source 1 .*)\n(.*)\n", report).groups()
-    assert text in source
-    assert (source[0] == "!") == below.startswith(" " * 19 + "fix: ") == bool(fix)
+    origin, below = re.search(r"\n(.   origin 1 .*)\n(.*)\n", report).groups()
+    assert text in origin
+    assert (origin[0] == "!") == below.startswith(" " * 19 + "fix: ") == bool(fix)
     assert fix in below
     assert code == (1 if trouble else 0)
     assert verdict == (f"not ready: 1 problem (the editor {trouble})" if trouble else f"ready: profile {name} runs here")
@@ -207,8 +207,8 @@ def test_each_answer_of_the_hub_has_its_sentence(name, hub_reports):
 def test_a_mirror_or_the_cache_serves(hub_reports):
     code, report, verdict = hub_reports["mirror"]
     assert (code, verdict) == (0, "ready: profile mirror runs here")
-    assert "editor           source 2 serves; 2.5 GB; licence: a licence" in report
-    assert f"!   source 1       fake/gone (seen gone since 2025-11): {GONE}\n" in report
+    assert "editor           origin 2 serves; 2.5 GB; licence: a licence" in report
+    assert f"!   origin 1       fake/gone (seen gone since 2025-11): {GONE}\n" in report
     assert "    not tried      fake/older: seen gone since 2024-09\n" in report
     assert f"fake/cached: in the hub's cache, commit {SHA[:7]}" in report
     assert f"openclip:ViT-B-16:openai: timm/vit_base_patch16_clip_224.openai, on the hub, commit {SHA[:7]}" in report
@@ -294,7 +294,7 @@ def test_a_shipped_folder_that_is_missing_is_restored(report):
 
 def test_different_troubles_share_one_verdict(report, tmp_path):
     code, _, verdict = report(replace(TINY, editor=(str(tmp_path / "no"), "fake/offline")))
-    assert (code, verdict) == (1, "not ready: 1 problem (the editor has no source that serves)")
+    assert (code, verdict) == (1, "not ready: 1 problem (the editor has no origin that serves)")
 
 
 def test_a_missing_word_list(report):

@@ -46,13 +46,13 @@ def test_a_gpu_that_is_not_there(device):
 
 
 def test_an_unknown_device_is_named():
-    assert "No source" not in refused("tiny", "'tpu9'", device="tpu9")
+    assert "No origin" not in refused("tiny", "'tpu9'", device="tpu9")
 
 
 @pytest.mark.parametrize("part", FOLDERS)
 def test_a_missing_folder_is_named(part, tmp_path):
-    for source in (tmp_path / "nowhere", tmp_path):
-        refused(replace(TINY, **{part: (str(source),)}), str(source))
+    for origin in (tmp_path / "nowhere", tmp_path):
+        refused(replace(TINY, **{part: (str(origin),)}), str(origin))
 
 
 @pytest.mark.parametrize("part", FOLDERS)
@@ -66,11 +66,11 @@ def test_a_released_clip_out_of_reach_is_named():
     refused(replace(TINY, clip=("openclip:no-such-model:openai",)), "openclip:no-such-model:openai")
 
 
-def test_sources_are_tried_in_order(tmp_path, models):
+def test_origins_are_tried_in_order(tmp_path, models):
     missing = str(tmp_path / "gone")
     found = load_models(replace(TINY, editor=(missing, *TINY.editor), backbone=(*TINY.backbone, missing)), "cpu")
-    assert found.sources == models.sources
-    assert all(Path(found.sources[part]).name == folder.name for part, folder in FOLDERS.items())
+    assert found.origins == models.origins
+    assert all(Path(found.origins[part]).name == folder.name for part, folder in FOLDERS.items())
     refused(replace(TINY, clip=(missing, missing + "2")), missing, missing + "2")
 
 

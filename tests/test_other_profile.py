@@ -25,9 +25,9 @@ guidance = 2.0
 batch = 9
 backbone_size = 72
 vocabulary = "tiny_world/vocabulary.txt"
-editor.sources = ["tiny_world/inpainting"]
-backbone.sources = ["tiny_world/dino"]
-clip.sources = ["tiny_world/clip"]
+editor.origins = ["tiny_world/inpainting"]
+backbone.origins = ["tiny_world/dino"]
+clip.origins = ["tiny_world/clip"]
 """
 FEWER = {"01": {"scenes": 2}, "02": {"scenes": 40}, "04": {"scenes": 2}, "05": {"runs": 2, "draws": 20}, "07": {"count": 4},
          "08": {"live": 1}, "09": {"seeds": 1}, "10": {"scenes": 1}}

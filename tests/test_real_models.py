@@ -119,7 +119,7 @@ def test_the_whole_edit(name, loaded, scene_picture, tmp_path):
     assert not torch.equal(a.edits.nan_to_num(), other.edits.nan_to_num())
 
     a.save(tmp_path / "out")
-    assert EditResult.load(tmp_path / "out").record["sources"] == models.sources
+    assert EditResult.load(tmp_path / "out").record["origins"] == models.origins
 
 
 @pytest.mark.parametrize("name", PROFILES)

@@ -263,3 +263,10 @@ def test_an_edit_asks_for_the_threads_it_may_have(models, scene_picture, monkeyp
     monkeypatch.setattr("lr_helpers.inpainting.adapt", lambda: asked.append(torch.get_num_threads()))
     models.editor.inpaint(to_tensor(scene_picture, 64), box_mask((0, 0, 32, 32), 64, 64)[None], "a mushroom", seed=1, steps=1)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("quota", "wanted"), [(None, 4), (Quota(2.5, Path()), 2), (Quota(0.5, Path()), 1), (Quota(9.0, Path()), 4)])
+def test_workers_share_the_cores_that_may_be_used(monkeypatch, quota, wanted):
+    monkeypatch.setattr(threads, "usable", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(threads, "find_quota", lambda: quota)
+    assert threads.cores() == wanted

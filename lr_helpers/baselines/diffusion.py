@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,11 +20,12 @@ from torch.nn import functional as F
 
 from lr_helpers.errors import UserError
 from lr_helpers.inpainting import Evaluations
-from lr_helpers.models.hub import fetch, quiet
+from lr_helpers.models.hub import fetch
+from lr_helpers.models.libraries import quiet, read_pipeline, stored_variant
 from lr_helpers.models.loading import Models, dtype_for
-from lr_helpers.models.pipelines import StableDiffusion, read_pipeline, require_fit
+from lr_helpers.models.origins import label
+from lr_helpers.models.pipelines import StableDiffusion, require_fit
 from lr_helpers.models.profiles import Extra
-from lr_helpers.models.sources import label
 
 COMPONENTS = ("vae", "text_encoder", "tokenizer", "unet")
 NOT_USED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
@@ -52,21 +52,21 @@ class Denoiser:
         return self._evaluations.count
 
     @classmethod
-    def load(cls, source: str, models: Models, extra: Extra) -> tuple[Denoiser, str]:
-        """From a folder or hub id, safetensors only, and the source's label; what it borrows is the editor's own.
+    def load(cls, origin: str, models: Models, extra: Extra) -> tuple[Denoiser, str]:
+        """From a folder or hub id, safetensors only, and the origin's label; what it borrows is the editor's own.
 
         Raises UserError for a model of another kind, else as `pipelines.load_editor`.
         """
-        found = fetch("editor", source, extra.about.variant, extra.borrows)
-        variant = extra.about.variant if any(Path(found.place, "unet").glob(f"*.{extra.about.variant}.*")) else None
+        found = fetch("editor", origin, extra.about.variant, extra.borrows)
+        variant = stored_variant(found.place, "unet", extra.about.variant)
         encoders = {k: v for k, v in StableDiffusion.text_encoders.items() if k not in extra.borrows}
         borrowed = {name: getattr(models.editor.pipeline, name) for name in extra.borrows}
         pipeline = read_pipeline(found.place, cls.kind, encoders, dtype_for(models.device), variant, **borrowed,
                                  **NOT_USED)
         if (given := pipeline.unet.config.in_channels) != cls.channels:
-            raise UserError(f"{label(source)} is no {cls.what}: its UNet takes {given} channels, not {cls.channels}; "
+            raise UserError(f"{label(origin)} is no {cls.what}: its UNet takes {given} channels, not {cls.channels}; "
                             "name another one in data/models.toml.")
-        require_fit(pipeline, StableDiffusion, source)
+        require_fit(pipeline, StableDiffusion, origin)
         return cls(pipeline.to(models.device)), found.label
 
     def _like(self, kind: Any, **schedulers: Any) -> Any:
@@ -126,13 +126,13 @@ class TextToImage(Denoiser):
         return self._like(StableDiffusionDiffEditPipeline, scheduler=DDIMScheduler.from_config(config, **settings),
                           inverse_scheduler=DDIMInverseScheduler.from_config(config, **settings))
 
-    def differing(self, image: torch.Tensor, caption: str, prompt: str, *, steps: int, guidance: float, strength: float,
+    def differing(self, image: torch.Tensor, source: str, prompt: str, *, steps: int, guidance: float, strength: float,
                   maps: int, mask_strength: float, ratio: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """DiffEdit: (3, S, S) → picture, and the mask (S, S) of whole latents where caption and prompt differ."""
+        """DiffEdit: (3, S, S) → picture, and the mask (S, S) of whole latents where source and prompt differ."""
         pipeline, noise, here = self._diffedit, _noise(seed), {"num_inference_steps": steps}
         with quiet():
             found = pipeline.generate_mask(
-                image[None], source_prompt=caption, target_prompt=prompt, num_maps_per_mask=maps, **here,
+                image[None], source_prompt=source, target_prompt=prompt, num_maps_per_mask=maps, **here,
                 mask_encode_strength=mask_strength, mask_thresholding_ratio=ratio, guidance_scale=guidance,
                 generator=noise)
             mask = torch.from_numpy(found).float()  # (1, h, w)

@@ -17,7 +17,7 @@ from transformers import (
 
 from lr_helpers.files.pictures import to_image
 from lr_helpers.models.hub import fetch
-from lr_helpers.models.pipelines import require_weights
+from lr_helpers.models.libraries import require_weights
 
 
 class Segmenter:
@@ -30,11 +30,11 @@ class Segmenter:
         self.model, self.processor = model.eval().requires_grad_(False), processor
 
     @classmethod
-    def load(cls, source: str, device: str) -> tuple[Segmenter, str]:
-        """From a folder or hub id, safetensors only, and the source's label. Raises UnavailableError where it can't
+    def load(cls, origin: str, device: str) -> tuple[Segmenter, str]:
+        """From a folder or hub id, safetensors only, and the origin's label. Raises UnavailableError where it can't
         serve, ValueError if weights are missing.
         """
-        found = fetch("backbone", source)  # laid out as the backbone's
+        found = fetch("backbone", origin)  # laid out as the backbone's
         model, loaded = cls.kind.from_pretrained(found.place, use_safetensors=True, dtype=torch.float32,
                                                  output_loading_info=True)
         require_weights(loaded)
@@ -70,6 +70,7 @@ class Detector(Segmenter):
         inputs = self._inputs(image, text=[phrase], truncation=True)
         found = self.processor.post_process_grounded_object_detection(
             self.model(**inputs), inputs.input_ids, threshold=threshold, target_sizes=[tuple(image.shape[1:])])[0]
+        # The highest score first, so that a higher threshold keeps the first ones.
         order = found["scores"].argsort(descending=True, stable=True)
         return found["boxes"][order].clamp(0, image.shape[-1]).float().cpu()
 

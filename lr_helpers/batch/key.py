@@ -10,11 +10,12 @@ from pathlib import Path
 
 from lr_helpers.batch.items import Item
 from lr_helpers.method import Method
-from lr_helpers.models import sources
+from lr_helpers.models import origins
 from lr_helpers.models.profiles import Profile
 
-FORMAT = 1
-"""Goes up when the same input is meant to give another result, so that what is done already is done again."""
+FORMAT = 2
+"""Goes up when the same input is meant to give another result, or a result.json of another format, so that what is done
+already is done again."""
 SMALL = 2**26
 """Files of models up to this size, in bytes, are hashed whole; of larger ones the ends and the length."""
 
@@ -49,27 +50,27 @@ def identity(profile: Profile) -> dict[str, str] | None:
     """The sizes and models of a profile as they lie here, without loading them; None before the first download.
 
     A model in a folder is known by its files' contents, one from the hub by its commit, and each by the first
-    source in the profile's order that is on this machine.
+    origin in the profile's order that is on this machine.
     """
     known = {"profile": f"{profile.name} {profile.size} {profile.steps} {profile.guidance} {profile.backbone_size}"}
     for part in ("editor", "backbone", "clip"):
-        found = next(filter(None, (_known(part, source) for source in getattr(profile, part))), None)
+        found = next(filter(None, (_known(part, origin) for origin in getattr(profile, part))), None)
         if found is None:
             return None
         known[part] = found
     return known
 
 
-def _known(part: str, source: str) -> str | None:
-    if sources.is_folder(source):
-        folder = Path(source)
-        return f"{sources.label(source)} {_contents(folder)}" if folder.is_dir() else None
-    if source.startswith("openclip:"):
-        return source  # a released model, whose weights are fixed
+def _known(part: str, origin: str) -> str | None:
+    if origins.is_folder(origin):
+        folder = Path(origin)
+        return f"{origins.label(origin)} {_contents(folder)}" if folder.is_dir() else None
+    if origin.startswith("openclip:"):
+        return origin  # a released model, whose weights are fixed
     from huggingface_hub import try_to_load_from_cache
 
-    repo, revision = sources.split(source)
-    first = try_to_load_from_cache(repo, sources.NEEDED[part][0], revision=revision)
+    repo, revision = origins.split(origin)
+    first = try_to_load_from_cache(repo, origins.NEEDED[part][0], revision=revision)
     return f"{repo} {Path(first).parent.name}" if isinstance(first, str) else None
 
 

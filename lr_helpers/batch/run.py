@@ -99,7 +99,7 @@ def run(plan: Plan, profile: Profile, load: Callable[[], object], *, quiet: bool
         models, identity = None, key.identity(profile)
         if identity is None:  # the first download decides which commits these are
             models = load()
-            identity = key.identity(profile) or {"models": str(models.sources)}
+            identity = key.identity(profile) or {"models": str(models.origins)}
         found = survey(plan, identity)
         announce(plan, found, reporter)
         outcomes = found.kept

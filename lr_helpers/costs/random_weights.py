@@ -38,7 +38,7 @@ from transformers import (
 )
 
 from lr_helpers.models.encoders import Backbone, Clip
-from lr_helpers.models.hub import quiet
+from lr_helpers.models.libraries import quiet
 from lr_helpers.models.loading import Models, batch_for, dtype_for
 from lr_helpers.models.pipelines import FAMILIES
 from lr_helpers.models.profiles import Part, Profile, get_profile

@@ -1,4 +1,4 @@
-"""Can a profile run here? Versions, machine, disk and the sources of its models, each failure with its fix."""
+"""Can a profile run here? Versions, machine, disk and the origins of its models, each failure with its fix."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import tomllib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lr_helpers.files.paths import ROOT
+from lr_helpers.models.look import look
+from lr_helpers.models.origins import State, label, restore
 from lr_helpers.models.profiles import NO_GPU, Part, Profile
-from lr_helpers.models.sources import State, label, look, restore
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -49,7 +51,7 @@ def run(profile: Profile, allow_cpu: bool = False, comparison: bool = False) -> 
     for line in lines:
         mark = "✗" if line.problem else "!" if line.fix else " "
         print(f"{mark} {line.name:<16} {line.text}")
-        if line.fix and line.fix not in told:  # without a network, every source has the same
+        if line.fix and line.fix not in told:  # without a network, every origin has the same
             print(f"  {'':<16} fix: {line.fix}")
             told.add(line.fix)
     problems = [line.problem for line in lines if line.problem]
@@ -182,7 +184,7 @@ def _disk(profile: Profile, states: dict[str, dict[str, State]]) -> Line:
                 f"free {_size(needed - free)}, or set HF_HOME to a folder on a larger disk")
 
 
-# Sources of the models
+# Origins of the models
 
 
 def _serving(states: dict[str, State]) -> State | None:
@@ -191,32 +193,31 @@ def _serving(states: dict[str, State]) -> State | None:
 
 
 def _is_download(states: dict[str, State]) -> bool:
-    """Does the part take space in the cache: from what serves, or once one of its sources does?"""
+    """Does the part take space in the cache: from what serves, or once one of its origins does?"""
     serving = _serving(states)
     return serving.download if serving else any(state.download for state in states.values())
 
 
 def _part(part: str, about: Part, states: dict[str, State], problem: str) -> list[Line]:
-    """The part's own line with its licence and size, one for each source, one for each that is gone."""
+    """The part's own line with its licence and size, one for each origin, one for each that is gone."""
     serving = _serving(states)
     size = "size not stated" if about.gigabytes is None else _size(about.gigabytes)
-    which = f"source {list(states.values()).index(serving) + 1} serves" if serving else "no source serves"
+    which = f"origin {list(states.values()).index(serving) + 1} serves" if serving else "no origin serves"
     lines = [Line(part, f"{which}; {size}; licence: {about.licence}", problem)]
-    for number, (source, state) in enumerate(states.items(), start=1):
-        since = f" (seen gone since {about.gone[source]})" if source in about.gone else ""
-        lines.append(Line(f"  source {number}", f"{label(source)}{since}: {state.text}", fix=state.fix))
-    return lines + [Line("  not tried", f"{source}: seen gone since {since}")
-                    for source, since in about.gone.items() if source not in states]
+    for number, (origin, state) in enumerate(states.items(), start=1):
+        since = f" (seen gone since {about.gone[origin]})" if origin in about.gone else ""
+        lines.append(Line(f"  origin {number}", f"{label(origin)}{since}: {state.text}", fix=state.fix))
+    return lines + [Line("  not tried", f"{origin}: seen gone since {since}")
+                    for origin, since in about.gone.items() if origin not in states]
 
 
 def _comparison(profile: Profile) -> list[Line]:
-    """The same for the models of the comparison; one that no source serves is no problem, its rows are left out."""
+    """The same for the models of the comparison; one that no origin serves is no problem, its rows are left out."""
     lines = []
     for part, extra in profile.comparison.items():
         kind = "editor" if part in ("text_to_image", "instruct") else "backbone"  # as they are laid out
-        with ThreadPoolExecutor() as pool:
-            states = list(pool.map(lambda source: look(kind, source, extra.borrows), extra.sources))  # noqa: B023
-        lines += _part(part, extra.about, dict(zip(extra.sources, states, strict=True)), "")
+        states = _look_at_all([(kind, origin, extra.borrows) for origin in extra.origins])
+        lines += _part(part, extra.about, dict(zip(extra.origins, states, strict=True)), "")
     return lines
 
 
@@ -224,13 +225,19 @@ def _problem(part: str, states: dict[str, State]) -> str:
     if _serving(states):
         return ""
     troubles = {state.trouble for state in states.values()}
-    return f"the {PARTS[part]} {troubles.pop() if len(troubles) == 1 else 'has no source that serves'}"
+    return f"the {PARTS[part]} {troubles.pop() if len(troubles) == 1 else 'has no origin that serves'}"
 
 
 def _states(profile: Profile) -> dict[str, dict[str, State]]:
-    """For each part, the state of each source, in order. They are looked at side by side: the hub may be slow."""
-    pairs = [(part, source) for part in PARTS for source in getattr(profile, part)]
+    """For each part, the state of each origin, in order."""
+    pairs = [(part, origin) for part in PARTS for origin in getattr(profile, part)]
+    found: dict[str, dict[str, State]] = {part: {} for part in PARTS}
+    for (part, origin), state in zip(pairs, _look_at_all(pairs), strict=True):
+        found[part][origin] = state
+    return found
+
+
+def _look_at_all(questions: Sequence[tuple]) -> list[State]:
+    """`look` with each of these arguments, side by side: the hub may be slow."""
     with ThreadPoolExecutor() as pool:
-        states = list(pool.map(lambda pair: look(*pair), pairs))
-    return {part: {source: state for (p, source), state in zip(pairs, states, strict=True) if p == part}
-            for part in PARTS}
+        return list(pool.map(lambda question: look(*question), questions))

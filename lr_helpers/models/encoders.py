@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, ViTModel
 
-from lr_helpers.models.pipelines import require_weights
+from lr_helpers.models.libraries import require_weights
 
 
 class Backbone:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
-from diffusers.utils import logging
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
-from lr_helpers.models.sources import (
+from lr_helpers.models.libraries import quiet
+from lr_helpers.models.look import explain
+from lr_helpers.models.origins import (
     NEEDED,
     UNUSED,
     State,
     UnavailableError,
-    explain,
     is_folder,
     label,
     look_folder,
@@ -27,17 +26,6 @@ from lr_helpers.models.sources import (
 )
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Let diffusers log errors only: its other messages have our own words."""
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-
-
 @dataclass(frozen=True)
 class Found:
     """Where a part lies now."""
@@ -45,42 +33,46 @@ class Found:
     place: str
     """A folder, or for a released CLIP `openclip:NAME:TAG`."""
     label: str
-    """What the record says: the source, for the hub's with `@` and the commit. It can be given as a source again."""
+    """What the record says: the origin, for the hub's with `@` and the commit. It can be given as an origin again."""
 
 
-def fetch(part: str, source: str, variant: str | None = None, borrows: Sequence[str] = ()) -> Found:
-    """Get one source of "editor", "backbone" or "clip" onto the disk; safetensors only.
+def fetch(part: str, origin: str, variant: str | None = None, borrows: Sequence[str] = ()) -> Found:
+    """Get one origin of "editor", "backbone" or "clip" onto the disk; safetensors only.
 
     `variant`: "fp16" for the half-precision files of an editor's repository, where it has them. `borrows`: components
-    that its folder need not hold. Raises UnavailableError with the reason and its fix where the source can't serve.
+    that its folder need not hold. Raises UnavailableError with the reason and its fix where the origin can't serve.
     """
-    if is_folder(source):
-        folder = Path(source)
-        if (state := look_folder(part, folder, borrows)).trouble:
+    if is_folder(origin):
+        state = look_folder(part, Path(origin), borrows)
+        if state.trouble:
             raise UnavailableError(state)
-        return Found(str(folder), label(source))
-    if source.startswith("openclip:"):
-        folder = _download(open_clip_repository(source), part, None, file=NEEDED["clip"][1])
-        return Found(source, f"{source}@{folder.name}")
-    repo, revision = split(source)
+        return Found(str(Path(origin)), label(origin))
+    if origin.startswith("openclip:"):
+        # open_clip takes its released models from the hub's cache itself; the download makes sure of them.
+        folder = _download(open_clip_repository(origin), part, None, file=NEEDED["clip"][1])
+        return Found(origin, f"{origin}@{folder.name}")
+    repo, revision = split(origin)
     folder = _download(repo, part, revision, variant=variant)
-    if (state := look_folder(part, folder, borrows)).trouble:
+    state = look_folder(part, folder, borrows)
+    if state.trouble:
+        # Weights that were published as pickles may have been converted by the hub's own robot.
         refused = _pickles_of(part, repo, revision)
-        if not (refused and part == "backbone" and (converted := _converted(repo))):
+        converted = _converted(repo) if refused and part == "backbone" else None
+        if converted is None:
             raise UnavailableError(refused or replace(state, fix=f"remove {folder} and try again"))
         folder = _download(repo, part, converted)
     return Found(str(folder), f"{repo}@{folder.name}")
 
 
-def peek(part: str, source: str, file: str) -> Path | None:
-    """One small file of a source, before the rest is fetched; None where the source has no such file.
+def peek(part: str, origin: str, file: str) -> Path | None:
+    """One small file of an origin, before the rest is fetched; None where the origin has no such file.
 
-    Raises UnavailableError where the source can't be reached at all.
+    Raises UnavailableError where the origin can't be reached at all.
     """
-    if is_folder(source):
-        path = Path(source) / file
+    if is_folder(origin):
+        path = Path(origin) / file
         return path if path.is_file() else None
-    repo, revision = split(source)
+    repo, revision = split(origin)
     folder, _ = _begin(repo, NEEDED[part][0], revision)
     try:
         return Path(hf_hub_download(repo, file, revision=folder.name))

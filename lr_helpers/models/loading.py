@@ -6,22 +6,25 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import torch
-from transformers.utils import logging
 
 from lr_helpers.errors import UserError
 from lr_helpers.inpainting import Editor
 from lr_helpers.models.encoders import Backbone, Clip
 from lr_helpers.models.hub import fetch
+from lr_helpers.models.libraries import truncated
+from lr_helpers.models.origins import UnavailableError, label
 from lr_helpers.models.pipelines import load_editor
 from lr_helpers.models.profiles import Part, Profile, get_profile
-from lr_helpers.models.sources import UnavailableError, label
 from lr_helpers.threads import adapt
 
 T = TypeVar("T")
-logging.disable_progress_bar()
+
+SHIPPED = "use the profile 'tiny', which is shipped"
+"""The last fix that is offered where a profile's model can't be had."""
 
 
 @dataclass
@@ -33,15 +36,19 @@ class Models:
     backbone: Backbone
     clip: Clip
     device: str
-    sources: dict[str, str]
-    """Which source served, by part; what came from the hub with `@` and its commit."""
+    origins: dict[str, str]
+    """Which origin served, by part; what came from the hub with `@` and its commit."""
     words: frozenset[str] | None = None
     """All words the models know, or None where any word may be used."""
 
     def warnings_for(self, text: str) -> list[str]:
-        """What the user should know about a prompt: unknown words with the nearest known ones, lost ends."""
+        """What the user should know about a text: words the models do not know, and an end they can't read.
+
+        One sentence each; at most ten unknown words are named, each with the nearest known ones.
+        """
         found = []
         if self.words is not None:
+            # Words are what stands between spaces and ASCII punctuation.
             words = dict.fromkeys(re.findall(r"[^\s!-/:-@\[-`{-~]+", text.lower()))
             unknown = [word[:40] for word in words if word not in self.words]
             for word in unknown[:10]:
@@ -50,9 +57,104 @@ class Models:
                              f"the nearest they know: {', '.join(near)}.")
             if len(unknown) > 10:
                 found.append(f"They do not know {len(unknown) - 10} other words of this text either.")
-        if lost := self.editor.truncated(text):
+        lost = truncated(self.editor.pipeline, text)
+        if lost:
             found.append(f"The text is longer than the model can read; cut off: {lost[:200]!r}.")
         return found
+
+
+def load_models(profile: str | Profile = "tiny", device: str | None = None, *, editor: str | None = None,
+                backbone: str | None = None, clip: str | None = None) -> Models:
+    """Load editor, backbone and CLIP of a profile (a name, or a Profile of your own).
+
+    `device`: "cpu", "cuda", "cuda:1" …; None takes CUDA where there is one. `editor`, `backbone`, `clip`: a folder or
+    a hub id (`OWNER/NAME` or `OWNER/NAME@REVISION`) that is taken instead of the profile's own origins. Raises
+    UserError for an unknown profile, a device that is not there, and models that are missing, damaged, unfit or out
+    of reach.
+    """
+    adapt()  # a first look at the machine, for the first edit to compare with
+    profile = get_profile(profile) if isinstance(profile, str) else profile
+    profile = profile.but(editor=editor, backbone=backbone, clip=clip)
+    device = device or default_device()
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device {device!r} is not available here; use 'cpu'.") from error
+
+    about = profile.parts.get("editor", Part())
+
+    def load(origin: str) -> tuple[Editor, str]:
+        return load_editor(origin, device, dtype_for(device), about.variant, size=profile.size, steps=profile.steps,
+                           guidance=profile.guidance, batch=profile.batch)
+
+    origins = {}
+    the_editor, origins["editor"] = first_origin("editor", profile.editor, load)
+    the_backbone, origins["backbone"] = load_backbone(profile.backbone, device, profile.backbone_size)
+    the_clip, origins["clip"] = load_clip(profile.clip, device)
+    # Asked last: what the models take of a GPU's memory is not free for edits.
+    the_editor.batch = batch_for(device, profile.batch, about.gigabytes_per_edit)
+    words = None if profile.vocabulary is None else _read_words(profile.vocabulary)
+    return Models(profile, the_editor, the_backbone, the_clip, device, origins, words)
+
+
+def _read_words(file: Path) -> frozenset[str]:
+    if not file.is_file():
+        raise UserError(f"The word list {file} is missing; restore it from the repository.")
+    return frozenset(file.read_text(encoding="utf-8").split())
+
+
+def load_backbone(origins: Sequence[str], device: str, size: int, otherwise: str = SHIPPED) -> tuple[Backbone, str]:
+    """The first backbone of these origins that can be had, and its origin's label; UserError as `first_origin`.
+
+    `size`: side in pixels of what it sees.
+    """
+
+    def load(origin: str) -> tuple[Backbone, str]:
+        found = fetch("backbone", origin)
+        return Backbone.load(found.place, device, size), found.label
+
+    return first_origin("backbone", origins, load, otherwise)
+
+
+def load_clip(origins: Sequence[str], device: str, otherwise: str = SHIPPED) -> tuple[Clip, str]:
+    """The first CLIP of these origins that can be had, and its origin's label; UserError as `first_origin`."""
+
+    def load(origin: str) -> tuple[Clip, str]:
+        found = fetch("clip", origin)
+        return Clip.load(found.place, device), found.label
+
+    return first_origin("CLIP model", origins, load, otherwise)
+
+
+def first_origin(part: str, origins: Sequence[str], load: Callable[[str], tuple[T, str]],
+                 otherwise: str = SHIPPED) -> tuple[T, str]:
+    """Try the origins in order; return what `load` returns of the first that serves: a model and its origin's label.
+
+    `part`: what sentences call the model. Raises UserError if none serves, with every reason and fix in one sentence,
+    `otherwise` the last fix; also at once where `load` does (a model of another kind) or the GPU's memory is too small.
+    """
+    reasons, fixes = [], []
+    for origin in origins:
+        try:
+            return load(origin)
+        except UserError:
+            raise
+        except torch.OutOfMemoryError as error:
+            raise UserError(f"The memory of the GPU does not hold the {part} of {label(origin)}; free it (nvidia-smi "
+                            "shows who holds it), or use a profile with a smaller model.") from error
+        except UnavailableError as error:
+            reasons.append(f"{label(origin)} ({error.state.text})")
+            fixes.append(error.state.fix)
+        except Exception as error:  # each library has its own; the reason goes to the user
+            said = " ".join([type(error).__name__ + ":", *str(error).strip().splitlines()[:1]])
+            reasons.append(f"{label(origin)} ({said[:180].rstrip(':')})")
+            fixes.append("give a folder with the whole model")
+    fixes.append(otherwise)
+    raise UserError(f"No origin of the {part} could be loaded: {'; '.join(reasons)}; "
+                    f"{', or '.join(dict.fromkeys(fixes))}.")
+
+
+# The machine
 
 
 def default_device() -> str:
@@ -80,89 +182,3 @@ def batch_for(device: str, most: int, gigabytes: float | None) -> int:
         return 1
     edit = gigabytes * dtype_for(device).itemsize / 4
     return max(1, min(most, int(0.8 * torch.cuda.mem_get_info(device)[0] / 1e9 / edit)))
-
-
-SHIPPED = "use the profile 'tiny', which is shipped"
-
-
-def first_source(part: str, sources: Sequence[str], load: Callable[[str], tuple[T, str]],
-                 otherwise: str = SHIPPED) -> tuple[T, str]:
-    """Try the sources in order: what `load` returns, a model and the source's label. UserError if none of them serves:
-    one sentence with every reason and fix, `otherwise` the last of them."""
-    reasons, fixes = [], []
-    for source in sources:
-        try:
-            return load(source)
-        except UserError:
-            raise
-        except torch.OutOfMemoryError as error:
-            raise UserError(f"The memory of the GPU does not hold the {part} of {label(source)}; free it (nvidia-smi "
-                            "shows who holds it), or use a profile with a smaller model.") from error
-        except UnavailableError as error:
-            reasons.append(f"{label(source)} ({error.state.text})")
-            fixes.append(error.state.fix)
-        except Exception as error:  # each library has its own; the reason goes to the user
-            said = " ".join([type(error).__name__ + ":", *str(error).strip().splitlines()[:1]])
-            reasons.append(f"{label(source)} ({said[:180].rstrip(':')})")
-            fixes.append("give a folder with the whole model")
-    fixes.append(otherwise)
-    raise UserError(f"No source of the {part} could be loaded: {'; '.join(reasons)}; "
-                    f"{', or '.join(dict.fromkeys(fixes))}.")
-
-
-def load_backbone(sources: Sequence[str], device: str, size: int,
-                  otherwise: str = SHIPPED) -> tuple[Backbone, str]:
-    """The first of the sources that can be had, and its label; `size`: side in pixels of what it sees.
-
-    Raises UserError if none can be had, as `first_source`.
-    """
-
-    def load(source: str) -> tuple[Backbone, str]:
-        found = fetch("backbone", source)
-        return Backbone.load(found.place, device, size), found.label
-
-    return first_source("backbone", sources, load, otherwise)
-
-
-def load_clip(sources: Sequence[str], device: str, otherwise: str = SHIPPED) -> tuple[Clip, str]:
-    """The first of the sources that can be had, and its label; UserError if none can be had, as `first_source`."""
-
-    def load(source: str) -> tuple[Clip, str]:
-        found = fetch("clip", source)
-        return Clip.load(found.place, device), found.label
-
-    return first_source("CLIP model", sources, load, otherwise)
-
-
-def load_models(profile: str | Profile = "tiny", device: str | None = None, *, editor: str | None = None,
-                backbone: str | None = None, clip: str | None = None) -> Models:
-    """Load editor, backbone and CLIP of a profile (a name, or a Profile of your own).
-
-    `editor`, `backbone`, `clip`: a folder or a hub id (`OWNER/NAME` or `OWNER/NAME@REVISION`) that is taken instead of
-    the profile's own sources. Raises UserError for an unknown profile, a device that is not there, and models that
-    are missing, damaged, unfit or out of reach.
-    """
-    adapt()  # a first look at the machine, for the first edit to compare with
-    profile = get_profile(profile) if isinstance(profile, str) else profile
-    profile = profile.but(editor=editor, backbone=backbone, clip=clip)
-    device = device or default_device()
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"The device {device!r} is not available here; use 'cpu'.") from error
-
-    about = profile.parts.get("editor", Part())
-    settings = {k: getattr(profile, k) for k in ("size", "steps", "guidance", "batch")}
-
-    editing, editor_source = first_source(
-        "editor", profile.editor, lambda s: load_editor(s, device, dtype_for(device), about.variant, **settings))
-    seeing, backbone_source = load_backbone(profile.backbone, device, profile.backbone_size)
-    judging, clip_source = load_clip(profile.clip, device)
-    editing.batch = batch_for(device, profile.batch, about.gigabytes_per_edit)
-    words = None
-    if profile.vocabulary is not None:
-        if not profile.vocabulary.is_file():
-            raise UserError(f"The word list {profile.vocabulary} is missing; restore it from the repository.")
-        words = frozenset(profile.vocabulary.read_text(encoding="utf-8").split())
-    return Models(profile, editing, seeing, judging, device,
-                  {"editor": editor_source, "backbone": backbone_source, "clip": clip_source}, words)

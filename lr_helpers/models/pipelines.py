@@ -1,25 +1,20 @@
-"""One class for each family of inpainting pipelines, and `load_editor`. diffusers is called here, in `hub` and in
-`baselines.diffusion` only."""
+"""One class for each family of inpainting pipelines, and `load_editor`: diffusers' differences end here."""
 
 from __future__ import annotations
 
 import json
-import warnings
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from diffusers import AmusedInpaintPipeline, AutoPipelineForInpainting
-from diffusers.utils import logging
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from lr_helpers.errors import UserError
 from lr_helpers.inpainting import Editor
-from lr_helpers.models.hub import fetch, peek, quiet
-from lr_helpers.models.sources import label
-
-logging.disable_progress_bar()  # loading takes a second; bars would litter the notebooks
+from lr_helpers.models.hub import fetch, peek
+from lr_helpers.models.libraries import quiet, read_pipeline, stored_variant
+from lr_helpers.models.origins import label
 
 
 def _generators(seed: int, count: int) -> list[torch.Generator]:
@@ -32,8 +27,11 @@ class StableDiffusion(Editor):
 
     denoiser = "unet"
     auto = AutoPipelineForInpainting
+    """The class that reads a checkpoint of this family."""
     without: ClassVar = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    """Components that are not read, and how the pipeline is told so."""
     text_encoders: ClassVar = {"text_encoder": CLIPTextModel}
+    """The class of each text encoder by its name; the tokenizers have the same numbers."""
 
     def __init__(self, pipeline: Any, size: int, **settings):
         super().__init__(pipeline, size, **settings)
@@ -124,11 +122,14 @@ class Amused(Editor):
         # The pipeline looks at one pixel of each token; a token is edited if any of its pixels is to be.
         side = self.pipeline.vae_scale_factor
         masks = F.interpolate(F.max_pool2d(masks, side), scale_factor=side, mode="nearest")
-        return torch.cat([
-            self.pipeline(image=images[i, None], mask_image=masks[i, None], generator=_generators(seed, 1)[0],
-                          num_inference_steps=steps, guidance_scale=guidance, output_type="pt",
-                          **{name: values[i, None] for name, values in texts.items()}).images
-            for i in range(len(masks))])
+        frames = []
+        for i in range(len(masks)):
+            own = {name: values[i, None] for name, values in texts.items()}
+            (generator,) = _generators(seed, 1)
+            frames.append(self.pipeline(
+                image=images[i, None], mask_image=masks[i, None], **own, generator=generator,
+                num_inference_steps=steps, guidance_scale=guidance, output_type="pt").images)
+        return torch.cat(frames)
 
 
 FAMILIES: dict[str, type[Editor]] = {
@@ -139,47 +140,28 @@ FAMILIES: dict[str, type[Editor]] = {
 """By the class that a checkpoint's index names; a text-to-image class may hold an inpainting denoiser too."""
 
 
-def load_editor(source: str, device: str, dtype: torch.dtype, variant: str | None = None,
+def load_editor(origin: str, device: str, dtype: torch.dtype, variant: str | None = None,
                 **settings) -> tuple[Editor, str]:
-    """An editor from a folder or a hub id, and what the record says of its source; safetensors only.
+    """An editor from a folder or a hub id, and what the record says of its origin; safetensors only.
 
     `settings`: size, steps, guidance, batch. Raises UserError for a model that is no inpainting model or of another
-    family, before it is downloaded; UnavailableError for a source that can't serve; ValueError for parts that do not
+    family, before it is downloaded; UnavailableError for an origin that can't serve; ValueError for parts that do not
     belong together; else what diffusers raises.
     """
-    family = _family(source)
-    found = fetch("editor", source, variant)
-    if not any(Path(found.place, family.denoiser).glob(f"*.{variant}.*")):  # a folder may hold the whole files
-        variant = None
+    family = _family(origin)
+    found = fetch("editor", origin, variant)
+    variant = stored_variant(found.place, family.denoiser, variant)
     pipeline = read_pipeline(found.place, family.auto, family.text_encoders, dtype, variant, **family.without)
-    require_fit(pipeline, family, source)
+    require_fit(pipeline, family, origin)
     editor = family(pipeline.to(device), **settings)
     return editor, found.label
 
 
-def read_pipeline(place: str, kind: Any, encoders: dict[str, Any], dtype: torch.dtype, variant: str | None = None,
-                  **given: Any) -> Any:
-    """A diffusers pipeline of this kind from a folder, safetensors only; `given` components are not read from it.
-
-    `encoders`: the class of each text encoder by its name. Raises ValueError if weights of one are missing.
-    """
-    # diffusers would fill missing weights of a text encoder with random ones, so they are loaded here.
-    read = {}
-    for name, encoder in encoders.items():
-        read[name], loaded = encoder.from_pretrained(
-            place, subfolder=name, variant=variant, use_safetensors=True, dtype=dtype, output_loading_info=True)
-        require_weights(loaded)
-    with warnings.catch_warnings(), quiet():  # the family of aMUSEd says at every start that it is old
-        # Newer versions prefer `dtype`, which older ones (Colab's) don't know.
-        warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
-        return kind.from_pretrained(place, **read, torch_dtype=dtype, variant=variant, use_safetensors=True, **given)
-
-
-def require_fit(pipeline: Any, family: type[Editor], source: str) -> None:
+def require_fit(pipeline: Any, family: type[Editor], origin: str) -> None:
     """Raise UserError if its text encoder does not fit its denoiser, ValueError if a tokenizer does not fit."""
     given, taken = family.widths(pipeline)
     if given != taken:
-        raise UserError(f"The text encoder of {label(source)} does not fit: it gives {given} numbers a token, the "
+        raise UserError(f"The text encoder of {label(origin)} does not fit: it gives {given} numbers a token, the "
                         f"denoiser takes {taken}; give a checkpoint whose parts belong together.")
     for name in family.text_encoders:
         words, most = getattr(pipeline, name.replace("text_encoder", "tokenizer")), getattr(pipeline, name).config
@@ -187,29 +169,26 @@ def require_fit(pipeline: Any, family: type[Editor], source: str) -> None:
             raise ValueError(f"its tokenizer has {len(words)} tokens, its text encoder {most.vocab_size}")
 
 
-def require_weights(loaded: dict) -> None:
-    """Raise ValueError if transformers found no stored value for some weights (it would make them up)."""
-    if loaded["missing_keys"]:
-        raise ValueError(f"{len(loaded['missing_keys'])} weights are missing, e.g. {sorted(loaded['missing_keys'])[0]}")
-
-
-def _family(source: str) -> type[Editor]:
-    """The class for this source, by two small files of it; where they are missing or damaged, `fetch` will say so."""
-    kind = _settings(source, "model_index.json").get("_class_name")
+def _family(origin: str) -> type[Editor]:
+    """The class for this origin, by two small files of it; where they are missing or damaged, `fetch` will say so."""
+    kind = _settings(origin, "model_index.json").get("_class_name")
     if kind is None:
         return StableDiffusion
     if kind not in FAMILIES:
-        raise UserError(f"{label(source)} holds a {kind}, which can't be driven here; give an inpainting checkpoint of "
+        raise UserError(f"{label(origin)} holds a {kind}, which can't be driven here; give an inpainting checkpoint of "
                         "Stable Diffusion 1.x, 2.x or XL, or of aMUSEd.")
-    channels = _settings(source, "unet/config.json").get("in_channels", 9) if FAMILIES[kind].denoiser == "unet" else 9
-    if channels != 9:
-        raise UserError(f"{label(source)} is no inpainting model: its UNet takes {channels} channels, not 9; give an "
-                        "inpainting checkpoint.")
-    return FAMILIES[kind]
+    family = FAMILIES[kind]
+    if family.denoiser == "unet":
+        channels = _settings(origin, "unet/config.json").get("in_channels", 9)
+        if channels != 9:
+            raise UserError(f"{label(origin)} is no inpainting model: its UNet takes {channels} channels, not 9; give "
+                            "an inpainting checkpoint.")
+    return family
 
 
-def _settings(source: str, file: str) -> dict[str, Any]:
-    path = peek("editor", source, file)
+def _settings(origin: str, file: str) -> dict[str, Any]:
+    """One JSON file of an origin; {} where it is missing or damaged."""
+    path = peek("editor", origin, file)
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path else {}
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Profiles (which models) and methods (how the region is found): plain data, with its sources."""
+"""Profiles: which models, at which sizes, and where they come from; plain data, read from `data/models.toml`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lr_helpers.files.paths import DATA
 
 @dataclass(frozen=True)
 class Part:
-    """What `doctor` tells of a model beside its sources."""
+    """What is known of a model beside its origins."""
 
     licence: str = "not stated"
     gigabytes: float | None = None
@@ -22,14 +22,14 @@ class Part:
     variant: str | None = None
     """"fp16" where an editor's half-precision files are loaded from the hub, which are half the download."""
     gone: dict[str, str] = field(default_factory=dict)
-    """Sources that vanished, each with the month since when, as YYYY-MM."""
+    """Origins that vanished, each with the month since when, as YYYY-MM."""
 
 
 @dataclass(frozen=True)
 class Extra:
     """A model that only the comparison with other editors needs (`baselines`)."""
 
-    sources: tuple[str, ...]
+    origins: tuple[str, ...]
     """Folders or hub ids, tried in order."""
     borrows: tuple[str, ...] = ()
     """Components that are the editor's own, e.g. its "vae"; the folder lacks them."""
@@ -53,7 +53,7 @@ class Profile:
     backbone_size: int
     """Side in pixels of the picture the backbone sees."""
     editor: tuple[str, ...]
-    """Folders or hub ids of a diffusers inpainting pipeline, tried in order; likewise below."""
+    """Origins of a diffusers inpainting pipeline, folders or hub ids, tried in order; likewise below."""
     backbone: tuple[str, ...]
     clip: tuple[str, ...]
     vocabulary: Path | None = None
@@ -69,12 +69,15 @@ class Profile:
         return self.name != "tiny"
 
     def but(self, editor: str | None = None, backbone: str | None = None, clip: str | None = None) -> Profile:
-        """A copy whose models come from these folders or hub ids alone; None keeps the profile's own sources."""
-        own = {part: source for part, source in (("editor", editor), ("backbone", backbone), ("clip", clip)) if source}
-        # A stranger's size is not known; what an edit takes is, roughly, at the same size of picture.
-        per_edit = self.parts.get("editor", Part()).gigabytes_per_edit
-        parts = {part: Part(gigabytes_per_edit=per_edit if part == "editor" else None) for part in own}
-        return replace(self, **{part: (source,) for part, source in own.items()}, parts={**self.parts, **parts},
+        """A copy whose models come from these folders or hub ids alone; None keeps the profile's own origins."""
+        given = {"editor": editor, "backbone": backbone, "clip": clip}
+        own = {part: origin for part, origin in given.items() if origin}
+        parts = dict(self.parts)
+        for part in own:
+            # A stranger's size is not known; what an edit takes is, roughly, at the same size of picture.
+            per_edit = self.parts.get("editor", Part()).gigabytes_per_edit if part == "editor" else None
+            parts[part] = Part(gigabytes_per_edit=per_edit)
+        return replace(self, **{part: (origin,) for part, origin in own.items()}, parts=parts,
                        vocabulary=None if editor and clip else self.vocabulary)
 
 
@@ -82,41 +85,47 @@ NO_GPU = "run it where there is a CUDA GPU, e.g. on Colab, or add --allow-cpu, w
 """The fix for a profile that `needs_gpu`."""
 
 
-def _sources(entry: dict) -> tuple[str, ...]:
-    # A source whose first folder stands beside models.toml is a folder, be it missing; anything else is a hub id.
-    return tuple(str(DATA / s) if (DATA / s.split("/")[0]).is_dir() else s for s in entry["sources"])
-
-
-def _part(entry: dict) -> Part:
-    known = {key: entry[key] for key in ("licence", "gigabytes", "gigabytes_per_edit", "variant") if key in entry}
-    return Part(**known, gone={lost["source"]: lost["since"] for lost in entry.get("gone", ())})
-
-
-def _read_profiles() -> dict[str, Profile]:
-    file = DATA / "models.toml"
-    if not file.exists():
-        raise UserError(f"{file} is missing; run from a full clone, or set LR_DATA to its data folder.")
-    profiles, found = {}, tomllib.loads(file.read_text(encoding="utf-8"))
-    comparison = found.get("comparison", {})
-    for name, entry in found["profiles"].items():
-        tables = {part: entry.pop(part) for part in ("editor", "backbone", "clip")}
-        words = entry.pop("vocabulary", None)
-        profiles[name] = Profile(
-            name=name, **entry, **{part: _sources(table) for part, table in tables.items()},
-            vocabulary=DATA / words if words else None, parts={part: _part(table) for part, table in tables.items()},
-            comparison={part: Extra(_sources(table), tuple(table.get("borrows", ())), _part(table))
-                        for part, table in (comparison.get("any", {}) | comparison.get(name, {})).items()})
-    return profiles
-
-
-PROFILES = _read_profiles()
-MEASURES = {"structure": (), "clip": ()} | {part: _sources(entry) for part, entry in tomllib.loads(
-    (DATA / "models.toml").read_text(encoding="utf-8")).get("measures", {}).items()}
-"""Sources of the models that PIE-Bench's metrics are measured with."""
-
-
 def get_profile(name: str) -> Profile:
     """The profile of this name; raises UserError for an unknown one."""
     if name not in PROFILES:
         raise UserError(f"The profile {name!r} is unknown; choose one of {', '.join(PROFILES)}.")
     return PROFILES[name]
+
+
+# Reading the file
+
+
+def _read(file: Path) -> tuple[dict[str, Profile], dict[str, tuple[str, ...]]]:
+    """The profiles of `models.toml` by name, and the origins of the models that PIE-Bench's metrics need, by part."""
+    if not file.exists():
+        raise UserError(f"{file} is missing; run from a full clone, or set LR_DATA to its data folder.")
+    found = tomllib.loads(file.read_text(encoding="utf-8"))
+    comparison = found.get("comparison", {})
+    profiles = {}
+    for name, entry in found["profiles"].items():
+        # Origins are fields of the profile; what else is said of a model is a Part.
+        tables = {part: entry.pop(part) for part in ("editor", "backbone", "clip")}
+        origins = {part: _origins(table) for part, table in tables.items()}
+        parts = {part: _part(table) for part, table in tables.items()}
+        # Models of the comparison: those for all profiles, then the profile's own.
+        extras = {}
+        for part, table in (comparison.get("any", {}) | comparison.get(name, {})).items():
+            extras[part] = Extra(_origins(table), tuple(table.get("borrows", ())), _part(table))
+        words = entry.pop("vocabulary", None)
+        profiles[name] = Profile(name=name, **entry, **origins, vocabulary=DATA / words if words else None,
+                                 parts=parts, comparison=extras)
+    measures = {part: _origins(table) for part, table in found.get("measures", {}).items()}
+    return profiles, {"structure": (), "clip": ()} | measures
+
+
+def _origins(table: dict) -> tuple[str, ...]:
+    # An origin whose first folder stands beside models.toml is a folder, be it missing; anything else is a hub id.
+    return tuple(str(DATA / o) if (DATA / o.split("/")[0]).is_dir() else o for o in table["origins"])
+
+
+def _part(table: dict) -> Part:
+    known = {key: table[key] for key in ("licence", "gigabytes", "gigabytes_per_edit", "variant") if key in table}
+    return Part(**known, gone={lost["origin"]: lost["since"] for lost in table.get("gone", ())})
+
+
+PROFILES, MEASURES = _read(DATA / "models.toml")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lr_helpers.errors import UserError
-from lr_helpers.threads import fix
+from lr_helpers.threads import cores, fix
 
 Each = Callable[[Callable, Iterable[tuple]], Iterator[Any]]
 """`each(work, jobs)`: the results of work(*job) for every job, in the order in which they are done."""
@@ -30,7 +30,8 @@ def worker_pool(workers: int, start: Callable, arguments: tuple) -> Iterator[Eac
         start(*arguments)
         yield lambda work, jobs: (work(*job) for job in jobs)
         return
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    # More threads than cores would only wait for each other.
+    threads = max(1, cores() // workers)
     # A fresh interpreter each: torch's thread pools do not survive a fork.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (threads, start, arguments))
 

@@ -1,4 +1,7 @@
-"""What the shipped zoo reaches on held-out scenes: counts, 95 % intervals, and grids to look at."""
+"""`python -m lr_helpers study zoo`: what the shipped miniatures reach on held-out scenes, and grids to look at.
+
+It measures models, not methods, and in one go: nothing is kept but the table.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,22 @@ from diffusers import StableDiffusionPipeline
 from tqdm.auto import tqdm
 
 from lr_helpers.anchors import anchor_centres, top_anchors
+from lr_helpers.baselines import Parts
+from lr_helpers.baselines.wording import instruction
 from lr_helpers.boxes import Box, box_mask
 from lr_helpers.files.pictures import to_image
 from lr_helpers.files.writing import write_image, write_json
 from lr_helpers.inpainting import composite
 from lr_helpers.intervals import mean_with_interval, rate
 from lr_helpers.losses import occluded
-from lr_helpers.models.hub import quiet
+from lr_helpers.models.libraries import quiet
 from lr_helpers.models.loading import Models, load_models
 from tiny_world import DATA, SIZE, judge
 from tiny_world.scenes import Placed, Recipe, random_placed, scene, square, tensor
 from tiny_world.words import NAMES, PLACES, caption, held_out, with_article
 
 FIRST_SEED = 100_000
-"""Seeds 100,000 … are this script's share of the held-out ones."""
+"""Seeds 100,000 … are this study's share of the held-out ones."""
 
 
 def cases(kind: str, count: int) -> list[tuple[Recipe, Box, str]]:
@@ -35,11 +40,13 @@ def cases(kind: str, count: int) -> list[tuple[Recipe, Box, str]]:
         seed += 1
         rng, recipe = Random(f"case {seed}"), scene(seed)
         names = [n for n in NAMES if n not in {o.name for o in recipe.objects} and not held_out(n, recipe.place)]
+        # Every object in turn is painted into empty places.
         name = names[len(found) % len(names)] if kind == "empty" else rng.choice(names)
         if kind == "replace":
             thing = rng.choice(recipe.objects)
         else:
             thing = random_placed(name, rng)
+            # A place counts as empty if the judge's square there holds nothing of an object.
             if any(judge.overlap_share(o.box, square(thing)) > 0 for o in recipe.objects):
                 continue
         found.append((recipe, square(thing), name))
@@ -48,15 +55,18 @@ def cases(kind: str, count: int) -> list[tuple[Recipe, Box, str]]:
 
 def edits(models: Models, chosen: list[tuple[Recipe, Box, str]]) -> tuple[torch.Tensor, torch.Tensor]:
     """The model's own frame for each case, and how far it is from the picture outside the box (PSNR, dB)."""
-    made, outside = [], []
-    for start in tqdm(range(0, len(chosen), models.editor.batch), leave=False):
-        part = chosen[start:start + models.editor.batch]
-        pictures = torch.stack([tensor(recipe) for recipe, _, _ in part])
-        masks = torch.stack([box_mask(box, SIZE, SIZE) for _, box, _ in part])
-        frames = models.editor.inpaint(pictures, masks, [with_article(name) for _, _, name in part], seed=start)
-        error = ((frames - pictures).square() * (1 - masks)).sum((1, 2, 3)) / (3 * (1 - masks).sum((1, 2, 3)))
-        made.append(composite(frames, pictures, masks))
-        outside.append(-10 * error.log10())
+    made, outside, done = [], [], 0
+    with tqdm(total=len(chosen), leave=False) as bar:
+        for part in models.editor.batches(chosen):
+            pictures = torch.stack([tensor(recipe) for recipe, _, _ in part])
+            masks = torch.stack([box_mask(box, SIZE, SIZE) for _, box, _ in part])
+            frames = models.editor.inpaint(pictures, masks, [with_article(name) for _, _, name in part], seed=done)
+            # The model's own frame, before anything is pasted: what does it do to the rest?
+            error = ((frames - pictures).square() * (1 - masks)).sum((1, 2, 3)) / (3 * (1 - masks).sum((1, 2, 3)))
+            made.append(composite(frames, pictures, masks))
+            outside.append(-10 * error.log10())
+            done += len(part)
+            bar.update(len(part))
     return torch.cat(made), torch.cat(outside)
 
 
@@ -70,6 +80,7 @@ def evaluate_judge(judge_model: judge.Judge, count: int) -> dict:
         said = judge_model.name(pictures, looks)
         right += sum(a == o.name for a, o in zip(said, recipe.objects, strict=True))
         total += len(said)
+        # Whoever names an object that is painted over guesses by the surroundings.
         hidden = judge_model.name(occluded(pictures[0], torch.tensor(looks)), looks)
         guessed += sum(a == o.name for a, o in zip(hidden, recipe.objects, strict=True))
     empty = cases("empty", count)
@@ -93,6 +104,7 @@ def evaluate_editor(models: Models, judge_model: judge.Judge, count: int, pictur
         result[f"{kind}: own frame outside the box, PSNR dB"] = mean_with_interval(outside.tolist())
         result[f"{kind}: pasted edit exact outside the box"] = rate(kept, count)
         write_image(pictures / f"{kind}.png", to_image(tiles(made[:60], 10)))
+    # One more grid: all objects, each once, in the middle of a place.
     thing = Placed("", 12, 12, 40)
     grid = [(Recipe(list(PLACES)[i % 8], i % 48, ()), square(thing), n) for i, n in enumerate(NAMES)]
     write_image(pictures / "all_objects.png", to_image(tiles(edits(models, grid)[0], 10)))
@@ -101,9 +113,6 @@ def evaluate_editor(models: Models, judge_model: judge.Judge, count: int, pictur
 
 def evaluate_comparison(models: Models, judge_model: judge.Judge, count: int, pictures: Path) -> dict[str, dict]:
     """Does the text-to-image model paint what a text names, and does the other do what it is told?"""
-    from lr_helpers.baselines import Parts  # whose choosers need this module
-    from lr_helpers.baselines.wording import instruction
-
     parts, noise = Parts(models.profile, models), torch.Generator().manual_seed(0)
     steps, guidance = models.profile.steps, models.profile.guidance
     chosen = cases("replace", count)
@@ -111,6 +120,7 @@ def evaluate_comparison(models: Models, judge_model: judge.Judge, count: int, pi
     with quiet():
         painter = StableDiffusionPipeline.from_pipe(parts.text_to_image.pipeline)
         painter.set_progress_bar_config(disable=True)
+        # A text alone decides the picture, so the object may stand anywhere.
         painted = torch.cat([painter(texts[i:i + 16], num_inference_steps=steps, guidance_scale=guidance,
                                      generator=noise, output_type="pt").images for i in range(0, count, 16)])
     right = sum(judge.sees(p, name, judge_model) >= judge.SURE for p, (_, _, name) in zip(painted, chosen, strict=True))
@@ -138,12 +148,13 @@ def evaluate_vae(models: Models, count: int) -> dict:
         picture = tensor(scene(seed))[None]
         with torch.no_grad():
             back = vae.decode(vae.encode(picture * 2 - 1).latent_dist.mode()).sample.clamp(-1, 1) / 2 + 0.5
-        values.append(-10 * math.log10(float((back - picture).square().mean_with_interval())))
+        values.append(-10 * math.log10(float((back - picture).square().mean())))
     return {"reconstruction PSNR dB": mean_with_interval(values)}
 
 
 def evaluate_clip(models: Models, count: int) -> dict:
     """Retrieval among 200 scenes with different captions, and the right one of two scenes."""
+    # Two scenes with the same caption could not be told apart; one of them stays.
     by_caption = {scene(s).caption(): scene(s) for s in range(FIRST_SEED, FIRST_SEED + 300)}
     texts = list(by_caption)[:200]
     with torch.no_grad():
@@ -154,6 +165,7 @@ def evaluate_clip(models: Models, count: int) -> dict:
         recipe, rng = scene(seed), Random(f"pair {seed}")
         index = rng.randrange(len(recipe.objects))
         other = rng.choice([n for n in NAMES if n not in {o.name for o in recipe.objects}])
+        # The scene with its object, and with another in its place: which is nearer to the word?
         pair = torch.stack([tensor(recipe), tensor(recipe.replaced(index, other))])
         with torch.no_grad():
             text = models.clip.encode_text([with_article(recipe.objects[index].name)])[0]
@@ -171,6 +183,7 @@ def evaluate_anchors(models: Models, count: int, top: int = 9) -> dict:
         recipe = scene(seed)
         attention = models.backbone.encode_image(tensor(recipe))[1]
         grid = attention.shape[1:]
+        # Chance: the same share over all patches.
         everywhere = anchor_centres(torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1])), grid, SIZE)
         chance.append(_inside(everywhere, recipe))
         shares.append(_inside(anchor_centres(top_anchors(attention, top), grid, SIZE), recipe))
@@ -180,7 +193,7 @@ def evaluate_anchors(models: Models, count: int, top: int = 9) -> dict:
 def _inside(points: torch.Tensor, recipe: Recipe) -> float:
     x, y = points[:, 0:1], points[:, 1:2]
     b = torch.tensor([o.box for o in recipe.objects])
-    return float(((x >= b[:, 0]) & (x < b[:, 2]) & (y >= b[:, 1]) & (y < b[:, 3])).any(1).float().mean_with_interval())
+    return float(((x >= b[:, 0]) & (x < b[:, 2]) & (y >= b[:, 1]) & (y < b[:, 3])).any(1).float().mean())
 
 
 def tiles(pictures: torch.Tensor, columns: int) -> torch.Tensor:
@@ -190,11 +203,12 @@ def tiles(pictures: torch.Tensor, columns: int) -> torch.Tensor:
     return torch.cat(rows, dim=1).repeat_interleave(2, 1).repeat_interleave(2, 2)
 
 
-def evaluate(count: int, scenes: int, output: Path, pictures: Path) -> dict:
-    """Measure all parts, print the table, write it as JSON; returns it."""
+def run(count: int, scenes: int, output: Path, pictures: Path) -> dict:
+    """Measure all parts, print the table, write it as JSON; returns it.
+
+    `count` edits a row, `scenes` for what needs no edit; grids of edits go to the folder `pictures`.
+    """
     begun, models, judge_model = time.perf_counter(), load_models("tiny", "cpu"), judge.load()
-    sizes = {p.name: round(sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) / 1e6, 2)
-             for p in sorted(DATA.iterdir()) if p.is_dir()}
     metrics = {
         "judge": evaluate_judge(judge_model, scenes),
         "editor": {"steps": models.profile.steps, "guidance": models.profile.guidance,
@@ -203,13 +217,22 @@ def evaluate(count: int, scenes: int, output: Path, pictures: Path) -> dict:
         "clip": evaluate_clip(models, scenes),
         "dino": evaluate_anchors(models, scenes),
         **evaluate_comparison(models, judge_model, scenes // 2, pictures),
-        "megabytes": {**sizes, "all": round(sum(sizes.values()), 2)},
+        "megabytes": megabytes(),
     }
     for part, rows in metrics.items():
         for name, value in rows.items():
-            shown = (f"{value['value']:.4g}  [{value['low']:.4g}, {value['high']:.4g}]  n = {value['count']}"
-                     if isinstance(value, dict) else value)
+            shown = f"{value['value']:.4g}  [{value['low']:.4g}, {value['high']:.4g}]  n = {value['count']}" \
+                if isinstance(value, dict) else value
             print(f"{part:10} {name:48} {shown}")
     write_json(output, metrics)
     print(f"{time.perf_counter() - begun:.0f} s; written to {output}; grids in {pictures}")
     return metrics
+
+
+def megabytes() -> dict[str, float]:
+    """What each part of the zoo takes on the disk, and all of it."""
+    found = {}
+    for folder in sorted(DATA.iterdir()):
+        if folder.is_dir():
+            found[folder.name] = round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6, 2)
+    return {**found, "all": round(sum(found.values()), 2)}

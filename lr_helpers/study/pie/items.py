@@ -15,7 +15,7 @@ from lr_helpers.batch.entries import Fields
 from lr_helpers.errors import UserError
 from lr_helpers.files.names import brief, check_name, find_image, shown
 from lr_helpers.files.pictures import read_image
-from lr_helpers.method import check_input
+from lr_helpers.method import check_texts
 from lr_helpers.study.pie.masks import decode
 from lr_helpers.study.pie.wording import Wording, wording
 
@@ -86,6 +86,7 @@ def load(folder: str | Path) -> Benchmark:
     digest, items, problems = sha256(raw), [], [f"{shown(name)}: The id is there twice; give each once."
                                                 for name in entries.twice]
     resolved = root.resolve()
+    # Everything wrong with any entry is told at once, before any work.
     for name, entry in entries.items():
         item, wrong = _item(name, entry, root, resolved)
         problems += [f"{shown(name)}: {message}" for message in wrong]
@@ -101,11 +102,13 @@ def dealt(items: tuple[Item, ...], limit: int | None) -> list[Item]:
     """
     if limit is None:
         return list(items)
+    # How many of its type come before each item?
     rank: dict[int, int] = {}
     turns = []
     for item in items:
         rank[item.kind] = rank.get(item.kind, -1) + 1
         turns.append(rank[item.kind])
+    # The first of every type, then the second of every type …
     order = sorted(range(len(items)), key=lambda i: (turns[i], items[i].kind))
     return [items[i] for i in order[:limit]]
 
@@ -139,13 +142,14 @@ def _item(name: str, entry: Any, root: Path, resolved: Path) -> tuple[Item | Non
             wrong.append(str(error))
             return None
 
+    # Each field is tried, whatever is wrong with the others.
     attempt(check_name, name)
     path = attempt(find_image, entry["image_path"], root, resolved)
     size = attempt(_size, path) if path else None
     texts = {key: attempt(_text, key, entry.get(key, "")) for key in TEXTS}
     kind = attempt(_kind, entry["editing_type_id"])
     if texts["original_prompt"] is not None and texts["editing_prompt"] is not None:
-        attempt(check_input, texts["original_prompt"], texts["editing_prompt"], 0)
+        attempt(check_texts, texts["original_prompt"], texts["editing_prompt"])
     if size:
         attempt(decode, entry["mask"], size, size)
     if wrong:

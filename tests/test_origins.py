@@ -22,13 +22,13 @@ TINY = get_profile("tiny")
 PARTS = ("editor", "backbone", "clip")
 FOLDERS = {part: Path(getattr(TINY, part)[0]) for part in PARTS}
 
-# Loads each profile of a list of {part: [sources]} (others: the shipped ones) and says what happened, a line each.
+# Loads each profile of a list of {part: [origins]} (others: the shipped ones) and says what happened, a line each.
 SCRIPT = """
 import json, resource, sys
 from dataclasses import replace
 from lr_helpers import UserError, load_models
-from lr_helpers.config import get_profile
-from lr_helpers.hub import fetch
+from lr_helpers.models.profiles import get_profile
+from lr_helpers.models.hub import fetch
 for case in json.loads(sys.argv[1]):
     profile, limit = get_profile("tiny"), case.pop("limit", None)
     if limit:  # of the size of files: a write beyond it fails as one on a full disk does
@@ -39,7 +39,7 @@ for case in json.loads(sys.argv[1]):
             print(json.dumps({"place": found.place, "label": found.label}), flush=True)
             continue
         models = load_models(replace(profile, **{k: tuple(v) for k, v in case.items()}), "cpu")
-        print(json.dumps({"sources": models.sources}), flush=True)
+        print(json.dumps({"origins": models.origins}), flush=True)
     except UserError as error:
         print(json.dumps({"refused": str(error)}), flush=True)
 """
@@ -88,7 +88,7 @@ GOOD = {part: f"fake/{part}" for part in PARTS}
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory) -> dict:
-    """Loading from the hub on loopback: by case, the sources that served or the sentence."""
+    """Loading from the hub on loopback: by case, the origins that served or the sentence."""
     root = tmp_path_factory.mktemp("loading")
     folders = {GOOD[part]: folder for part, folder in FOLDERS.items()}
     folders |= {"fake/half": FOLDERS["backbone"], "fake/another": FOLDERS["backbone"],
@@ -96,7 +96,7 @@ def answers(tmp_path_factory) -> dict:
                 "fake/pickled-editor": pickled(FOLDERS["editor"], root / "pickled editor"),
                 "timm/vit_base_patch16_clip_224.openai": FOLDERS["clip"], "fake/both": in_both_precisions(root / "both"),
                 "fake/converted": root / "pickles", f"fake/converted@{PULL}": FOLDERS["backbone"]}
-    cases = {"good": {part: [source] for part, source in GOOD.items()},
+    cases = {"good": {part: [origin] for part, origin in GOOD.items()},
              "pinned": {"backbone": [f"fake/backbone@{SHA}"]},
              "released": {"fetch": ["clip", "openclip:ViT-B-16:openai"]},
              "half precision": {"fetch": ["editor", "fake/both", "fp16"]},
@@ -117,12 +117,12 @@ def answers(tmp_path_factory) -> dict:
 
 @pytest.mark.slow
 def test_the_record_says_which_commit_served(answers):
-    assert answers["good"] == {"sources": {part: f"{source}@{SHA}" for part, source in GOOD.items()}}
+    assert answers["good"] == {"origins": {part: f"{origin}@{SHA}" for part, origin in GOOD.items()}}
 
 
 @pytest.mark.slow
 def test_what_the_record_says_can_be_given_again(answers):
-    assert answers["pinned"]["sources"]["backbone"] == answers["good"]["sources"]["backbone"]
+    assert answers["pinned"]["origins"]["backbone"] == answers["good"]["origins"]["backbone"]
 
 
 @pytest.mark.slow
@@ -146,23 +146,23 @@ def test_what_was_loaded_once_needs_no_hub(answers):
 
 @pytest.mark.slow
 def test_the_hubs_own_conversion_of_a_pickle_serves(answers):
-    assert answers["converted"]["sources"]["backbone"] == f"fake/converted@{PULL_SHA}"
+    assert answers["converted"]["origins"]["backbone"] == f"fake/converted@{PULL_SHA}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bad", BAD)
-def test_the_next_source_serves(bad, answers):
-    assert answers[bad]["sources"]["backbone"] == f"fake/backbone@{SHA}"
+def test_the_next_origin_serves(bad, answers):
+    assert answers[bad]["origins"]["backbone"] == f"fake/backbone@{SHA}"
 
 
 @pytest.mark.slow
 def test_if_none_serves_one_sentence_gives_every_reason(answers):
     text = answers["all"]["refused"]
-    assert text.startswith("No source of the backbone could be loaded: fake/gone (404: gone or never there); ")
+    assert text.startswith("No origin of the backbone could be loaded: fake/gone (404: gone or never there); ")
     assert text.endswith("or use the profile 'tiny', which is shipped.")
     assert "\n" not in text
-    for source, (reason, fix) in BAD.items():
-        assert f"{source} ({reason}" in text
+    for origin, (reason, fix) in BAD.items():
+        assert f"{origin} ({reason}" in text
         assert fix in text
 
 
@@ -188,10 +188,10 @@ def test_a_disk_that_is_full_is_said_in_a_sentence(answers):
 # Without the hub (conftest.py sets HF_HUB_OFFLINE)
 
 
-def refused(**sources: str) -> str:
+def refused(**origins: str) -> str:
     """The one sentence with which an override is refused."""
     with pytest.raises(UserError) as error:
-        load_models("tiny", "cpu", **sources)
+        load_models("tiny", "cpu", **origins)
     text = str(error.value)
     assert "\n" not in text
     assert text.endswith(".")
@@ -203,7 +203,7 @@ def test_an_override_is_tried_alone(part, tmp_path, models):
     copy = tmp_path / "mine"
     shutil.copytree(FOLDERS[part], copy)
     found = load_models("tiny", "cpu", **{part: str(copy)})
-    assert found.sources == models.sources | {part: str(copy)}
+    assert found.origins == models.origins | {part: str(copy)}
     shutil.rmtree(copy)
     copy.mkdir()
     assert str(copy) in refused(**{part: str(copy)})
@@ -300,7 +300,7 @@ def test_half_precision_files_are_loaded_where_a_folder_has_them(tmp_path, model
     whole = models.editor.edit(image, [(8, 8, 40, 40)], "a fox", seed=0, steps=2)
     assert torch.equal(halves, whole)  # the shipped files are in half precision themselves
     whole_files = replace(profile, editor=TINY.editor)
-    assert load_models(whole_files, "cpu").sources == models.sources
+    assert load_models(whole_files, "cpu").origins == models.origins
 
 
 def test_a_clip_whose_tensors_are_others(tmp_path):
@@ -318,8 +318,8 @@ def test_the_command_takes_overrides(scene_file, tmp_path, capsys):
                  "--anchors", "1", "--sizes", "0.5", "--steps", "1", "--iterations", "0", "--quiet"]
     assert main([*arguments, "--output", str(tmp_path / "out"), "--editor", str(copy)]) == 0
     record = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert record["sources"]["editor"] == str(copy)
-    assert record["sources"]["clip"] == "data/tiny_world/clip"
+    assert record["origins"]["editor"] == str(copy)
+    assert record["origins"]["clip"] == "data/tiny_world/clip"
     assert main([*arguments, "--output", str(tmp_path / "no"), "--clip", str(copy)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

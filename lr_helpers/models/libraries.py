@@ -1,0 +1,77 @@
+"""diffusers and transformers as this package calls them: in silence, safetensors only, no weight made up."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers.utils.logging
+import torch
+import transformers.utils.logging
+
+# Loading the shipped models takes a second; bars would litter the notebooks.
+diffusers.utils.logging.disable_progress_bar()
+transformers.utils.logging.disable_progress_bar()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let diffusers log errors only: its other messages have our own words."""
+    level = diffusers.utils.logging.get_verbosity()
+    diffusers.utils.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        diffusers.utils.logging.set_verbosity(level)
+
+
+def require_weights(loaded: dict[str, Any]) -> None:
+    """Raise ValueError if transformers found no stored value for some weights, which it fills with random numbers.
+
+    `loaded`: what `from_pretrained(…, output_loading_info=True)` returns beside the model.
+    """
+    if loaded["missing_keys"]:
+        raise ValueError(f"{len(loaded['missing_keys'])} weights are missing, e.g. {sorted(loaded['missing_keys'])[0]}")
+
+
+def stored_variant(folder: str, denoiser: str, variant: str | None) -> str | None:
+    """`variant` ("fp16") if the denoiser's folder has such files; None where it has the whole ones only."""
+    stored = variant is not None and any(Path(folder, denoiser).glob(f"*.{variant}.*"))
+    return variant if stored else None
+
+
+def read_pipeline(folder: str, kind: Any, text_encoders: dict[str, Any], dtype: torch.dtype,
+                  variant: str | None = None, **given: Any) -> Any:
+    """A diffusers pipeline from a folder, safetensors only, on the CPU.
+
+    `kind`: the pipeline's class. `text_encoders`: the class of each text encoder by its name. `variant`: "fp16" for
+    the half-precision files. `given`: components that are not read from the folder (None: left out). Raises
+    ValueError if weights of a text encoder are missing; else what diffusers raises.
+    """
+    # diffusers fills missing weights of a text encoder with random ones, so text encoders are loaded here.
+    encoders = {}
+    for name, encoder in text_encoders.items():
+        encoders[name], loaded = encoder.from_pretrained(
+            folder, subfolder=name, variant=variant, use_safetensors=True, dtype=dtype, output_loading_info=True)
+        require_weights(loaded)
+    with warnings.catch_warnings(), quiet():  # aMUSEd's classes say at every start that they are old
+        # Newer versions prefer `dtype`, which older ones (Colab's) don't know.
+        warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
+        return kind.from_pretrained(folder, **encoders, torch_dtype=dtype, variant=variant, use_safetensors=True,
+                                    **given)
+
+
+def truncated(pipeline: Any, text: str) -> str:
+    """The end of a text that does not fit into every text encoder of a pipeline; "" if all of it does."""
+    lost = [""]
+    for name in ("tokenizer", "tokenizer_2"):  # one for each text encoder
+        tokenizer = getattr(pipeline, name, None)
+        if tokenizer is None:
+            continue
+        ids, most = tokenizer(text, truncation=False, verbose=False).input_ids, tokenizer.model_max_length
+        if len(ids) > most:
+            lost.append(tokenizer.decode(ids[most - 1:-1]).strip())  # the last place is the end token's
+    return max(lost, key=len)
