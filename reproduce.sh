@@ -5,11 +5,13 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: ./reproduce.sh [run | test | lab] [--profile NAME] [--allow-cpu] [--again] [--time-limit MINUTES] [--help]
+usage: ./reproduce.sh [run | test | lab] [--profile NAME] [--allow-cpu] [--again] [--time-limit MINUTES] [--all]
+       ./reproduce.sh --help
 
   run             check that the profile can run here, then run all notebooks and write results/NAME/index.html (the
                   default); notebooks that passed before and are unchanged are kept, so that what was interrupted goes on
-  test            check the style, then run the unit tests and the notebooks' cells (profile tiny)
+  test            check the style, then run the unit tests and the notebooks' cells (profile tiny): on two cores in at
+                  most 7 minutes
   lab             open the notebooks in JupyterLab (installs it first, once)
   --profile NAME  which models `run` uses; the default is $LR_PROFILE, else tiny (shipped, no GPU needed)
   --allow-cpu     let `run` do without a GPU where the profile needs one (very slow)
@@ -17,6 +19,7 @@ usage: ./reproduce.sh [run | test | lab] [--profile NAME] [--allow-cpu] [--again
   --time-limit MINUTES
                   how long `run` lets a notebook take; the default is 120 with a GPU, without one 60, or 1440 for
                   full-size models
+  --all           let `test` run everything: also what needs many processes, other models or full sizes (40 minutes)
   --help          show this text
 
 The first call makes a virtual environment in .venv and installs the versions of constraints.txt there (about 3 GB
@@ -36,6 +39,7 @@ profile=${LR_PROFILE:-tiny}
 allow_cpu=
 again=
 time_limit=
+all=
 while [ $# -gt 0 ]; do
   case $1 in
     run | test | lab)
@@ -50,6 +54,7 @@ while [ $# -gt 0 ]; do
     --profile=*) profile=${1#--profile=} ;;
     --allow-cpu) allow_cpu=--allow-cpu ;;
     --again) again=--again ;;
+    --all) all=--all ;;
     --time-limit)
       [ $# -ge 2 ] || fail 2 "--time-limit needs a number of minutes, for example --time-limit 90."
       time_limit=$2
@@ -65,6 +70,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 command=${command:-run}
+if [ -n "$all" ] && [ "$command" != test ]; then fail 2 "--all belongs to test: ./reproduce.sh test --all."; fi
 case $profile in
   '' | *[!A-Za-z0-9_-]*) fail 2 "The profile '$profile' is not a name; it may hold letters, digits, - and _." ;;
 esac
@@ -73,7 +79,16 @@ case $time_limit in
 esac
 
 unset CDPATH PYTHONHOME PYTHONPATH
-cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+# The folder of this script, also where it is called by a link to it (macOS has no readlink -f).
+script=${BASH_SOURCE[0]}
+while [ -L "$script" ]; do
+  target=$(readlink -- "$script")
+  case $target in
+    /*) script=$target ;;
+    *) script=$(dirname -- "$script")/$target ;;
+  esac
+done
+cd -- "$(dirname -- "$script")"
 python=.venv/bin/python
 needed="Python 3.11, 3.12 or 3.13 is needed and was not found; install one and run this again."
 
@@ -127,9 +142,11 @@ prepare() {
 }
 
 # Install the project with an extra of pyproject.toml, by $uv or else by pip: install EXTRA
+# The packages are byte-compiled, as pip does unasked: where Python may not write bytecode, each process would otherwise
+# take ten seconds more to import them.
 install() {
   if [ -n "$uv" ]; then
-    "$uv" pip install --quiet --python "$python" -c constraints.txt -e ".[$1]"
+    "$uv" pip install --quiet --compile-bytecode --python "$python" -c constraints.txt -e ".[$1]"
   else
     "$python" -m pip install --quiet -c constraints.txt -e ".[$1]"
   fi || fail 1 "The packages could not be installed (see above); check the network and the disk, and run this again."
@@ -157,14 +174,18 @@ if [ "$command" = lab ]; then
 fi
 
 export LR_PROFILE=tiny
+# Our own packages are byte-compiled too; where the folder can't be written to, each process does it for itself.
+"$python" -m compileall -q lr_helpers tiny_world >/dev/null 2>&1 || true
 status=0
 "$python" -m ruff check . || status=1
 [ "$status" = 0 ] || echo "The style check failed (above); the tests run all the same."
 # One run for both, so that the last line counts unit tests and notebook cells together. Two processes with one thread
-# each are faster than one with two; a file's tests stay together, as a notebook's cells have to.
+# each are faster than one with two; a file's tests stay together, as a notebook's cells have to, and files that take
+# long come first (tests/conftest.py).
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 set -- notebooks/*.ipynb
 [ -f "$1" ] || fail 1 "notebooks/ holds no .ipynb to test; make them by: .venv/bin/python -m lr_helpers notebooks"
+if [ -z "$all" ]; then set -- -m "not all" "$@"; fi
 "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env \
-  --continue-on-collection-errors tests "$@" || status=$?
+  --continue-on-collection-errors --durations=15 --durations-min=1 tests "$@" || status=$?
 exit "$status"

@@ -8,6 +8,8 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from lr_helpers import threads
+
 if TYPE_CHECKING:
     from lr_helpers.editing import edit
     from lr_helpers.errors import UserError
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from lr_helpers.result import EditResult
 
 __version__ = "0.1.0"
+
+threads.prepare()  # before torch loads
 
 # Loaded when first used: diffusers and transformers take seconds, a wrong option should be told at once, and on Colab
 # the set-up runs before open_clip is there.

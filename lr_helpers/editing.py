@@ -25,6 +25,7 @@ from lr_helpers.method import Method, check_input, get_method
 from lr_helpers.models.loading import Models
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
 from lr_helpers.result import Candidate, EditResult
+from lr_helpers.threads import adapt
 
 
 @dataclass
@@ -140,6 +141,7 @@ def search(models: Models, picture: torch.Tensor, source: str, prompt: str, meth
     `avoid` as in `propose`; `found`: what was proposed already; `edits`: a store that searches in the same picture
     share (see `Candidates`); `estimator` replaces the method's own.
     """
+    adapt()  # torch's threads to what else the machine does now
     found = found or propose(models, picture, source, method, avoid)
     # Edits are made as the estimator asks for them.
     candidates = Candidates(models, picture, source, prompt, found.boxes, method, seed, kept=found.kept,
@@ -164,7 +166,8 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
 
     `avoid`: boxes in pixels of the edited square in which nothing shall change, as `propose` takes them.
 
-    The same seed on the same machine gives the same pixels. Raises UserError for input that can't work.
+    The same seed on the same machine gives the same pixels, and with the same number of threads the same bits of every
+    figure (see `threads`). Raises UserError for input that can't work.
     """
     method = get_method(method) if isinstance(method, str) else method
     source, prompt = check_input(source, prompt, seed)

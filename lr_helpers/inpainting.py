@@ -11,6 +11,7 @@ import torch
 
 from lr_helpers.boxes import Box, box_mask
 from lr_helpers.errors import UserError
+from lr_helpers.threads import adapt
 
 T = TypeVar("T")
 
@@ -80,6 +81,7 @@ class Editor(ABC):
         n = len(masks)
         if n == 0:
             return image.new_zeros(0, *image.shape[-3:])
+        adapt()  # to what else the machine does now
         steps, guidance = steps or self.steps, self.guidance if guidance is None else guidance
         images = image.expand(n, *image.shape[-3:])
         # One prompt is encoded once and stands for all; N prompts keep their order.

@@ -4,9 +4,20 @@ import os
 
 # No test may depend on the model hub; set before a library reads it.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The same bits in every test: torch's threads do not adapt to what else the machine does.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from PIL import Image
+
+LONGEST = ("test_other_profile.py",)
+"""Files that take longest, measured; the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files come first: begun last, one would keep a process busy when all others are done."""
+    place = {name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))  # stable: in a file the order stays
 
 
 @pytest.fixture(scope="session")

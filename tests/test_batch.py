@@ -496,7 +496,7 @@ def test_a_finished_batch_does_not_wait_for_torch(batch):
     assert (ran.stdout, ran.stderr) == ("0 []\n", "")
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_the_benchmark_measures_what_it_says(tmp_path, capsys, monkeypatch):
     from lr_helpers.costs import batch as benchmark
 

@@ -50,7 +50,7 @@ def temporary(output: Path) -> list[Path]:
     return list(output.rglob("*.tmp"))
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_a_batch_killed_again_and_again_ends_as_if_it_had_been_left_in_peace():
     # `python tests/kill_loop.py --kills 100` is the long one.
     ran = subprocess.run([sys.executable, str(TESTS / "kill_loop.py"), "--kills", "5"], capture_output=True, text=True,

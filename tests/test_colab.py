@@ -328,7 +328,7 @@ def colab_python(tmp_path: Path) -> Path:
     return python
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_a_notebook_runs_as_on_colab(colab_python, environment, tmp_path) -> None:
     before = packages(colab_python)
     assert not set(ABSENT) & set(before) and "torch" in before

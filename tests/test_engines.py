@@ -102,7 +102,7 @@ def alone(models, tmp_path_factory):
     return content(there / "out")
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_ranks_that_are_killed_and_started_again_do_what_one_process_does(alone, tmp_path):
     file, output, images = batch_file(tmp_path), tmp_path / "out", tmp_path / "images"
     shutil.copytree(DATA / "images", images)
@@ -138,7 +138,7 @@ def without_item_4(files: dict[str, object]) -> dict[str, object]:
     return {name: data for name, data in files.items() if not name.startswith(("item 4/", "contact_sheet"))}
 
 
-@pytest.mark.slow
+@pytest.mark.all
 @needs_ray
 def test_a_killed_actors_item_is_given_out_again(alone, tmp_path):
     output = tmp_path / "out"

@@ -55,7 +55,7 @@ def mutated(tmp_path, request):
     return tmp_path, notebook, tests, bool(right)
 
 
-@pytest.mark.slow
+@pytest.mark.all
 @pytest.mark.parametrize("mutated", MUTATIONS, indirect=True)
 def test_a_changed_algorithm_is_seen_by_notebook_and_tests(mutated):
     folder, notebook, tests, changed = mutated

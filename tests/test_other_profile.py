@@ -1,6 +1,10 @@
 """The notebooks run on another profile, their code unchanged: pictures, grids and batches of other sizes."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -8,7 +12,8 @@ import pytest
 
 from lr_helpers.authoring import notebooks, report
 
-SOURCES = sorted(notebooks.FOLDER.glob(notebooks.PATTERN + ".ipynb"))
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted(notebooks.FOLDER.glob(notebooks.PATTERN + ".py"))
 
 # The shipped models at another size: the networks take any. One step, because pictures are not looked at.
 PROFILE = """
@@ -29,40 +34,97 @@ FEWER = {"01": {"scenes": 2}, "02": {"scenes": 40}, "04": {"scenes": 2}, "05": {
 """Measurements are shortened in the cell for that: every cell runs, on less."""
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Runs a notebook on a profile "other"; returns what came of it as text, as soon as it has passed."""
-    def run(source: Path, profile: str) -> str:
-        data = Path(__file__).resolve().parents[1] / "data"
-        (tmp_path / "data").mkdir()
-        known = (data / "models.toml").read_text(encoding="utf-8")
-        (tmp_path / "data" / "models.toml").write_text(known + profile, encoding="utf-8")
-        for part in ("tiny_world", "studies", "photographs", "prompts.toml", "emoji_prompts.toml", "pie_emoji", "user_study.toml"):
-            (tmp_path / "data" / part).symlink_to(data / part)
-        (tmp_path / "notebooks").mkdir()
-        notebook = nbformat.read(source, as_version=4)
-        (cell,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
-        for name, value in FEWER.get(source.stem[:2], {}).items():
-            cell.source, found = re.subn(rf"^{name} = \d+", f"{name} = {value}", cell.source, flags=re.MULTILINE)
-            assert found == 1
-        nbformat.write(notebook, tmp_path / "notebooks" / source.name)
-        monkeypatch.setenv("LR_DATA", str(tmp_path / "data"))
-        failed = report.run("other", tmp_path / "results", [tmp_path / "notebooks" / source.name])
-        assert failed == 0, capsys.readouterr().out
-        return (tmp_path / "results" / source.name).read_text(encoding="utf-8")
-    return run
+# The miniatures again, which understand none of a photograph; that there is a word list is what tells them apart.
+WORLDLY = PROFILE.replace('vocabulary = "tiny_world/vocabulary.txt"\n', "").replace("size = 96", "size = 64")
 
 
-@pytest.mark.slow
+def write_data(folder: Path, profile: str) -> None:
+    """A data folder like the shipped one, with a profile "other"."""
+    data = ROOT / "data"
+    folder.mkdir()
+    known = (data / "models.toml").read_text(encoding="utf-8")
+    (folder / "models.toml").write_text(known + profile, encoding="utf-8")
+    for part in data.iterdir():
+        if part.name != "models.toml":
+            (folder / part.name).symlink_to(part)
+
+
+def write_notebook(source: Path, folder: Path) -> Path:
+    """The notebook of a script, with shorter measurements, alone in a folder as in a clone."""
+    notebook = notebooks.read_script(source)
+    (cell,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    for name, value in FEWER.get(source.stem[:2], {}).items():
+        cell.source, found = re.subn(rf"^{name} = \d+", f"{name} = {value}", cell.source, flags=re.MULTILINE)
+        assert found == 1
+    (folder / "notebooks").mkdir(parents=True)
+    nbformat.write(notebook, folder / "notebooks" / f"{source.stem}.ipynb")
+    return folder / "notebooks" / f"{source.stem}.ipynb"
+
+
+class Cells:
+    """A process that runs notebooks' cells on a profile "other"; the next notebook finds libraries and models loaded."""
+
+    def __init__(self, folder: Path, profile: str):
+        self.folder = folder
+        write_data(folder / "data", profile)
+        environment = {**os.environ, "LR_DATA": str(folder / "data"), "LR_PROFILE": "other", "PYTHONPATH": str(ROOT),
+                       "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+        self.log = (folder / "log").open("w+", encoding="utf-8", errors="replace")
+        self.process = subprocess.Popen([sys.executable, str(ROOT / "tests" / "notebook_cells.py")], cwd=folder, text=True,
+                                        env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
+
+    def run(self, source: Path) -> str:
+        """What the cells of this notebook showed, as soon as all have run."""
+        question = {"notebook": str(write_notebook(source, self.folder / source.stem)), "profile": "other"}
+        print(json.dumps(question), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            self.log.seek(0)
+            pytest.fail(f"the process ended: {self.log.read()[-3000:]}")
+        answer = json.loads(answer)
+        assert answer["error"] is None, answer["error"]
+        return answer["text"]
+
+    def close(self) -> None:
+        self.process.communicate(timeout=60)  # no question is left, so it ends
+        self.log.close()
+
+
+def cells(tmp_path_factory: pytest.TempPathFactory, profile: str):
+    opened = Cells(tmp_path_factory.mktemp("other"), profile)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def enlarged(tmp_path_factory):
+    yield from cells(tmp_path_factory, PROFILE)
+
+
+@pytest.fixture(scope="module")
+def worldly(tmp_path_factory):
+    assert WORLDLY != PROFILE
+    yield from cells(tmp_path_factory, WORLDLY)
+
+
+@pytest.mark.all
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
-def test_a_notebook_runs_unchanged_on_another_profile(source, run):
-    run(source, PROFILE)
+def test_a_notebook_runs_unchanged_on_another_profile(source, enlarged):
+    enlarged.run(source)
 
 
-@pytest.mark.slow
+@pytest.mark.all
 @pytest.mark.parametrize("source", [s for s in SOURCES if s.stem[:2] in ("01", "06")], ids=lambda s: s.stem)
-def test_models_that_know_the_world_get_a_photograph(source, run):
-    # The miniatures again, which understand none of it; that there is a word list is what tells them apart.
-    worldly = PROFILE.replace('vocabulary = "tiny_world/vocabulary.txt"\n', "").replace("size = 96", "size = 64")
-    assert worldly != PROFILE
-    assert "a dahlia in a garden" in run(source, worldly)
+def test_models_that_know_the_world_get_a_photograph(source, worldly):
+    assert "a dahlia in a garden" in worldly.run(source)
+
+
+@pytest.mark.all
+def test_a_report_runs_a_notebook_on_another_profile(tmp_path, monkeypatch, capsys):
+    """As `python -m lr_helpers report` does: by papermill, in a kernel, the profile given as a parameter."""
+    write_data(tmp_path / "data", PROFILE)
+    (source,) = (s for s in SOURCES if s.stem[:2] == "02")
+    notebook = write_notebook(source, tmp_path)
+    monkeypatch.setenv("LR_DATA", str(tmp_path / "data"))
+    assert report.run("other", tmp_path / "results", [notebook]) == 0, capsys.readouterr().out
+    assert "the miniature models, enlarged" in (tmp_path / "results" / notebook.name).read_text(encoding="utf-8")

@@ -481,7 +481,7 @@ def test_a_profile_of_photographs_is_measured_as_the_benchmark_does(small, tmp_p
     assert "- background LPIPS ×10³ ↓: SqueezeNet's weights" in text and "- SDEdit: " in text
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_a_study_that_is_killed_goes_on(small, tmp_path):
     """Two processes, killed with their parent; then the same command: what was finished is not touched."""
     output = tmp_path / "out"

@@ -52,7 +52,7 @@ def test_the_word_pieces_are_clips_own():
     assert words("a white cow").input_ids == [49406, 320, 1579, 9706, 49407]
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_one_denoiser_evaluation_at_full_size():
     """Stable Diffusion 2's UNet in float32 at 64×64 latents: shapes and memory are real."""
     if psutil.virtual_memory().available < 8e9:

@@ -374,7 +374,7 @@ def test_what_the_models_say_decides_what_is_done_again(tmp_path):
 # The study
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_a_study_goes_on_where_it_stopped_and_says_the_same(tmp_path, capsys):
     study = Regions(tmp_path, replace=2, add=1, steps=1, validation=True)
     records = run.work(study, workers=2).records

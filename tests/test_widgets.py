@@ -2,6 +2,7 @@
 
 import nbformat
 import pytest
+from jupyter_client import KernelManager
 from nbclient import NotebookClient
 
 from lr_helpers.authoring import notebooks
@@ -21,12 +22,26 @@ def draw(k):
 slider = ipywidgets.IntSlider({start}, 0, 9)"""
 
 
-def executed(*cells: str, start: int = 2, allow_errors: bool = False):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in
-                                               (SETUP.replace("{start}", str(start)), *cells)])
-    NotebookClient(notebook, kernel_name="python3", kernel_manager_class=notebooks.ThisPython,
-                   allow_errors=allow_errors, resources={"metadata": {"path": str(notebooks.FOLDER)}}).execute()
-    return notebook
+class ThisPython(KernelManager):
+    """Starts a kernel by the notebooks' own `kernel_spec`."""
+
+    kernel_spec = property(lambda self: notebooks.kernel_spec())
+
+
+@pytest.fixture(scope="module")
+def executed():
+    """Runs cells after the SETUP, in one kernel for all, since each would load torch; returns the executed notebook."""
+    kernel = ThisPython(kernel_name="python3")
+    kernel.start_kernel(cwd=str(notebooks.FOLDER))
+
+    def run(*cells: str, start: int = 2, allow_errors: bool = False):
+        setup = SETUP.replace("{start}", str(start))
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in (setup, *cells)])
+        NotebookClient(notebook, km=kernel, allow_errors=allow_errors).execute()
+        return notebook
+
+    yield run
+    kernel.shutdown_kernel(now=True)
 
 
 def alt(cell) -> list[str]:
@@ -34,7 +49,7 @@ def alt(cell) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_moved_slider_redraws_the_picture_in_its_place():
+def test_a_moved_slider_redraws_the_picture_in_its_place(executed):
     still = executed("explore(draw, k=slider)")
     moved = executed("explore(draw, k=slider)", "slider.value = 4")
     assert alt(still.cells[1]) == ["1 / 2 is 0.50"]
@@ -43,7 +58,7 @@ def test_a_moved_slider_redraws_the_picture_in_its_place():
 
 
 @pytest.mark.slow
-def test_an_error_is_never_swallowed():
+def test_an_error_is_never_swallowed(executed):
     at_once = executed("explore(draw, k=slider)", start=0, allow_errors=True)
     assert [o.ename for o in at_once.cells[1].outputs if o.output_type == "error"] == ["ZeroDivisionError"]
     later = executed("explore(draw, k=slider)", "slider.value = 0")
@@ -54,7 +69,7 @@ def test_an_error_is_never_swallowed():
 
 
 @pytest.mark.slow
-def test_stored_notebooks_keep_the_picture_and_no_widget_state():
+def test_stored_notebooks_keep_the_picture_and_no_widget_state(executed):
     notebook = executed("explore(draw, k=slider)")
     assert "widgets" in notebook.metadata
     assert notebooks._clean(notebook) == []

@@ -19,6 +19,7 @@ from lr_helpers.models.libraries import truncated
 from lr_helpers.models.origins import UnavailableError, label
 from lr_helpers.models.pipelines import load_editor
 from lr_helpers.models.profiles import Part, Profile, get_profile
+from lr_helpers.threads import adapt
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ def load_models(profile: str | Profile = "tiny", device: str | None = None, *, e
     UserError for an unknown profile, a device that is not there, and models that are missing, damaged, unfit or out
     of reach.
     """
+    adapt()  # a first look at the machine, for the first edit to compare with
     profile = get_profile(profile) if isinstance(profile, str) else profile
     profile = profile.but(editor=editor, backbone=backbone, clip=clip)
     device = device or default_device()

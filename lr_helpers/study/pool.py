@@ -12,9 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from lr_helpers.errors import UserError
+from lr_helpers.threads import cores, fix
 
 Each = Callable[[Callable, Iterable[tuple]], Iterator[Any]]
 """`each(work, jobs)`: the results of work(*job) for every job, in the order in which they are done."""
@@ -32,7 +31,7 @@ def worker_pool(workers: int, start: Callable, arguments: tuple) -> Iterator[Eac
         yield lambda work, jobs: (work(*job) for job in jobs)
         return
     # More threads than cores would only wait for each other.
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, cores() // workers)
     # A fresh interpreter each: torch's thread pools do not survive a fork.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (threads, start, arguments))
 
@@ -50,7 +49,7 @@ def worker_pool(workers: int, start: Callable, arguments: tuple) -> Iterator[Eac
 
 
 def _start(threads: int, start: Callable, arguments: tuple) -> None:
-    torch.set_num_threads(threads)
+    fix(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends the pool
     threading.Thread(target=_end_with_parent, daemon=True).start()
     start(*arguments)

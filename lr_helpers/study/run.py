@@ -7,7 +7,6 @@ with other settings it is refused.
 from __future__ import annotations
 
 import json
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from tqdm.auto import tqdm
 from lr_helpers.errors import OutputError, UserError
 from lr_helpers.files.writing import prepare_folder, write_json
 from lr_helpers.study.pool import Each, worker_pool
+from lr_helpers.threads import cores
 
 Job = Any
 """What a study does at a time, e.g. a task; picklable. Its record is one file."""
@@ -85,7 +85,7 @@ class Study(ABC):
 
     def processes(self) -> int:
         """How many work on it, unless the user says so."""
-        return os.cpu_count() or 1
+        return cores()
 
     def complete(self, job: Job, about: dict) -> bool:
         """Is its record there, and whole?"""
