@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import torch
 
-from lr_helpers.boxes import area
+from lr_helpers.boxes import Box, area, box_mask
+from lr_helpers.canvas import Canvas, Patch, inner_box, scaled
 from lr_helpers.inpainting import composite
 from lr_helpers.losses import (
     clip_loss,
@@ -34,50 +35,66 @@ class Edits:
     An edit depends on picture, prompt, seed, steps, guidance and box only, so methods can share them.
     """
 
-    def __init__(self, models: Models, image: torch.Tensor, prompt: str, seed: int, steps: int | None = None,
+    def __init__(self, models: Models, image: Canvas | torch.Tensor, prompt: str, seed: int, steps: int | None = None,
                  guidance: float | None = None):
-        self.editor, self.image, self.prompt, self.seed = models.editor, image, prompt, seed
+        self.editor, self.prompt, self.seed = models.editor, prompt, seed
+        self.canvas = Canvas.of(image, models.editor.size)
         self.settings = {"steps": steps, "guidance": guidance}
-        self.pictures: dict[tuple[int, ...], torch.Tensor] = {}
-        """(3, S, S) in 0..1 by box (x0, y0, x1, y1)."""
-        self.seconds: dict[tuple[int, ...], float] = {}
+        self.patches: dict[Box, Patch] = {}
+        """At the editor's resolution, by box in the picture's pixels."""
+        self.seconds: dict[Box, float] = {}
         """What each took when it was made (its share of the batch)."""
 
     def __call__(self, boxes: torch.Tensor) -> torch.Tensor:
-        """(N, 4) boxes → (N, 3, S, S) in 0..1; what is missing is edited in batches."""
-        wanted = [tuple(b) for b in boxes.tolist()]
-        missing = [b for b in dict.fromkeys(wanted) if b not in self.pictures]
-        for start in range(0, len(missing), self.editor.batch):
-            part, begun = missing[start:start + self.editor.batch], time.perf_counter()
-            for box, picture in zip(part, self.editor.edit(self.image, part, self.prompt, seed=self.seed,
-                                                           **self.settings), strict=True):
-                self.pictures[box] = picture
-            spent = (time.perf_counter() - begun) / len(part)
-            self.seconds.update(dict.fromkeys(part, spent))
-        return torch.stack([self.pictures[b] for b in wanted])
+        """(N, 4) boxes in the picture's pixels → (N, 3, h, w) in 0..1: the frame with each edit pasted in.
+
+        What is missing is edited, in batches of what the memory holds.
+        """
+        wanted = [tuple(box) for box in boxes.tolist()]
+        missing = [box for box in dict.fromkeys(wanted) if box not in self.patches]
+        while missing:
+            part, begun = missing[:self.editor.batch], time.perf_counter()
+            self._make(part)
+            self.seconds.update(dict.fromkeys(part, (time.perf_counter() - begun) / len(part)))
+            missing = missing[len(part):]  # the batch may have become smaller meanwhile
+        return torch.stack([self.canvas.pasted(self.patches[box]) for box in wanted])
+
+    def _make(self, boxes: list[Box]) -> None:
+        size, windows = self.editor.size, [self.canvas.window(box) for box in boxes]
+        pictures, masks = [], []
+        for box, window in zip(boxes, windows, strict=True):
+            pictures.append(self.canvas.crop(window))
+            inner = [round(v) for v in inner_box(box, window, size)]
+            masks.append(box_mask(inner, size, size))
+        pictures, masks = torch.stack(pictures), torch.stack(masks)
+        frames = self.editor.inpaint(pictures, masks, self.prompt, seed=self.seed, **self.settings)
+        for box, window, picture in zip(boxes, windows, composite(frames, pictures, masks), strict=True):
+            self.patches[box] = Patch.of(box, window, picture)
 
 
 class Candidates:
     """Edits are made when first asked for, in batches; boxes that are clamped to the same are shared.
 
-    Attributes after `make`: `edits` (K, M, 3, S, S) in 0..1, `terms[name]` (K, M) for each of TERMS,
-    `text_similarity`, `image_similarity` and `score` (K, M), all NaN where nothing was edited. The terms
-    "occlusion" and "area" need no edit and are there from the start ("occlusion" is NaN if its weight is 0).
+    Attributes after `make`: `terms[name]` (K, M) for each of TERMS, `text_similarity`, `image_similarity` and
+    `score` (K, M), all NaN where nothing was edited. The terms "occlusion" and "area" need no edit and are there from
+    the start ("occlusion" is NaN if its weight is 0). `image` is the frame (3, h, w) of the picture.
     """
 
-    def __init__(self, models: Models, image: torch.Tensor, source: str, prompt: str, boxes: torch.Tensor,
+    def __init__(self, models: Models, image: Canvas | torch.Tensor, source: str, prompt: str, boxes: torch.Tensor,
                  method: Method, seed: int, *, kept: torch.Tensor | None = None,
                  occlusion: torch.Tensor | None = None, edits: Edits | None = None):
-        """`kept` (K, M) boolean: the shortlist (default: all); others are never edited and have loss 0.
+        """`boxes` (K, M, 4) in the picture's own pixels. `kept` (K, M) boolean: the shortlist (default: all); others
+        are never edited and have loss 0.
 
         `occlusion` (K, M): that term if it is known already. `edits`: a store that tables of the same picture,
         prompt, seed and editor's settings share.
         """
-        self.models, self.image, self.prompt, self.method, self.seed = models, image, prompt, method, seed
+        self.canvas = canvas = Canvas.of(image, models.editor.size)
+        self.models, self.image, self.prompt, self.method, self.seed = models, canvas.frame, prompt, method, seed
         self.source, self.boxes = source, boxes
         k, m = boxes.shape[:2]
         self.kept = torch.ones(k, m, dtype=torch.bool) if kept is None else kept
-        self.store = edits or Edits(models, image, prompt, seed, method.steps, method.guidance)
+        self.store = edits or Edits(models, canvas, prompt, seed, method.steps, method.guidance)
         self._unique, self._slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
         self._slot = self._slot.reshape(k, m)
         self._made = torch.zeros(len(self._unique), dtype=torch.bool)
@@ -86,15 +103,14 @@ class Candidates:
         """Called with the number of new edits after each batch, for a progress bar."""
         self.seconds = 0.0
         """Spent on edits and on judging them so far; a shared edit counts as if it had been made for this table."""
-        self.edits = torch.full((k, m, *image.shape), float("nan"))
         self._slopes = torch.full((k, m, m), float("nan"))
         if occlusion is None:
-            occlusion = occlusion_table(models, image, source, boxes) if method.occlusion_weight else nothing.clone()
+            occlusion = occlusion_table(models, canvas, source, boxes) if method.occlusion_weight else nothing.clone()
         self.terms = {name: nothing.clone() for name in TERMS}
-        self.terms |= {"occlusion": occlusion, "area": area_table(image, boxes)}
+        self.terms |= {"occlusion": occlusion, "area": area_table(boxes, canvas.shape)}
         self.text_similarity, self.image_similarity, self.score = (nothing.clone() for _ in range(3))
         with torch.no_grad():
-            embedding, tokens = models.clip.encode_image(image[None])
+            embedding, tokens = models.clip.encode_image(canvas.frame[None])
             self._image, self._tokens = embedding[0], tokens[0]
             self._prompt, self._source = models.clip.encode_text([prompt, source])
 
@@ -107,6 +123,21 @@ class Candidates:
     def made(self) -> int:
         """How many different boxes have been edited so far."""
         return int(self._made.sum())
+
+    @property
+    def edits(self) -> torch.Tensor:
+        """(K, M, 3, h, w) in 0..1: every edit pasted into the frame, NaN where nothing was edited. Made anew at each
+        call, and large: it is for looking at.
+        """
+        table = torch.full((*self.boxes.shape[:2], *self.image.shape), float("nan"))
+        made = self._made[self._slot]
+        if made.any():
+            table[made] = self.store(self.boxes[made])
+        return table
+
+    def patch(self, k: int, m: int) -> Patch:
+        """The edit of anchor k's proposal m, at the editor's resolution; it must have been made."""
+        return self.store.patches[tuple(self.boxes[k, m].tolist())]
 
     def different(self, wanted: torch.Tensor) -> int:
         """How many different boxes there are in the (K, M) boolean `wanted`."""
@@ -130,7 +161,7 @@ class Candidates:
         other.method, other.terms = method, dict(self.terms)
         other._slopes = torch.full_like(self._slopes, float("nan"))
         if method.occlusion_weight and bool(self.terms["occlusion"].isnan().any()):
-            other.terms["occlusion"] = occlusion_table(self.models, self.image, self.source, self.boxes)
+            other.terms["occlusion"] = occlusion_table(self.models, self.canvas, self.source, self.boxes)
         return other
 
     @torch.no_grad()
@@ -148,7 +179,6 @@ class Candidates:
             total = score(seen, self._image, self._prompt, self.method.alpha, self.method.beta)
             for i, slot in enumerate(slots):
                 here = self._slot == slot
-                self.edits[here] = edits[i]
                 for name, value in values.items():
                     self.terms[name][here] = value[i]
                 self.text_similarity[here] = seen[i] @ self._prompt
@@ -196,25 +226,31 @@ class Candidates:
             return
         with torch.enable_grad():
             weights = torch.nn.functional.one_hot(choices[rows], self.kept.shape[1]).float().requires_grad_()
-            masks = region_mask(weights, self.boxes[rows], self.image.shape[-1])
-            pictures = composite(self.edits[rows, choices[rows]], self.image, masks)
+            masks = region_mask(weights, self.canvas.in_frame(self.boxes[rows]), tuple(self.image.shape[1:]))
+            pictures = composite(self.store(self.boxes[rows, choices[rows]]), self.image, masks)
             # A proposal that is not in the shortlist is never drawn; what it would be worth does not matter.
             own = {name: (weights * self.terms[name][rows].nan_to_num()).sum(dim=1) for name in EDIT_FREE}
             loss = weighted({**self._judge(*self._encode(pictures)), **own}, self.method)
             self._slopes[rows, choices[rows]] = torch.autograd.grad(loss.sum(), weights)[0]
 
 
-def area_table(image: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """(K, M) shares of the picture that the (K, M, 4) boxes cover."""
-    return area(boxes).float() / image[0].numel()
+def area_table(boxes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """(K, M) areas of the (K, M, 4) boxes as shares of the largest square of a picture of this (height, width)."""
+    return area(boxes).float() / min(shape)**2
 
 
 @torch.no_grad()
-def occlusion_table(models: Models, image: torch.Tensor, source: str, boxes: torch.Tensor) -> torch.Tensor:
-    """(K, M) occlusion losses of the (K, M, 4) boxes: one look of CLIP for each different box, and no edit."""
+def occlusion_table(models: Models, image: Canvas | torch.Tensor, source: str, boxes: torch.Tensor) -> torch.Tensor:
+    """(K, M) occlusion losses of the (K, M, 4) boxes: one look of CLIP for each different box, and no edit.
+
+    Boxes are filled in a copy of the size that CLIP sees anyway, so a large picture costs no more than a small one.
+    """
+    canvas = Canvas.of(image, models.editor.size)
+    small = models.clip.resized(canvas.frame[None])[0]
     different, slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
-    hidden = torch.cat([models.clip.encode_image(occluded(image, part))[0] for part in different.split(64)])
-    seen, text = models.clip.encode_image(image[None])[0][0], models.clip.encode_text([source])[0]
+    inside = scaled(different, canvas.shape, tuple(small.shape[1:]))
+    hidden = torch.cat([models.clip.encode_image(occluded(small, part))[0] for part in inside.split(64)])
+    seen, text = models.clip.encode_image(small[None])[0][0], models.clip.encode_text([source])[0]
     return occlusion_loss(hidden, seen, text)[slot].reshape(boxes.shape[:2])
 
 
