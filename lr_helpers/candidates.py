@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from torch.nn import functional as F
 
 from lr_helpers.boxes import Box, area, box_mask
 from lr_helpers.canvas import Canvas, Patch, inner_box, scaled
 from lr_helpers.inpainting import composite
-from lr_helpers.losses import (
-    clip_loss,
-    direction_loss,
-    occluded,
-    occlusion_loss,
-    score,
-    source_loss,
-    structure_loss,
-)
+from lr_helpers.losses import clip_loss, direction_loss, occluded, occlusion_loss, source_loss, structure_loss
 from lr_helpers.method import Method
 from lr_helpers.models.loading import Models
 from lr_helpers.regions import region_mask
@@ -41,43 +34,47 @@ class Edits:
         self.canvas = Canvas.of(image, models.editor.size)
         self.settings = {"steps": steps, "guidance": guidance}
         self.patches: dict[Box, Patch] = {}
-        """At the editor's resolution, by box in the picture's pixels."""
+        """At the editor's resolution, by box in the picture's own pixels."""
         self.seconds: dict[Box, float] = {}
         """What each took when it was made (its share of the batch)."""
+        self.evaluations: dict[Box, int] = {}
+        """Denoiser evaluations of each."""
 
     def __call__(self, boxes: torch.Tensor) -> torch.Tensor:
-        """(N, 4) boxes in the picture's pixels → (N, 3, h, w) in 0..1: the frame with each edit pasted in.
+        """(N, 4) boxes in the picture's pixels → (N, 3, h, w) in 0..1: its frame with each edit pasted in.
 
-        What is missing is edited, in batches of what the memory holds.
+        What is missing is edited in batches.
         """
         wanted = [tuple(box) for box in boxes.tolist()]
         missing = [box for box in dict.fromkeys(wanted) if box not in self.patches]
-        while missing:
-            part, begun = missing[:self.editor.batch], time.perf_counter()
-            self._make(part)
-            self.seconds.update(dict.fromkeys(part, (time.perf_counter() - begun) / len(part)))
-            missing = missing[len(part):]  # the batch may have become smaller meanwhile
+        for part in self.editor.batches(missing):
+            begun, before = time.perf_counter(), self.editor.evaluations
+            patches = self._edited(part)
+            # The edits of a batch take the same time, and the same evaluations.
+            spent = (time.perf_counter() - begun) / len(part)
+            evaluations = (self.editor.evaluations - before) // len(part)
+            for box, patch in zip(part, patches, strict=True):
+                self.patches[box], self.seconds[box], self.evaluations[box] = patch, spent, evaluations
         return torch.stack([self.canvas.pasted(self.patches[box]) for box in wanted])
 
-    def _make(self, boxes: list[Box]) -> None:
-        size, windows = self.editor.size, [self.canvas.window(box) for box in boxes]
-        pictures, masks = [], []
-        for box, window in zip(boxes, windows, strict=True):
-            pictures.append(self.canvas.crop(window))
-            inner = [round(v) for v in inner_box(box, window, size)]
-            masks.append(box_mask(inner, size, size))
-        pictures, masks = torch.stack(pictures), torch.stack(masks)
+    def _edited(self, boxes: Sequence[Box]) -> list[Patch]:
+        """Each box is edited in a window of its own; the mask is the box in pixels of the window."""
+        size = self.editor.size
+        windows = [self.canvas.window(box) for box in boxes]
+        pictures = torch.stack([self.canvas.crop(window) for window in windows])
+        inside = [[round(v) for v in inner_box(*pair, size)] for pair in zip(boxes, windows, strict=True)]
+        masks = torch.stack([box_mask(box, size, size) for box in inside])
         frames = self.editor.inpaint(pictures, masks, self.prompt, seed=self.seed, **self.settings)
-        for box, window, picture in zip(boxes, windows, composite(frames, pictures, masks), strict=True):
-            self.patches[box] = Patch.of(box, window, picture)
+        edits = composite(frames, pictures, masks)
+        return [Patch.of(*parts) for parts in zip(boxes, windows, edits, strict=True)]
 
 
 class Candidates:
     """Edits are made when first asked for, in batches; boxes that are clamped to the same are shared.
 
-    Attributes after `make`: `terms[name]` (K, M) for each of TERMS, `text_similarity`, `image_similarity` and
-    `score` (K, M), all NaN where nothing was edited. The terms "occlusion" and "area" need no edit and are there from
-    the start ("occlusion" is NaN if its weight is 0). `image` is the frame (3, h, w) of the picture.
+    Attributes after `make`: `terms[name]` (K, M) for each of TERMS, `text_similarity` and `image_similarity` (K, M),
+    all NaN where nothing was edited. The terms "occlusion" and "area" need no edit and are there from the start
+    ("occlusion" is NaN if its weight is 0). `image` is the picture's frame (3, h, w).
     """
 
     def __init__(self, models: Models, image: Canvas | torch.Tensor, source: str, prompt: str, boxes: torch.Tensor,
@@ -90,25 +87,28 @@ class Candidates:
         prompt, seed and editor's settings share.
         """
         self.canvas = canvas = Canvas.of(image, models.editor.size)
-        self.models, self.image, self.prompt, self.method, self.seed = models, canvas.frame, prompt, method, seed
-        self.source, self.boxes = source, boxes
+        self.models, self.image, self.source, self.boxes, self.method = models, canvas.frame, source, boxes, method
         k, m = boxes.shape[:2]
         self.kept = torch.ones(k, m, dtype=torch.bool) if kept is None else kept
         self.store = edits or Edits(models, canvas, prompt, seed, method.steps, method.guidance)
-        self._unique, self._slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
-        self._slot = self._slot.reshape(k, m)
-        self._made = torch.zeros(len(self._unique), dtype=torch.bool)
-        nothing = torch.full((k, m), float("nan"))
         self.on_edit: Callable[[int], None] | None = None
         """Called with the number of new edits after each batch, for a progress bar."""
         self.seconds = 0.0
         """Spent on edits and on judging them so far; a shared edit counts as if it had been made for this table."""
-        self._slopes = torch.full((k, m, m), float("nan"))
+
+        # Near the border, boxes of several sizes may be clamped to the same one. Each is edited once: `_slot` (K, M)
+        # says which of the different boxes an entry is, `_made` which of them have been edited.
+        self._unique, slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
+        self._slot = slot.reshape(k, m)
+        self._made = torch.zeros(len(self._unique), dtype=torch.bool)
+
+        nothing = torch.full((k, m), float("nan"))
+        self.text_similarity, self.image_similarity = nothing.clone(), nothing.clone()
+        self._slopes = torch.full((k, m, m), float("nan"))  # see `_find_slopes`
         if occlusion is None:
             occlusion = occlusion_table(models, canvas, source, boxes) if method.occlusion_weight else nothing.clone()
         self.terms = {name: nothing.clone() for name in TERMS}
         self.terms |= {"occlusion": occlusion, "area": area_table(boxes, canvas.shape)}
-        self.text_similarity, self.image_similarity, self.score = (nothing.clone() for _ in range(3))
         with torch.no_grad():
             embedding, tokens = models.clip.encode_image(canvas.frame[None])
             self._image, self._tokens = embedding[0], tokens[0]
@@ -126,14 +126,18 @@ class Candidates:
 
     @property
     def edits(self) -> torch.Tensor:
-        """(K, M, 3, h, w) in 0..1: every edit pasted into the frame, NaN where nothing was edited. Made anew at each
-        call, and large: it is for looking at.
+        """(K, M, 3, h, w) in 0..1: every edit pasted into the frame, NaN where nothing was edited. To look at: it is
+        large, and made anew at each call.
         """
         table = torch.full((*self.boxes.shape[:2], *self.image.shape), float("nan"))
         made = self._made[self._slot]
         if made.any():
             table[made] = self.store(self.boxes[made])
         return table
+
+    def picture(self, k: int, m: int) -> torch.Tensor:
+        """(3, h, w) in 0..1: the frame with the edit of anchor k's proposal m; it must have been made."""
+        return self.canvas.pasted(self.patch(k, m))
 
     def patch(self, k: int, m: int) -> Patch:
         """The edit of anchor k's proposal m, at the editor's resolution; it must have been made."""
@@ -142,18 +146,6 @@ class Candidates:
     def different(self, wanted: torch.Tensor) -> int:
         """How many different boxes there are in the (K, M) boolean `wanted`."""
         return len(self._slot[wanted].unique())
-
-    def _encode(self, edits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.models.clip.encode_image(edits, scale=255.0 if "pixels_255" in self.method.defects else 1.0)
-
-    def _judge(self, seen: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The terms that CLIP decides, of N edits' embeddings and tokens; (N,) each, differentiable."""
-        return {
-            "clip": clip_loss(seen, self._prompt),
-            "structure": structure_loss(tokens, self._tokens),
-            "direction": direction_loss(seen, self._image, self._source, self._prompt),
-            "source": source_loss(seen, self._source),
-        }
 
     def under(self, method: Method) -> Candidates:
         """The same edits under another method's weights: a copy, so this table stays as it is."""
@@ -166,34 +158,51 @@ class Candidates:
 
     @torch.no_grad()
     def make(self, wanted: torch.Tensor) -> None:
-        """Edit the entries of the (K, M) boolean `wanted` that are not there yet."""
-        missing = [int(s) for s in self._slot[wanted].unique() if not self._made[s]]
-        batch = self.models.editor.batch
-        for start in range(0, len(missing), batch):
-            slots = missing[start:start + batch]
-            edits = self.store(self._unique[slots])
-            self.seconds += sum(self.store.seconds[tuple(b)] for b in self._unique[slots].tolist())
+        """Edit the entries of the (K, M) boolean `wanted` that are not there yet, and judge them."""
+        missing = [slot for slot in self._slot[wanted].unique().tolist() if not self._made[slot]]
+        for slots in self.models.editor.batches(missing):
+            boxes = self._unique[slots]
+            edits = self.store(boxes)
+            self.seconds += sum(self.store.seconds[tuple(box)] for box in boxes.tolist())
             begun = time.perf_counter()
             seen, tokens = self._encode(edits)
-            values = self._judge(seen, tokens)
-            total = score(seen, self._image, self._prompt, self.method.alpha, self.method.beta)
-            for i, slot in enumerate(slots):
-                here = self._slot == slot
-                for name, value in values.items():
-                    self.terms[name][here] = value[i]
-                self.text_similarity[here] = seen[i] @ self._prompt
-                self.image_similarity[here] = seen[i] @ self._image
-                self.score[here] = total[i]
-                self._made[slot] = True
+            # All entries of these boxes, and the place of each one's edit in the batch.
+            place = torch.full((len(self._unique),), -1)
+            place[slots] = torch.arange(len(slots))
+            here = place[self._slot] >= 0
+            which = place[self._slot[here]]
+            for name, values in self._judge(seen, tokens).items():
+                self.terms[name][here] = values[which]
+            self.text_similarity[here] = (seen @ self._prompt)[which]
+            self.image_similarity[here] = (seen @ self._image)[which]
+            self._made[slots] = True
             self.seconds += time.perf_counter() - begun
             if self.on_edit:
                 self.on_edit(len(slots))
+
+    def _encode(self, edits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, 3, h, w) → CLIP's unit embeddings (N, D) and visual tokens (N, L, d)."""
+        return self.models.clip.encode_image(edits, scale=255.0 if "pixels_255" in self.method.defects else 1.0)
+
+    def _judge(self, seen: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The terms that CLIP decides, of N edits' embeddings and tokens; (N,) each, differentiable."""
+        return {
+            "clip": clip_loss(seen, self._prompt),
+            "structure": structure_loss(tokens, self._tokens),
+            "direction": direction_loss(seen, self._image, self._source, self._prompt),
+            "source": source_loss(seen, self._source),
+        }
+
+    @property
+    def score(self) -> torch.Tensor:
+        """(K, M) S of eq. 7, higher is better; NaN where nothing was edited."""
+        return self.method.alpha * self.text_similarity + self.method.beta * self.image_similarity
 
     @property
     def loss(self) -> torch.Tensor:
         """(K, M) weighted sum of the terms (eq. 6, and ours); NaN where nothing was edited."""
         loss = weighted(self.terms, self.method)
-        return torch.where(self._made[self._slot], loss, float("nan"))
+        return torch.where(self._made[self._slot], loss, float("nan"))  # a box's own terms alone are no loss
 
     def losses(self, choices: torch.Tensor | None) -> torch.Tensor:
         """(K,) chosen proposals → (K,) losses; None → the whole (K, M) table, 0 where nothing is kept. Edits what
@@ -202,7 +211,7 @@ class Candidates:
         if choices is None:
             self.make(self.kept)
             return torch.where(self.kept, self.loss, 0.0)
-        self.make(torch.nn.functional.one_hot(choices, self.kept.shape[1]).bool())
+        self.make(F.one_hot(choices, self.kept.shape[1]).bool())
         return self.loss[torch.arange(len(choices)), choices]
 
     def blended(self, weights: torch.Tensor) -> torch.Tensor:
@@ -212,11 +221,11 @@ class Candidates:
         same whenever the same proposal is drawn, so CLIP is asked for it once.
         """
         choices = weights.argmax(dim=1)
-        self.losses(choices)
+        losses = self.losses(choices)
         self._find_slopes(choices)
-        rows = torch.arange(len(choices))
-        slopes = self._slopes[rows, choices]
-        return self.loss[rows, choices] + ((weights - weights.detach()) * slopes).sum(dim=1)
+        slopes = self._slopes[torch.arange(len(choices)), choices]
+        # The second addend is 0 in value: it only brings the gradient.
+        return losses + ((weights - weights.detach()) * slopes).sum(dim=1)
 
     def _find_slopes(self, choices: torch.Tensor) -> None:
         """∂ loss / ∂ weights where anchor k's weights are the one-hot of choices[k], for those not known yet."""
@@ -225,7 +234,7 @@ class Candidates:
         if not len(rows):
             return
         with torch.enable_grad():
-            weights = torch.nn.functional.one_hot(choices[rows], self.kept.shape[1]).float().requires_grad_()
+            weights = F.one_hot(choices[rows], self.kept.shape[1]).float().requires_grad_()
             masks = region_mask(weights, self.canvas.in_frame(self.boxes[rows]), tuple(self.image.shape[1:]))
             pictures = composite(self.store(self.boxes[rows, choices[rows]]), self.image, masks)
             # A proposal that is not in the shortlist is never drawn; what it would be worth does not matter.
@@ -235,36 +244,44 @@ class Candidates:
 
 
 def area_table(boxes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """(K, M) areas of the (K, M, 4) boxes as shares of the largest square of a picture of this (height, width)."""
+    """(K, M) areas of the (K, M, 4) boxes as shares of the largest square in a picture of this (height, width)."""
     return area(boxes).float() / min(shape)**2
 
 
 @torch.no_grad()
 def occlusion_table(models: Models, image: Canvas | torch.Tensor, source: str, boxes: torch.Tensor) -> torch.Tensor:
-    """(K, M) occlusion losses of the (K, M, 4) boxes: one look of CLIP for each different box, and no edit.
+    """(K, M) occlusion losses of the (K, M, 4) boxes in 0..2: CLIP looks once with each different box hidden; no edit.
 
-    Boxes are filled in a copy of the size that CLIP sees anyway, so a large picture costs no more than a small one.
+    They are hidden in a copy of the size that CLIP sees anyway, so a large picture costs no more than a small one.
     """
     canvas = Canvas.of(image, models.editor.size)
     small = models.clip.resized(canvas.frame[None])[0]
     different, slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
     inside = scaled(different, canvas.shape, tuple(small.shape[1:]))
+    # 64 pictures at a time: hundreds would fill the memory.
     hidden = torch.cat([models.clip.encode_image(occluded(small, part))[0] for part in inside.split(64)])
-    seen, text = models.clip.encode_image(small[None])[0][0], models.clip.encode_text([source])[0]
+    (seen,), _ = models.clip.encode_image(small[None])
+    (text,) = models.clip.encode_text([source])
     return occlusion_loss(hidden, seen, text)[slot].reshape(boxes.shape[:2])
 
 
 def weighted(terms: dict[str, torch.Tensor], method: Method) -> torch.Tensor:
-    """These terms (any shape) summed with the method's weights; a term of weight 0 is not looked at."""
-    weights = {name: getattr(method, f"{name}_weight") for name in terms}
-    return sum((w * terms[name] for name, w in weights.items() if w), torch.zeros_like(terms["area"]))
+    """These terms (any shape) summed with the method's weights; a term of weight 0 is not looked at, be it NaN."""
+    total = torch.zeros_like(terms["area"])
+    for name, values in terms.items():
+        weight = getattr(method, f"{name}_weight")
+        if weight:
+            total = total + weight * values
+    return total
 
 
 def shortlist(values: torch.Tensor, boxes: torch.Tensor, count: int) -> torch.Tensor:
     """(K, M) values of the (K, M, 4) boxes → (K, M) boolean: the `count` different boxes of lowest value, the earlier
     first among equals; all entries for 0. Of boxes that were clamped to the same, the first stands for all.
     """
-    kept, seen = torch.full((values.numel(),), not count), set()
+    if not count:
+        return torch.ones_like(values, dtype=torch.bool)
+    kept, seen = torch.zeros(values.numel(), dtype=torch.bool), set()
     for i in values.flatten().sort(stable=True).indices.tolist():
         box = tuple(boxes.reshape(-1, 4)[i].tolist())
         if len(seen) < count and box not in seen:

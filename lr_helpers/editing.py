@@ -19,7 +19,7 @@ from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
 from lr_helpers.boxes import Box, box_mask, least_overlap
 from lr_helpers.candidates import Candidates, Edits, area_table, occlusion_table, shortlist, weighted
 from lr_helpers.canvas import Canvas
-from lr_helpers.files.pictures import paste_back, read_image, upright
+from lr_helpers.files.pictures import open_picture, paste_back
 from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
 from lr_helpers.losses import softmax_score
 from lr_helpers.method import Method, check_input, get_method
@@ -28,7 +28,7 @@ from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standar
 from lr_helpers.result import Candidate, EditResult
 
 FEATHER = 0.06
-"""Width of the blend at the region's edges, as a share of its side, where a picture is not of the editor's size."""
+"""Width of the blend at a region's edges, as a share of its side, where the picture is not of the editor's size."""
 
 
 @dataclass
@@ -139,19 +139,21 @@ class Search:
 
 
 def search(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: str, method: Method, seed: int, *,
-           avoid: Sequence[Box] = (), edits: Edits | None = None, progress: bool = False) -> Search:
+           avoid: Sequence[Box] = (), found: Proposals | None = None, edits: Edits | None = None,
+           estimator: Estimator | None = None, progress: bool = False) -> Search:
     """Learn where to edit one picture, a canvas or (3, H, W) in 0..1: propose, learn, choose.
 
-    `avoid` as in `propose`; `edits`: a store that searches in the same picture share (see `Candidates`).
+    `avoid` as in `propose`; `found`: what was proposed already; `edits`: a store that searches in the same picture
+    share (see `Candidates`); `estimator` replaces the method's own.
     """
     picture = Canvas.of(picture, models.editor.size)
-    found = propose(models, picture, source, method, avoid)
+    found = found or propose(models, picture, source, method, avoid)
     # Edits are made as the estimator asks for them.
     candidates = Candidates(models, picture, source, prompt, found.boxes, method, seed, kept=found.kept,
                             occlusion=found.occlusion, edits=edits)
     with tqdm(total=candidates.count, desc="editing", unit="edit", disable=not progress, leave=False) as bar:
         begun, candidates.on_edit = time.perf_counter(), bar.update
-        region = learn_region(found, candidates, method, seed)
+        region = learn_region(found, candidates, method, seed, estimator)
         seconds = time.perf_counter() - begun - candidates.seconds
     return Search(found, candidates, region, seconds)
 
@@ -160,6 +162,8 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
          method: Method | str = "learned", seed: int = 42, progress: bool = True,
          full_frame: bool = False, avoid: Sequence[Box] = ()) -> EditResult:
     """Learn where to edit `image` so that `source` ("bird") becomes `prompt` ("a rabbit"), and edit there.
+
+    `image`: the path of a file, or any PIL picture; one with an EXIF orientation is turned as that says.
 
     The final picture has the size of the input, whose pixels outside the region it keeps, transparency included.
     With `full_frame` all that the model saw and made is pasted in instead, without an edge at the region, for one more
@@ -171,7 +175,16 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
     """
     method = get_method(method) if isinstance(method, str) else method
     source, prompt = check_input(source, prompt, seed)
-    original = read_image(image, keep_alpha=True) if isinstance(image, (str, Path)) else upright(image)
+    return edit_checked(models, open_picture(image), source, prompt, method, seed, progress=progress,
+                        full_frame=full_frame, avoid=avoid)
+
+
+def edit_checked(models: Models, original: Image.Image, source: str, prompt: str, method: Method, seed: int, *,
+                 progress: bool = False, full_frame: bool = False, avoid: Sequence[Box] = ()) -> EditResult:
+    """`edit` for a picture as `open_picture` and texts as `check_input` return them.
+
+    The command line and the batch call it: they read and check before they load a model.
+    """
     begun, evaluations, size = time.perf_counter(), models.editor.evaluations, models.profile.size
     canvas = Canvas(original, size)
 
@@ -180,9 +193,9 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
     patch = found.candidates.patch(best.anchor, best.proposal)
     feather = 0 if original.size == (size, size) else FEATHER
     if full_frame:
-        x0, y0, x1, y1 = (round(v) for v in patch.inner)
-        frames = models.editor.inpaint(canvas.crop(patch.window), box_mask((x0, y0, x1, y1), size, size)[None], prompt,
-                                       seed=seed, steps=method.steps, guidance=method.guidance)
+        mask = box_mask([round(v) for v in patch.inner], size, size)
+        frames = models.editor.inpaint(canvas.crop(patch.window), mask[None], prompt, seed=seed, steps=method.steps,
+                                       guidance=method.guidance)
         final = paste_back(original, frames[0], (0, 0, size, size), feather, patch.window)
     else:
         final = paste_back(original, patch.edited, patch.inner, feather, patch.window)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 
 from lr_helpers.boxes import Box, box_mask
 from lr_helpers.errors import UserError
+
+T = TypeVar("T")
 
 
 def composite(frame: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -57,6 +59,14 @@ class Editor(ABC):
                guidance: float) -> torch.Tensor:
         """One batch: (n, 3, S, S), (n, 1, S, S) → the model's own frames (n, 3, S, S) in 0..1."""
 
+    def batches(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
+        """`items` in order, in slices of `batch`, which may have been halved since the slice before."""
+        done = 0
+        while done < len(items):
+            part = items[done:done + self.batch]
+            yield part
+            done += len(part)  # not `batch`, which is another one now if this part did not fit
+
     @torch.no_grad()
     def inpaint(self, image: torch.Tensor, masks: torch.Tensor, prompt: str | Sequence[str], *, seed: int,
                 steps: int | None = None, guidance: float | None = None) -> torch.Tensor:
@@ -70,27 +80,28 @@ class Editor(ABC):
         n = len(masks)
         if n == 0:
             return image.new_zeros(0, *image.shape[-3:])
+        steps, guidance = steps or self.steps, self.guidance if guidance is None else guidance
+        images = image.expand(n, *image.shape[-3:])
+        # One prompt is encoded once and stands for all; N prompts keep their order.
         texts = self._encode_prompts([prompt] if isinstance(prompt, str) else list(prompt))
         texts = {name: values.expand(n, *values.shape[1:]) for name, values in texts.items()}
-        images, frames, done = image.expand(n, *image.shape[-3:]), [], 0
+        frames, done = [], 0
         while done < n:
-            part = slice(done, done + self.batch)
+            part = slice(done, min(done + self.batch, n))
             try:
-                frames.append(self._paint(
-                    images[part], masks[part], {name: values[part] for name, values in texts.items()}, seed,
-                    steps or self.steps, self.guidance if guidance is None else guidance).float().cpu())
-                done += len(frames[-1])
+                own = {name: values[part] for name, values in texts.items()}
+                frames.append(self._paint(images[part], masks[part], own, seed, steps, guidance).float().cpu())
+                done = part.stop
                 continue
             except torch.OutOfMemoryError as error:
-                held = len(masks[part])
-                if held == 1:
+                if part.stop - done == 1:
                     raise UserError(f"The memory of {self.pipeline.device} does not hold one edit of {self.size}×"
                                     f"{self.size} pixels; free it (nvidia-smi shows who holds it), or use a profile "
                                     "with a smaller model.") from error
-            self._shrink(held)  # outside of `except`, whose traceback holds the tensors
+            self._halve(part.stop - done)  # outside of `except`, whose traceback holds the tensors
         return torch.cat(frames)
 
-    def _shrink(self, held: int) -> None:
+    def _halve(self, held: int) -> None:
         self.batch = (held + 1) // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -108,18 +119,3 @@ class Editor(ABC):
         masks = torch.stack([box_mask(box, *image.shape[1:]) for box in boxes])
         frames = self.inpaint(image, masks, prompt, seed=seed, steps=steps, guidance=guidance)
         return composite(frames, image, masks)
-
-    @property
-    def tokenizers(self) -> list[Any]:
-        """One for each text encoder."""
-        found = (getattr(self.pipeline, name, None) for name in ("tokenizer", "tokenizer_2"))
-        return [tokenizer for tokenizer in found if tokenizer is not None]
-
-    def truncated(self, prompt: str) -> str:
-        """The end of the prompt that does not fit into every text encoder; "" if all of it does."""
-        lost = []
-        for tokenizer in self.tokenizers:
-            ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
-            kept = tokenizer.model_max_length - 1
-            lost.append(tokenizer.decode(ids[kept:-1]).strip() if len(ids) > tokenizer.model_max_length else "")
-        return max(lost, key=len)

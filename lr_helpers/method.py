@@ -153,15 +153,30 @@ MAX_SEED = 2**63 - 1
 
 
 def check_input(source: str, prompt: str, seed: int) -> tuple[str, str]:
-    """Source and prompt, each on one line.
+    """`check_texts` and `check_seed`: source and prompt, each on one line."""
+    check_seed(seed)
+    return check_texts(source, prompt)
 
-    Raises UserError for an empty text, for control characters, and for a seed outside 0 … MAX_SEED.
+
+def check_seed(seed: int) -> None:
+    """Raises UserError for a seed outside 0 … MAX_SEED."""
+    check_range("seed", seed, 0, MAX_SEED)
+
+
+def check_texts(source: str, prompt: str) -> tuple[str, str]:
+    """Source and prompt, each as `check_text` returns it."""
+    return check_text("source", source), check_text("prompt", prompt)
+
+
+TEXTS = {"source": "what is there now", "prompt": "what you want to see"}
+
+
+def check_text(name: str, text: str) -> str:
+    """The text called `name`, a key of TEXTS, on one line. Raises UserError if it is empty or holds control characters.
     """
-    for name, text, what in (("source", source, "what is there now"), ("prompt", prompt, "what you want to see")):
-        if bad := next((c for c in text if unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\v\f\r"), None):
-            raise UserError(f"The {name} holds the control character {bad!r}; take it out.")
-        if not any(c.isprintable() and not c.isspace() for c in text):
-            raise UserError(f"The {name} is empty; say in a few words {what}.")
-    if not 0 <= seed <= MAX_SEED:
-        raise UserError(f"seed is {seed}; give a whole number from 0 to {MAX_SEED}.")
-    return " ".join(source.split()), " ".join(prompt.split())
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\v\f\r":
+            raise UserError(f"The {name} holds the control character {character!r}; take it out.")
+    if not any(c.isprintable() and not c.isspace() for c in text):
+        raise UserError(f"The {name} is empty; say in a few words {TEXTS[name]}.")
+    return " ".join(text.split())

@@ -13,7 +13,8 @@ from PIL import Image
 from lr_helpers.boxes import Box
 from lr_helpers.canvas import Canvas, scaled
 from lr_helpers.errors import UserError
-from lr_helpers.files.pictures import draw_box, flatten, read_image, to_image, to_tensor
+from lr_helpers.files.outputs import FINAL, NUMBERED, RESULT, clear, remove
+from lr_helpers.files.pictures import draw_box, on_white, read_image, to_image, to_tensor
 from lr_helpers.files.writing import prepare_folder, write_image, write_json
 from lr_helpers.learning import History
 from lr_helpers.method import Method
@@ -51,7 +52,7 @@ class Candidate:
         return cls(k, m, tuple(table.boxes[k, m].tolist()), float(probabilities[k, m]), float(table.loss[k, m]),
                    {name: float(values[k, m]) for name, values in table.terms.items()},
                    float(table.score[k, m]), float(table.text_similarity[k, m]),
-                   float(table.image_similarity[k, m]), table.canvas.pasted(table.patch(k, m)))
+                   float(table.image_similarity[k, m]), table.picture(k, m))
 
     def to_dict(self) -> dict:
         """Plain data for JSON, without the picture."""
@@ -116,13 +117,14 @@ class EditResult:
 
         `input.png`, `results/NN.png` (one an anchor, best first), `boxes/NN.png` if asked for,
         `overview.png` with them (input, region, final picture), `final_output.png`,
-        `region_network.safetensors`. Each file is written whole or not at all.
+        `region_network.safetensors`. Each file is written whole or not at all. What an earlier edit saved there goes
+        (see `files.outputs.clear`).
         """
         folder = prepare_folder(folder)
-        (folder / "result.json").unlink(missing_ok=True)  # a record is only ever beside its own pictures
-        for pattern in ("results/[0-9][0-9].png", "boxes/[0-9][0-9].png", "overview.png"):
-            for stale in folder.glob(pattern):
-                stale.unlink()
+        clear(folder)
+        # A run that was killed leaves pictures without a record; and no record may be beside pictures of another edit.
+        (folder / RESULT).unlink(missing_ok=True)
+        remove(folder, *NUMBERED)
         write_image(folder / "input.png", self.original)
         for i, candidate in enumerate(self.candidates):
             picture = to_image(candidate.picture)
@@ -133,9 +135,9 @@ class EditResult:
                 write_image(folder / "boxes" / f"{i:02}.png", draw_box(large, candidate.box, self.shape))
         if draw_boxes:
             write_image(folder / "overview.png", self._overview())
-        write_image(folder / "final_output.png", self.image)
+        write_image(folder / FINAL, self.image)
         self.network.save(folder / "region_network.safetensors")
-        write_json(folder / "result.json", self.to_dict())
+        write_json(folder / RESULT, self.to_dict())
         return folder
 
     def _overview(self, height: int = 256) -> Image.Image:
@@ -143,7 +145,7 @@ class EditResult:
         scale = min(height / self.original.height, 2 * height / self.original.width)  # panoramas get two squares
         size = tuple(max(1, round(side * scale)) for side in self.original.size)
         scaling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-        before, after = (flatten(p).resize(size, scaling) for p in (self.original, self.image))
+        before, after = (on_white(p).resize(size, scaling) for p in (self.original, self.image))
         sheet = Image.new("RGB", (3 * size[0] + 16, size[1]), "white")
         for i, panel in enumerate((before, draw_box(before, self.box, self.shape), after)):
             sheet.paste(panel, (i * (size[0] + 8), 0))
@@ -163,7 +165,7 @@ class EditResult:
     def load(cls, folder: str | Path) -> EditResult:
         """What `save` wrote, without the edits that were no anchor's best."""
         folder = Path(folder)
-        file = folder / "result.json"
+        file = folder / RESULT
         if not file.is_file():
             raise UserError(f"{folder} holds no finished edit (no result.json); give the output folder of an edit.")
         try:
@@ -178,7 +180,7 @@ class EditResult:
             original = read_image(folder / "input.png", keep_alpha=True)
             record = {k: d[k] for k in (*RECORD, "avoid") if k in RECORD or k in d}
             return cls(
-                image=read_image(folder / "final_output.png", keep_alpha=True), original=original,
+                image=read_image(folder / FINAL, keep_alpha=True), original=original,
                 picture=Canvas(original, d["size"]).frame, candidates=candidates,
                 network=RegionNetwork.load(folder / "region_network.safetensors"), history=History(**d["history"]),
                 attention=_table(d["attention"]), anchors=torch.tensor(d["anchors"]), boxes=torch.tensor(d["boxes"]),

@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 
 from lr_helpers.boxes import Box, intersection
-from lr_helpers.editing import edit
+from lr_helpers.editing import edit_checked
 from lr_helpers.errors import UserError
+from lr_helpers.files.outputs import FINAL, TURNS, clear
+from lr_helpers.files.pictures import open_picture
 from lr_helpers.files.writing import prepare_folder, write_image, write_json
-from lr_helpers.method import Method, check_input
+from lr_helpers.method import Method, check_seed, check_texts, get_method
 from lr_helpers.models.loading import Models
 from lr_helpers.result import EditResult
 
@@ -32,7 +34,7 @@ class Turns:
         return self.steps[-1].image
 
     @property
-    def boxes(self) -> list[tuple[int, int, int, int]]:
+    def boxes(self) -> list[Box]:
         """The learned regions (x0, y0, x1, y1) in pixels of the edited square, in the order of the steps."""
         return [step.box for step in self.steps]
 
@@ -45,15 +47,15 @@ class Turns:
 
     def save(self, folder: str | Path, draw_boxes: bool = False) -> Path:
         """Each step as `EditResult.save` lays it out in `step_1`, `step_2` …, then `final_output.png` and, last,
-        `turns.json`; returns the folder.
+        `turns.json`; returns the folder. What an earlier edit saved there goes (see `files.outputs.clear`).
         """
         folder = prepare_folder(folder)
-        for record in ("turns.json", "result.json"):  # an earlier edit's would no longer fit the final picture
-            (folder / record).unlink(missing_ok=True)
+        clear(folder)
+        (folder / TURNS).unlink(missing_ok=True)  # whoever wrote it: it does not fit the pictures that come now
         for number, step in enumerate(self.steps, 1):
             step.save(folder / f"step_{number}", draw_boxes)
-        write_image(folder / "final_output.png", self.image)
-        write_json(folder / "turns.json", {
+        write_image(folder / FINAL, self.image)
+        write_json(folder / TURNS, {
             "steps": [{"folder": f"step_{number}", "source": step.source, "prompt": step.prompt, "box": list(step.box)}
                       for number, step in enumerate(self.steps, 1)], "cost": self.cost, "warnings": self.warnings})
         return folder
@@ -69,16 +71,25 @@ def edit_in_turn(models: Models, image: str | Path | Image.Image, turns: Sequenc
     """
     if not turns:
         raise UserError("There is no edit to make; give at least one pair of source and prompt.")
-    texts = [check_input(source, prompt, seed) for source, prompt in turns]
+    method = get_method(method) if isinstance(method, str) else method
+    check_seed(seed)
+    turns = [check_texts(source, prompt) for source, prompt in turns]
+    return edit_in_turn_checked(models, open_picture(image), turns, method, seed, keep, progress)
+
+
+def edit_in_turn_checked(models: Models, picture: Image.Image, turns: Sequence[tuple[str, str]], method: Method,
+                         seed: int, keep: bool = True, progress: bool = False) -> Turns:
+    """`edit_in_turn` for a picture as `open_picture` and texts as `check_texts` return them (see `edit_checked`)."""
     steps, warnings = [], []
-    for prompt, source in texts:
+    for source, prompt in turns:
         before = [step.box for step in steps]
-        step = edit(models, steps[-1].image if steps else image, source, prompt, method, seed, progress,
-                    avoid=before if keep else ())
+        step = edit_checked(models, picture, source, prompt, method, seed, progress=progress,
+                            avoid=before if keep else ())
         if keep and _overlaps(step.box, before):
             warnings.append(f"The region of {prompt!r} overlaps one that was edited before: no proposal was free "
                             "of them.")
         steps.append(step)
+        picture = step.image
     return Turns(steps, warnings)
 
 

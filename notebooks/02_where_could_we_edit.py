@@ -284,7 +284,7 @@ def covered_share(boxes: torch.Tensor, size: int) -> float:
 checks.covered_share(covered_share)
 
 # %% [markdown]
-# Now many scenes. Seeds below 1,000,000 are kept away from every training, and `tiny_world/evaluate.py`
+# Now many scenes. Seeds below 1,000,000 are kept away from every training, and `lr_helpers/study/zoo.py`
 # uses those from 100,000 on; we take those from 200,000 on. The attention of each is computed once.
 
 # %%

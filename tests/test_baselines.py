@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from lr_helpers import METHODS, UserError, edit, load_models
-from lr_helpers.baselines import BASELINES, Parts, load_baseline, settings_of
+from lr_helpers.baselines import BASELINES, Parts, Request, load_baseline, settings_of
 from lr_helpers.baselines.diffusion import TrueLengths
 from lr_helpers.baselines.regions import bounding_box
 from lr_helpers.baselines.wording import adds, instruction
@@ -20,19 +20,23 @@ from lr_helpers.costs import random_weights
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.pictures import to_image
 from lr_helpers.models.profiles import PROFILES, Extra, get_profile
-from lr_helpers.study.choosers import CHOOSERS, Scene
 from lr_helpers.study.tasks import TEST, task
 
 SMALL = METHODS["learned"].but(anchors=3, sizes=(0.4, 0.6), iterations=3, steps=2, shortlist=4)
+KNOWN = (8, 8, 41, 40)
 QUICK = {  # settings under which a row takes a second
     "ledits_pp": {"steps": 6}, "grounding_dino": {"threshold": 0.0}, "grounded_sam": {"threshold": 0.0},
-    "learned": {"method": SMALL}, "paper": {"method": METHODS["paper"].but(anchors=2, iterations=2, steps=2)},
-    "official_code": {"method": METHODS["official_code"].but(anchors=2, iterations=2, steps=2)},
-    "known_region": {"box": (8, 8, 41, 40)}}
+    "learned": {"method": SMALL}, "exhaustive": {"method": SMALL},
+    "straight_through": {"method": SMALL.but(estimator="straight_through")},
+    "reinforce": {"method": SMALL.but(estimator="reinforce")}, "paper": {"method": METHODS["paper"].but(anchors=2, iterations=2, steps=2)},
+    "official_code": {"method": METHODS["official_code"].but(anchors=2, iterations=2, steps=2)}}
 WORLDS = ("tiny", "sd15", "sd2")
 DENOISERS = ("sdedit", "diffedit", "instruct_pix2pix", "ledits_pp")
-WHOLE_FRAME = DENOISERS
+WHOLE_FRAME = (*DENOISERS, "whole_picture")
 """Rows that leave no pixel as it was."""
+CHOOSERS = ("random_anchors", "random_sizes", "official_code", "paper", "straight_through", "reinforce", "learned",
+            "exhaustive", "occlusion")
+"""Rows that edit as many boxes as they need."""
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +59,11 @@ def load(worlds):
         models, parts = worlds[world]
         return load_baseline(name, parts.profile, models, parts=parts, **{**QUICK.get(name, {}), **settings})
     return load
+
+
+def run(baseline, one, seed: int = 0):
+    """The task by this row; the known region, where it wants one, is KNOWN."""
+    return baseline(one.picture, one.source, one.prompt, seed, known=KNOWN)
 
 
 @pytest.fixture(scope="session")
@@ -93,8 +102,8 @@ def expected(name: str, world: str, steps: int) -> int | None:
     twice = 1 if world != "tiny" else 0
     strong = int(0.8 * steps)
     return {"sdedit": 2 * (strong + twice), "diffedit": 4 * 10 + strong + 2 * strong, "instruct_pix2pix": 3 * steps,
-            "ledits_pp": steps + 3 * steps, "learned": None, "paper": None, "official_code": None, "random_anchors": None,
-            "random_sizes": None}.get(name, 2 * (steps + twice))
+            "ledits_pp": steps + 3 * steps, "occlusion": 2 * (steps + twice), **dict.fromkeys(CHOOSERS[:-1])}.get(
+                name, 2 * (steps + twice))
 
 
 @pytest.mark.parametrize(("name", "world"), [
@@ -106,8 +115,7 @@ def test_a_row_from_its_files_to_the_picture(name, world, load, one, worlds):
     baseline = load(name, world)
     assert (baseline.name, baseline.title, baseline.family) == (name, BASELINES[name].title, BASELINES[name].family)
     image = one.picture
-    first, other = baseline(image, one.source, one.prompt, seed=1), baseline(image, one.source, one.prompt, seed=2)
-    again = baseline(image, one.source, one.prompt, seed=1)
+    first, other, again = (run(baseline, one, seed) for seed in (1, 2, 1))
 
     assert first.picture.shape == (3, 64, 64)
     assert first.picture.dtype == torch.float32
@@ -123,8 +131,8 @@ def test_a_row_from_its_files_to_the_picture(name, world, load, one, worlds):
     if wanted is not None:
         assert first.evaluations == wanted
 
-    if name in ("sdedit", "instruct_pix2pix", "ledits_pp"):
-        assert first.region is None
+    if name in ("sdedit", "instruct_pix2pix", "ledits_pp", "whole_picture"):
+        assert first.region is None and first.box is None
     else:
         assert first.region.shape == (64, 64)
         assert set(first.region.unique().tolist()) <= {0.0, 1.0}
@@ -140,7 +148,7 @@ def test_a_row_from_its_files_to_the_picture(name, world, load, one, worlds):
 def test_steps_are_the_price(name, load, one):
     more = {"ratio": 1.0} if name == "diffedit" else {}  # a mask that is never empty
     for steps in (2, 5):
-        evaluations = load(name, "sd15", steps=steps, **more)(one.picture, one.source, one.prompt, 0).evaluations
+        evaluations = run(load(name, "sd15", steps=steps, **more), one).evaluations
         wanted = expected(name, "sd15", steps)
         if wanted is not None:
             assert evaluations == wanted
@@ -251,12 +259,14 @@ def test_ledits_attends_to_words_not_to_padding(worlds, one, load):
 def test_the_instruction_decides(load, one):
     ask = one.picture, one.source, one.prompt, 0
     said = load("instruct_pix2pix")(*ask).picture
-    assert torch.equal(load("instruct_pix2pix", replace="turn the {caption} into {prompt}")(*ask).picture, said)
-    assert not torch.equal(load("instruct_pix2pix", replace="replace {caption} by {prompt}")(*ask).picture, said)
+    assert torch.equal(load("instruct_pix2pix", replace="turn the {source} into {prompt}")(*ask).picture, said)
+    assert not torch.equal(load("instruct_pix2pix", replace="replace {source} by {prompt}")(*ask).picture, said)
     assert torch.equal(load("instruct_pix2pix", add="put {prompt}")(*ask).picture, said)
+    told = load("instruct_pix2pix")(*ask, instruction=f"replace {one.source} by {one.prompt}").picture
+    assert torch.equal(load("instruct_pix2pix", replace="replace {source} by {prompt}")(*ask).picture, told)
 
 
-@pytest.mark.parametrize(("caption", "prompt", "said"), [
+@pytest.mark.parametrize(("source", "prompt", "said"), [
     ("wolf", "a mushroom", "turn the wolf into a mushroom"),
     ("the wolf", "a mushroom.", "turn the wolf into a mushroom"),
     ("An owl", "a mushroom", "turn the owl into a mushroom"),
@@ -269,9 +279,9 @@ def test_the_instruction_decides(load, one):
     ("cat", "a cat wearing sunglasses", "turn the cat into a cat wearing sunglasses"),
     ("a", "a cat", "turn the a into a cat"),
     ("c++ (x)", "a cat", "turn the c++ (x) into a cat")])
-def test_instructions(caption, prompt, said):
-    assert instruction(caption, prompt) == said
-    assert adds(caption, prompt) == said.startswith("add")
+def test_instructions(source, prompt, said):
+    assert instruction(source, prompt) == said
+    assert adds(source, prompt) == said.startswith("add")
 
 
 @pytest.mark.parametrize("name", DENOISERS)
@@ -344,14 +354,14 @@ def test_sam_cuts_out_what_is_in_any_box(worlds, one):
     assert torch.equal(sam.mask(one.picture, boxes), each[0] | each[1])
 
 
-def test_the_caption_decides_the_region(load, one):
+def test_the_source_decides_the_region(load, one):
     similarity = load("patch_similarity").similarity
     assert not torch.allclose(similarity(one.picture, "wolf"), similarity(one.picture, "grass"), atol=0.01)
     heat = load("clipseg").parts.clipseg.heat
     assert not torch.equal(heat(one.picture, "wolf"), heat(one.picture, "grass"))
 
 
-def test_a_long_caption_is_cut_not_refused(load, one):
+def test_a_long_source_is_cut_not_refused(load, one):
     for name in ("clipseg", "grounded_sam", "sdedit", "diffedit", "ledits_pp", "instruct_pix2pix", "patch_similarity"):
         assert load(name, "sd15")(one.picture, "a wolf and " * 150, "a cat and " * 150, 0).picture.isfinite().all()
 
@@ -364,7 +374,7 @@ def test_patches_know_their_place_by_their_values_only(load):
         baseline = load("patch_similarity", path=path)
         overlaps = []
         for t in tasks:
-            region = bounding_box(baseline.region(t.picture, t.source))
+            region = bounding_box(baseline.region(Request(t.picture, t.source, t.prompt)))
             rows, columns = region.any(1).nonzero()[:, 0], region.any(0).nonzero()[:, 0]
             box = torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
             overlaps.append(float(iou(box, torch.tensor(t.truth))))
@@ -374,16 +384,15 @@ def test_patches_know_their_place_by_their_values_only(load):
 
 
 def test_the_known_region(load, one):
-    box = load("known_region", box=one.truth)(one.picture, one.source, one.prompt, 0)
-    assert torch.equal(box.region, box_mask(one.truth, 64, 64)[0])
-    mask = load("known_region", box=None, known=box.region)(one.picture, one.source, one.prompt, 0)
+    ask = one.picture, one.source, one.prompt, 0
+    box = load("known_region")(*ask, known=one.truth)
+    assert torch.equal(box.region, box_mask(one.truth, 64, 64)[0]) and box.box == one.truth
+    mask = load("known_region")(*ask, known=box.region)
     assert torch.equal(mask.picture, box.picture)
     cut = box.region.clone()
     cut[one.truth[1], one.truth[0]] = 0  # a corner
-    known = {"box": None, "known": cut}
-    assert torch.equal(load("known_region", **known)(one.picture, one.source, one.prompt, 0).region, cut)
-    assert torch.equal(load("known_region", shape="box", **known)(one.picture, one.source, one.prompt, 0).picture,
-                       box.picture)
+    assert torch.equal(load("known_region")(*ask, known=cut).region, cut)
+    assert torch.equal(load("known_region", shape="box")(*ask, known=cut).picture, box.picture)
 
 
 # Our own choosers
@@ -395,21 +404,61 @@ def test_learned_is_the_edit(load, one, worlds):
     result = edit(models, to_image(one.picture), one.source, one.prompt, SMALL, 5, progress=False)
     assert torch.equal(edited.picture, result.candidates[0].picture)
     assert to_image(edited.picture).tobytes() == result.image.tobytes()
-    assert torch.equal(edited.region, box_mask(result.box, 64, 64)[0])
+    assert torch.equal(edited.region, box_mask(result.box, 64, 64)[0]) and edited.box == result.box
     assert edited.evaluations == result.cost["denoiser_evaluations"] > 0
 
 
-def test_a_chooser_is_the_studys(load, one, worlds):
-    models = worlds["tiny"][0]
-    steps = models.profile.steps
-    assert steps == 3
-    edited = load("edit_free")(one.picture, one.source, one.prompt, 42)
-    choice = CHOOSERS["edit_free"](Scene(one, models, steps))
-    assert torch.equal(edited.region, box_mask(choice.box, 64, 64)[0])
-    assert edited.evaluations == choice.edits * steps * 2
-    lot = load("random_anchors")(one.picture, one.source, one.prompt, 42)
-    assert lot.evaluations % (steps * 2) == 0
-    assert steps * 2 < lot.evaluations <= 9 * steps * 2
+def test_a_tensor_is_taken_as_it_is(load, one):
+    """Not through 8 bits: what an 8-bit picture can't hold reaches the method."""
+    finer = (one.picture + 0.4 / 255).clamp(0, 1)
+    edited = load("learned")(finer, one.source, one.prompt, 5)
+    outside = edited.region == 0
+    assert torch.equal(edited.picture[:, outside], finer[:, outside])
+
+
+@pytest.mark.parametrize("name", [name for name in CHOOSERS if name != "occlusion"])
+def test_a_chooser_pays_whole_edits_and_no_box_twice(name, load, one, worlds):
+    editor, steps = worlds["tiny"][0].editor, load(name)._method.steps
+    before = editor.evaluations
+    edited = load(name)(one.picture, one.source, one.prompt, 42)
+    assert edited.evaluations == editor.evaluations - before
+    assert edited.evaluations % (steps * 2) == 0
+    assert steps * 2 < edited.evaluations <= steps * 2 * load(name)._method.anchors * 7
+    assert edited.trace == []  # nobody asked for it
+
+
+def test_rows_share_edits_and_each_is_charged_as_if_it_were_alone(load, one, worlds):
+    editor = worlds["tiny"][0].editor
+    names = ("learned", "exhaustive", "reinforce", "learned")
+    alone = [run(load(name), one) for name in names]
+    before, request = editor.evaluations, Request(one.picture, one.source, one.prompt, 0)
+    shared = [load(name).run(request) for name in names]
+    made = editor.evaluations - before
+    assert [e.evaluations for e in shared] == [e.evaluations for e in alone]
+    assert made == shared[0].evaluations < sum(e.evaluations for e in shared)  # the shortlist, once
+    for one_alone, one_shared in zip(alone, shared, strict=True):
+        assert torch.equal(one_alone.picture, one_shared.picture)
+    # The last one found everything made: what it is charged is more than the time that it took.
+    (store,) = request.shared.edits.values()
+    assert shared[-1].seconds > sum(store.seconds.values())
+
+
+@pytest.mark.parametrize("name", ["learned", "straight_through", "reinforce", "paper", "official_code", "exhaustive"])
+def test_a_trace_ends_with_the_choice_and_is_charged_to_nobody(name, load, one):
+    plain = run(load(name), one)
+    traced = load(name).run(Request(one.picture, one.source, one.prompt, 0, traced=True))
+    assert (traced.box, traced.evaluations) == (plain.box, plain.evaluations)
+    edits = plain.evaluations // (2 * load(name)._method.steps)
+    assert traced.trace[-1] == (edits, plain.box)
+    assert all(count <= edits for count, _ in traced.trace)
+
+
+def test_what_is_random_hangs_on_the_name(load, one):
+    def box(name: str, seed: int = 0):
+        return load("random_anchors").run(Request(one.picture, one.source, one.prompt, seed, name)).box
+
+    assert box("a") == box("a") and len({box(name) for name in "abcd"}) > 1
+    assert box("") == box(f"{one.source}, {one.prompt}, 0")
 
 
 # The emoji world's own weights
@@ -493,26 +542,32 @@ def test_the_emoji_denoisers_borrow_the_editors_vae(worlds):
     ("diffedit", {"mask_strength": 0.0}, "mask_strength is 0, which leaves none"),
     ("diffedit", {"maps": 0}, "maps is 0"),
     ("instruct_pix2pix", {"image_guidance": 0.5}, "image_guidance is 0.5"),
-    ("instruct_pix2pix", {"replace": "do {what}"}, "may hold {caption} and {prompt} only"),
+    ("instruct_pix2pix", {"replace": "do {what}"}, "may hold {source} and {prompt} only"),
     ("ledits_pp", {"threshold": 2.0}, "threshold is 2.0"),
     ("clipseg", {"shape": "circle"}, "shape is 'circle'; choose one of box, mask."),
     ("patch_similarity", {"path": "first"}, "path is 'first'"),
-    ("known_region", {"box": (8, 8, 8, 20)}, "box is (8, 8, 8, 20); give 0 ≤ x0 < x1 ≤ 64"),
-    ("known_region", {"box": None}, "The known region is missing"),
-    ("known_region", {"box": None, "known": torch.ones(3, 3)}, "give a mask of (64, 64)"),
     ("learned", {"method": "best"}, "The method 'best' is unknown"),
-    ("random_anchors", {"chooser": "oracle"}, "chooser is 'oracle'"),
-    ("sdedit", {"strenght": 0.5}, "The baseline 'sdedit' has no setting 'strenght'; choose from steps, guidance, strength."),
-    ("magic", {}, "The baseline 'magic' is unknown; choose one of whole_picture, ")])
+    ("random_anchors", {"anchors": "few"}, "anchors is 'few'; choose one of random, attended."),
+    ("sdedit", {"strenght": 0.5}, "The method 'sdedit' has no setting 'strenght'; choose from steps, guidance, strength."),
+    ("magic", {}, "The method 'magic' is unknown; choose from whole_picture, ")])
 def test_wrong_settings(name, settings, said, load):
     with pytest.raises(UserError) as error:
         load(name, **settings)
     assert said in sentence(error)
 
 
+@pytest.mark.parametrize(("known", "said"), [
+    ((8, 8, 8, 20), "known is (8, 8, 8, 20); give 0 ≤ x0 < x1 ≤ 64"), ((8, 8, 65, 20), "give 0 ≤ x0 < x1 ≤ 64"),
+    (None, "The known region is missing"), (torch.ones(3, 3), "give a mask of (64, 64)")])
+def test_wrong_known_regions(known, said, load, one):
+    with pytest.raises(UserError) as error:
+        load("known_region")(one.picture, one.source, one.prompt, known=known)
+    assert said in sentence(error)
+
+
 def test_wrong_pictures_and_texts(load, one):
     baseline = load("sdedit")
-    for image, caption, prompt, seed, said in (
+    for image, source, prompt, seed, said in (
             (torch.rand(3, 32, 64), "wolf", "a cat", 0, "shape (3, 32, 64); sdedit edits (3, 64, 64)"),
             (one.picture * 255, "wolf", "a cat", 0, "give 0 to 1"),
             (one.picture + torch.nan, "wolf", "a cat", 0, "give 0 to 1"),
@@ -520,7 +575,7 @@ def test_wrong_pictures_and_texts(load, one):
             (one.picture, "", "a cat", 0, "The source is empty"),
             (one.picture, "wolf", "a cat", -1, "seed is -1")):
         with pytest.raises(UserError) as error:
-            baseline(image, caption, prompt, seed)
+            baseline(image, source, prompt, seed)
         assert said in sentence(error)
 
 

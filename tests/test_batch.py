@@ -14,16 +14,18 @@ import pytest
 import torch
 from PIL import Image
 
-from lr_helpers import METHODS, EditResult, edit
-from lr_helpers.batch import folder, key, run, summary
+from lr_helpers import METHODS, EditResult, edit, method
+from lr_helpers.batch import folder, items, key, run, summary
 from lr_helpers.batch.entries import read_entries
 from lr_helpers.batch.items import plan
 from lr_helpers.batch.work import DONE, FAILED, KEPT, Outcome, edit_item
 from lr_helpers.boxes import box_mask
 from lr_helpers.cli import main
 from lr_helpers.errors import UserError
+from lr_helpers.files import pictures
 from lr_helpers.files.paths import DATA
-from lr_helpers.files.pictures import read_image, to_image, to_tensor
+from lr_helpers.files.pictures import read_image, to_image, to_tensor, upright
+from lr_helpers.method import check_text
 from lr_helpers.models.profiles import get_profile
 from tiny_world.scenes import scene
 
@@ -159,6 +161,19 @@ def test_each_item_has_the_documented_files(batch):
                            "region_network.safetensors", "result.json", "results/00.png"]
     assert {f.name for f in batch.folder.iterdir()} == {
         "1", "2", "3", "batch.lock", "batch.log", "contact_sheet.png", "summary.csv", "summary.json"}
+
+
+def test_an_items_input_is_checked_once_and_made_upright_once(images, models, monkeypatch):
+    uprights, checks = [], []
+    monkeypatch.setattr(items, "check_text", lambda *named: checks.append(named) or check_text(*named))
+    wanted = planned(images, {"1.png": [" wolf ", "a cake"]})
+    assert sorted(checks) == [("prompt", "a cake"), ("source", " wolf ")]
+    monkeypatch.setattr(pictures, "upright", lambda image: uprights.append(image) or upright(image))
+    monkeypatch.setattr(method, "check_text", lambda *named: pytest.fail("checked again"))  # behind check_input, too
+    with folder.locked(wanted.folder):
+        outcome = edit_item(models, wanted.items[0], {})
+    assert outcome.good and outcome.row["source"] == "wolf"
+    assert len(uprights) == 1
 
 
 def test_an_item_is_what_one_edit_gives(batch, models):

@@ -1,18 +1,26 @@
 """The command line: files and exit codes, and one line for each input that can't work."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from lr_helpers import METHODS, EditResult
+from lr_helpers import METHODS, EditResult, method, sequence
+from lr_helpers.cli import edit as cli_edit
 from lr_helpers.cli import main
-from lr_helpers.files.pictures import read_image, to_tensor
+from lr_helpers.files import pictures
+from lr_helpers.files.pictures import read_image, to_tensor, upright
+from lr_helpers.method import check_texts
 from tiny_world.scenes import scene
 
+ROOT = Path(__file__).resolve().parents[1]
 FAST = ["--profile", "tiny", "--device", "cpu", "--steps", "2", "--anchors", "2", "--sizes", "0.4", "0.6",
         "--iterations", "3"]
 
@@ -132,6 +140,20 @@ def test_the_summary_names_cost_and_file(scene_file, tmp_path, capsys):
     assert not (tmp_path / "out" / "boxes").exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--then", "fox", "a cat"]], ids=["once", "in turn"])
+def test_input_is_checked_once_and_made_upright_once(more, scene_file, tmp_path, monkeypatch):
+    uprights, checks = [], []
+    monkeypatch.setattr(pictures, "upright", lambda image: uprights.append(image) or upright(image))
+    monkeypatch.setattr(method, "check_texts", lambda *texts: pytest.fail("checked again"))  # behind check_input, too
+    monkeypatch.setattr(cli_edit, "check_texts", lambda *texts: checks.append(texts) or check_texts(*texts))
+    monkeypatch.setattr(sequence, "check_texts", lambda *texts: pytest.fail("checked again"))
+    assert main([*edit_arguments(scene_file, tmp_path / "out", " wolf "), *more, "--quiet"]) == 0
+    assert checks == [(" wolf ", "a rabbit"), *([tuple(more[1:])] if more else [])]
+    assert len(uprights) == 1
+    folder = tmp_path / "out" / "step_1" if more else tmp_path / "out"
+    assert EditResult.load(folder).source == "wolf"
+
+
 def test_unknown_words_are_warned_of_and_the_edit_is_made(scene_file, tmp_path, capsys):
     assert main([*edit_arguments(scene_file, tmp_path / "out", "wolf", "a zebra and a giraffe"), "--quiet"]) == 0
     lines = capsys.readouterr().err.strip().splitlines()
@@ -220,6 +242,48 @@ def test_a_device_that_is_not_there_is_named(scene_file, capsys):
         pytest.skip("there is a GPU here")
     assert main([*edit_arguments(scene_file, scene_file.parent / "out"), "--device", "cuda"]) == 2
     assert re.fullmatch(r"error: [^\n]*'cuda'[^\n]*\.\n", capsys.readouterr().err)
+
+
+# A reader that has read enough
+
+
+@pytest.mark.parametrize("command", [
+    ["notebooks", "--check", "01", "02"], ["scene", "--seed", "7"],
+    ["batch", str(ROOT / "data" / "images.json"), "--images", str(ROOT / "data" / "images"), "--output", "o", "--check"],
+    ["scene", "--help"]], ids=lambda command: f"{command[0]} {command[-1]}")
+@pytest.mark.parametrize("both", [False, True], ids=["stdout", "stdout and stderr"])
+def test_a_closed_pipe_ends_the_program_without_a_word(command, both, tmp_path):
+    """As `… | head -0` and `… 2>&1 | head -0` do: the reader is gone before anything is written."""
+    errors = tmp_path / "errors"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with errors.open("w") as file:
+        ended = subprocess.run([sys.executable, "-m", "lr_helpers", *command], stdout=writer, stderr=writer if both else file,
+                               cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120)
+    os.close(writer)
+    # argparse itself swallows what goes wrong when it prints help to an unbuffered stream, and then ends with 0
+    assert ended.returncode in ((0, 141) if "--help" in command else (141,))
+    assert "Traceback" not in errors.read_text() and "BrokenPipe" not in errors.read_text()
+    if command[0] == "scene" and "--seed" in command:
+        assert (tmp_path / "scene" / "scene.png").is_file()  # its work was done, only not told
+
+
+def test_a_program_without_standard_output_works(tmp_path):
+    ended = subprocess.run(f'"{sys.executable}" -m lr_helpers scene --seed 7 >&-', shell=True, cwd=tmp_path,
+                           env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_another_broken_pipe_is_an_error_like_any_other(monkeypatch, tmp_path):
+    def run(options):
+        raise BrokenPipeError("a worker died")
+
+    monkeypatch.setattr("lr_helpers.cli.scene.run", run)
+    with (tmp_path / "out").open("w") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        monkeypatch.setattr(sys, "stderr", file)
+        with pytest.raises(BrokenPipeError, match="a worker died"):
+            main(["scene", "--seed", "7"])
 
 
 # Help

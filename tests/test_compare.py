@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from lr_helpers import UserError, load_models, plots
-from lr_helpers.baselines import BASELINES
+from lr_helpers.baselines import ABLATIONS, BASELINES, TITLES
 from lr_helpers.cli import main
-from lr_helpers.study import compare, compare_report
-from lr_helpers.study.compare import Variant, asked, measure, variants
+from lr_helpers.study import compare
+from lr_helpers.study.compare import asked, at, measure, variants
 from lr_helpers.study.tasks import TEST, VALIDATION, task
 from tiny_world import judge
 from tiny_world.scenes import tensor
@@ -35,15 +35,17 @@ def done(one) -> torch.Tensor:
 # What is asked of whom
 
 
-def test_each_baseline_is_tried_at_each_cost_that_it_can_have():
+def test_each_row_is_tried_at_each_cost_that_it_can_have():
     found = variants()
-    assert {v.baseline for v in found} == set(BASELINES)
-    assert len({v.file for v in found}) == len(found)
-    assert [v.steps for v in found if v.baseline == "sdedit"] == list(compare.STEPS) == [3, 6, 12, 25]
-    assert [v.steps for v in found if v.baseline == "learned"] == [3, 6, 12]
-    assert [v.steps for v in found if v.baseline == "paper"] == [12]
-    assert [v.steps for v in found if v.baseline == "ledits_pp"] == [6, 12, 25]
-    assert variants(["sdedit"], [4]) == [Variant("sdedit", 4)]
+    assert {v.row for v in found} == set(BASELINES) - set(ABLATIONS)
+    assert len({v.name for v in found}) == len(found)
+    steps = {row: [v.settings["steps"] for v in found if v.row == row] for row in BASELINES}
+    assert steps["sdedit"] == list(compare.STEPS) == [3, 6, 12, 25]
+    assert steps["learned"] == [3, 6, 12]
+    assert steps["paper"] == [12]
+    assert steps["ledits_pp"] == [6, 12, 25]
+    assert variants(["sdedit"], [4]) == [at("sdedit", 4)]
+    assert variants(["reinforce"]) == [at("reinforce", 12)]
     with pytest.raises(UserError, match="'photoshop' is unknown; choose from whole_picture"):
         variants(["photoshop"])
 
@@ -90,10 +92,10 @@ def test_the_true_edit_does_the_task_and_no_edit_does_not(seed, models, judge_mo
 
 
 def test_measures_that_not_all_tasks_have_are_means_over_those_that_have_them():
-    common = {"variant": "sdedit at 12", "success": 1.0, "psnr": 20.0, "evaluations": 18}
+    common = {"row": "sdedit at 12", "success": 1.0, "psnr": 20.0, "evaluations": 18}
     records = [{**common, "task": "replace_1", "objects": 1}, {**common, "task": "replace_2", "objects": 2, "others_kept": 1.0},
                {**common, "task": "replace_3", "objects": 2, "others_kept": 0.0}, {**common, "task": "add_1", "objects": 0}]
-    means = compare_report.summarise(records)["means"]
+    means = compare.summarise(records)["means"]
     assert means["replace"]["sdedit at 12"]["others_kept"]["value"] == 0.5
     assert [means[kind]["sdedit at 12"]["success"]["count"] for kind in ("replace", "add")] == [3, 1]
     assert means["replace"]["sdedit at 12"]["others_kept"]["count"] == 2
@@ -112,25 +114,25 @@ def means(**found: tuple[float, float, float]) -> dict:
     ((0.9, 30, 99), True), ((0.95, 30, 100), True), ((0.9, 31, 100), True), ((1.0, 40, 50), True),
     ((1.0, 40, 101), False), ((1.0, 29, 50), False), ((0.8, 40, 50), False)])
 def test_who_beats_ours(other, beats):
-    found = compare_report.better(means(learned_at_6=(0.9, 30, 100), sdedit_at_6=other, known_region_at_6=(1, 60, 1)))
+    found = compare.better(means(learned_at_6=(0.9, 30, 100), sdedit_at_6=other, known_region_at_6=(1, 60, 1)))
     assert found == {"learned at 6": ["sdedit at 6"] if beats else []}
 
 
 def test_our_own_other_costs_do_not_count():
-    assert compare_report.better(means(learned_at_6=(0.9, 30, 100), learned_at_3=(1, 40, 50)))["learned at 6"] == []
+    assert compare.better(means(learned_at_6=(0.9, 30, 100), learned_at_3=(1, 40, 50)))["learned at 6"] == []
 
 
 def test_the_worst_come_first():
-    records = [{"variant": v, "task": f"{kind}_{seed}", "success": s, "psnr": p} for v, kind, seed, s, p in (
+    records = [{"row": v, "task": f"{kind}_{seed}", "success": s, "psnr": p} for v, kind, seed, s, p in (
         ("learned at 12", "replace", 1, 1.0, 20), ("learned at 12", "replace", 2, 0.0, 40),
         ("learned at 12", "replace", 3, 0.0, 30), ("learned at 6", "replace", 4, 0.0, 1), ("learned at 12", "add", 5, 0.0, 1))]
-    assert compare_report.worst(records, "learned") == [3, 2, 1]
+    assert compare.worst(records, "learned") == [3, 2, 1]
 
 
 def test_the_frontier_is_drawn_and_described():
-    titles, families = ({name: getattr(row, part) for name, row in BASELINES.items()} for part in ("title", "family"))
+    families = {name: row.family for name, row in BASELINES.items()}
     figure = plots.show_frontier(means(learned_at_3=(0.8, 30, 30), learned_at_6=(0.9, 31, 60), sdedit_at_3=(0.5, 20, 5),
-                                       known_region_at_3=(1, 60, 6)), titles, families)
+                                       known_region_at_3=(1, 60, 6)), TITLES, families)
     try:
         assert [len(axes.lines) > 0 for axes in figure.axes] == [True, True]
         assert [t.get_text() for t in figure.legends[0].get_texts()] == ["learned", "SDEdit", "known region"]
@@ -146,10 +148,10 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path, capsys):
     command = ["study", "compare", "--validation", "--replace", "1", "--add", "0", "--workers", "1",
                "--output", str(tmp_path), "--methods", "known_region", "whole_picture", "clipseg"]
     assert main(command) == 0
-    stored = tmp_path / "known_region_at_3" / f"replace_{VALIDATION}.json"
+    stored = tmp_path / "records" / "known_region_at_3" / f"replace_{VALIDATION}.json"
     stamp, record = stored.stat().st_mtime_ns, json.loads(stored.read_text(encoding="utf-8"))
     assert record["iou"] == 1 and record["evaluations"] == 6  # three steps, with guidance
-    assert "iou" not in json.loads((tmp_path / "whole_picture_at_3" / stored.name).read_text(encoding="utf-8"))
+    assert "iou" not in json.loads((tmp_path / "records" / "whole_picture_at_3" / stored.name).read_text(encoding="utf-8"))
     said = capsys.readouterr().out
     assert "known region" in said and "CLIPSeg, its box: not run here." in said
     command[command.index("--replace") + 1] = "2"
@@ -158,19 +160,28 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path, capsys):
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert summary["means"]["replace"]["learned at 12"]["success"]["count"] == 2
     assert summary["means"]["replace, two objects"]["known_region at 25"]["evaluations"]["value"] == 50
-    assert list(summary["missing"]) == ["clipseg"] and set(summary["worst"]["learned"]) == {VALIDATION, VALIDATION + 1}
+    assert list(summary["not_run"]) == ["clipseg"] and set(summary["worst"]["learned"]) == {VALIDATION, VALIDATION + 1}
     assert set(summary["beaten_by"]["replace"]) == {f"learned at {n}" for n in (3, 6, 12)}
     assert len((tmp_path / "edits.csv").read_text().splitlines()) == 1 + 2 * (4 + 4 + 3)  # tasks × (variants of each)
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
     capsys.readouterr()
     command.remove("--validation")
     assert main(command) == 2
-    assert "other settings" in capsys.readouterr().err
+    assert "other settings (validation)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("more", "said"), [
-    (["--steps", "3"], "takes several"), (["--replace", "0", "--add", "0"], "at least one task"), (["--add", "-1"], "--add is -1"),
-    (["--methods", "photoshop"], "'photoshop' is unknown"), (["--scenes", "3"], "--scenes does not belong")])
+    (["--replace", "0", "--add", "0"], "at least one task"), (["--add", "-1"], "--add is -1"),
+    (["--methods", "photoshop"], "'photoshop' is unknown")])
 def test_wrong_options_are_told(more, said, tmp_path, capsys):
     assert main(["study", "compare", "--output", str(tmp_path), *more]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--steps", "3"], ["--scenes", "3"]])  # it takes several steps; extended has scenes
+def test_options_of_other_studies_are_refused(more, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["study", "compare", "--output", str(tmp_path), *more])
+    assert stop.value.code == 2
+    assert f"study compare: error: unrecognized arguments: {' '.join(more)}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -20,8 +20,8 @@ from lr_helpers.errors import UserError
 from lr_helpers.files.paths import DATA as ALL_DATA
 from lr_helpers.files.pictures import read_image
 from lr_helpers.sequence import edit_in_turn
-from lr_helpers.study import beyond, causes, extended
-from lr_helpers.study.tasks import task
+from lr_helpers.study import causes, extended
+from lr_helpers.study.tasks import COMPOSITIONAL, TWO, combinations, restyled, task, two_turns
 from tiny_world import DATA, judge, sprites
 from tiny_world.__main__ import main as tiny_world
 from tiny_world.scenes import Placed, Recipe, scene, tensor
@@ -73,7 +73,7 @@ def test_the_cost_is_that_of_all_turns(two):
 
 def test_turns_are_saved_and_loaded(two, tmp_path):
     _, done = two
-    (tmp_path / "result.json").write_text("{}")  # of an earlier single edit
+    done.steps[0].save(tmp_path, draw_boxes=True)  # an earlier single edit
     done.save(tmp_path)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["final_output.png", "step_1", "step_2", "turns.json"]
     record = json.loads((tmp_path / "turns.json").read_text(encoding="utf-8"))
@@ -87,7 +87,7 @@ def test_turns_are_saved_and_loaded(two, tmp_path):
 
 
 def test_boxes_to_avoid_are_avoided_by_every_method_or_overlapped_least(models):
-    picture = tensor(scene(extended.TWO, 2))
+    picture = tensor(scene(TWO, 2))
     for method in (METHODS["learned"], METHODS["paper"], METHODS["official_code"]):
         plain = propose(models, picture, "wolf", method)
         assert torch.equal(propose(models, picture, "wolf", method, avoid=[]).kept, plain.kept)
@@ -110,7 +110,7 @@ def test_least_overlap_on_boxes_by_hand():
 
 
 def test_a_region_that_cannot_keep_away_is_told(models):
-    recipe = scene(extended.TWO, 1)
+    recipe = scene(TWO, 1)
     everywhere = METHODS["learned"].but(steps=1, sizes=(1.0,), shortlist=1, anchors=1)
     done = edit_in_turn(models, Image.fromarray(recipe.render()), [("wolf", "a fox"), ("fox", "a cat")], everywhere,
                         progress=False)
@@ -246,7 +246,7 @@ def test_a_restyled_task_asks_the_same_and_its_truth_moves_along():
     for seed in range(400_000, 400_040):
         for kind in ("replace", "add"):
             one = task(kind, seed)
-            other = extended.restyled(one, OTHER)
+            other = restyled(one, OTHER)
             assert (other.source, other.prompt, other.target, other.others) == (one.source, one.prompt, one.target, one.others)
             if kind == "replace":
                 assert other.truth in [o.box for o in other.recipe.objects if o.name == one.source]
@@ -262,8 +262,8 @@ def test_a_restyled_task_asks_the_same_and_its_truth_moves_along():
 
 def test_targets_of_unseen_combinations_are_held_out_and_controls_are_not():
     wanted = {"unseen": set(), "seen": set()}
-    for seed in range(extended.COMPOSITIONAL, extended.COMPOSITIONAL + 300):
-        unseen, seen = extended.combinations(seed)
+    for seed in range(COMPOSITIONAL, COMPOSITIONAL + 300):
+        unseen, seen = combinations(seed)
         assert held_out(unseen.target, unseen.recipe.place) and not held_out(seen.target, seen.recipe.place)
         assert (unseen.recipe, unseen.truth, unseen.source, unseen.others) == (seen.recipe, seen.truth, seen.source, seen.others)
         assert unseen.target not in {o.name for o in unseen.recipe.objects}
@@ -278,7 +278,7 @@ def test_targets_of_unseen_combinations_are_held_out_and_controls_are_not():
 
 def test_no_training_scene_holds_an_unseen_combination(monkeypatch):
     pairs = {(t.target, t.recipe.place) for t in (
-        extended.combinations(s)[0] for s in range(extended.COMPOSITIONAL, extended.COMPOSITIONAL + 300))}
+        combinations(s)[0] for s in range(COMPOSITIONAL, COMPOSITIONAL + 300))}
     drawn, plain = [], Recipe.render
     monkeypatch.setattr(Recipe, "render", lambda recipe: (drawn.append(recipe), plain(recipe))[1])
     for step in range(5):
@@ -296,15 +296,15 @@ def test_the_seeds_are_of_their_own_and_held_out():
     from lr_helpers.study.zoo import FIRST_SEED
     from tiny_world.scenes import HELD_OUT_SEEDS
 
-    starts = [FIRST_SEED, VALIDATION, TEST, extended.COMPOSITIONAL, extended.TWO, PIE, samples.EMOJI_SEED]
+    starts = [FIRST_SEED, VALIDATION, TEST, COMPOSITIONAL, TWO, PIE, samples.EMOJI_SEED]
     assert all(s in HELD_OUT_SEEDS for s in starts)
     assert all(b - a >= 100_000 for a, b in zip(sorted(starts), sorted(starts)[1:], strict=False))
 
 
 def test_two_turns_ask_for_two_objects_in_place_of_two_others():
     orders = set()
-    for seed in range(extended.TWO, extended.TWO + 40):
-        two = extended.two_turns(seed)
+    for seed in range(TWO, TWO + 40):
+        two = two_turns(seed)
         names = [o.name for o in two.recipe.objects]
         sources, prompts = zip(*two.turns, strict=True)
         orders.add(sources == tuple(names))
@@ -442,8 +442,8 @@ def test_what_was_proposed_is_found_again_with_what_the_shortlist_left_out(model
 
 def test_the_stored_study_is_counted(models):
     rows = [r for r in causes.read_rows() if int(r["task"].split("_")[1]) < 400_025]
-    for chooser in ("expectation", "paper"):
-        mine = [r for r in rows if r["chooser"] == chooser and r["task"].startswith("replace")]
+    for chooser in ("learned", "paper"):
+        mine = [r for r in rows if r["row"] == chooser and r["task"].startswith("replace")]
         found = causes.failures(rows, chooser, models)
         lost, missed = causes.counted(found), causes.counted(found, "region_cause")
         assert sum(lost.values()) == sum(r["success"] == "0.0" for r in mine)
@@ -462,7 +462,7 @@ def test_the_stored_counts_are_those_of_the_stored_study():
     rows, stored = causes.read_rows(), json.loads((ALL_DATA / "studies" / "causes.json").read_text(encoding="utf-8"))
     assert list(stored) == list(causes.SHOWN)
     for chooser, found in stored.items():
-        mine = [r for r in rows if r["chooser"] == chooser and r["task"].startswith("replace")]
+        mine = [r for r in rows if r["row"] == chooser and r["task"].startswith("replace")]
         assert found["tasks"] == len(mine) >= 200
         assert found["failed"] == sum(found["lost"].values()) == sum(r["success"] == "0.0" for r in mine)
         assert found["missed"] == sum(found["lost_region"].values()) == sum(r["hit"] == "0.0" for r in mine)
@@ -471,7 +471,7 @@ def test_the_stored_counts_are_those_of_the_stored_study():
 def test_counts_are_printed_and_written(tmp_path, monkeypatch, capsys):
     rows = [r for r in causes.read_rows() if r["task"] == "replace_400000"]
     monkeypatch.setattr(causes, "read_rows", lambda: rows)
-    causes.main(["--output", str(tmp_path / "counts.json")])
+    assert main(["study", "causes", "--output", str(tmp_path / "counts.json")]) == 0
     found = json.loads((tmp_path / "counts.json").read_text(encoding="utf-8"))
     assert {name: one["tasks"] for name, one in found.items()} == dict.fromkeys(causes.SHOWN, 1)
     said = capsys.readouterr().out
@@ -484,15 +484,15 @@ def test_counts_are_printed_and_written(tmp_path, monkeypatch, capsys):
 def scene_record(seed: int, named: bool, gone: float) -> dict:
     choice = {"hit": 1.0, "iou": 0.8, "success": gone, "target_seen": 1.0, "source_gone": gone, "psnr": 40.0}
     return {"seed": seed, "named": {"noto": [True], OTHER: [named]},
-            "kinds": {kind: {"expectation": choice, "oracle": choice} for kind in ("seen", "unseen", f"seen_{OTHER}")},
+            "kinds": {kind: {"learned": choice, "known_region": choice} for kind in ("seen", "unseen", f"seen_{OTHER}")},
             "lost": {"seen": None, "unseen": "too large", f"seen_{OTHER}": "other object" if seed else "too large"}}
 
 
 def test_what_the_judge_never_knew_is_not_called_gone():
     records = [scene_record(0, True, 0.0), scene_record(1, False, 1.0), scene_record(2, False, 1.0)]
-    summary = beyond.summarise(records, [], [])
-    assert summary["means"]["seen"]["expectation"]["success"]["value"] == pytest.approx(2 / 3, abs=1e-3)
-    other = summary["means"][f"seen_{OTHER}"]["expectation"]
+    summary = extended.summarise(records, [], [])
+    assert summary["means"]["seen"]["learned"]["success"]["value"] == pytest.approx(2 / 3, abs=1e-3)
+    other = summary["means"][f"seen_{OTHER}"]["learned"]
     assert (other["success"]["value"], other["success"]["count"]) == (0, 1)
     assert (other["hit"]["value"], other["hit"]["count"]) == (1, 3)
     assert summary["judge names the objects"][OTHER]["value"] == pytest.approx(1 / 3, abs=1e-3)
@@ -500,13 +500,13 @@ def test_what_the_judge_never_knew_is_not_called_gone():
 
 
 def test_one_scene_is_measured_in_all_its_versions(models):
-    record = beyond.combination_record(extended.COMPOSITIONAL, OTHER, models, judge.load(), steps=1)
+    record = extended.combination_record(COMPOSITIONAL, OTHER, models, judge.load(), steps=1)
     assert list(record["kinds"]) == ["seen", "unseen", f"seen_{OTHER}"] and record["named"]["noto"] == [True]
     for choices in record["kinds"].values():
-        assert list(choices) == ["expectation", "oracle"] and choices["oracle"]["iou"] == 1
+        assert list(choices) == ["learned", "known_region"] and choices["known_region"]["iou"] == 1
     for kind, choices in record["kinds"].items():
-        assert (record["lost"][kind] is None) == bool(choices["expectation"]["hit"])
-    unseen, seen = (record["kinds"][kind]["oracle"] for kind in ("unseen", "seen"))
+        assert (record["lost"][kind] is None) == bool(choices["learned"]["hit"])
+    unseen, seen = (record["kinds"][kind]["known_region"] for kind in ("unseen", "seen"))
     assert unseen["box"] == seen["box"] and unseen["score"] != seen["score"]
 
 
@@ -515,12 +515,12 @@ def test_the_experiments_go_on_where_they_stopped(tmp_path, capsys):
     command = ["study", "extended", "--scenes", "0", "--pairs", "0", "--prompts", "1", "--steps", "1", "--workers", "1",
                "--output", str(tmp_path)]
     assert main(command) == 0
-    (stored,) = (tmp_path / "tasks").glob("prompt_*.json")
+    (stored,) = (tmp_path / "records").glob("prompt_*.json")
     stamp = stored.stat().st_mtime_ns
     command[command.index("--pairs") + 1] = "1"
     assert main(command) == 0
     assert stored.stat().st_mtime_ns == stamp
-    (pair,) = (tmp_path / "tasks").glob("turns_*.json")
+    (pair,) = (tmp_path / "records").glob("turns_*.json")
     found = json.loads(pair.read_text(encoding="utf-8"))["found"]
     assert found["kept apart"]["boxes"][0] == found["free"]["boxes"][0]  # the first turn is the same
     said = capsys.readouterr().out
@@ -530,7 +530,14 @@ def test_the_experiments_go_on_where_they_stopped(tmp_path, capsys):
     assert "other settings" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("bad", [["--scenes", "-1"], ["--steps", "0"], ["--style", "cubist"], ["--add", "3"]])
+@pytest.mark.parametrize("bad", [["--scenes", "-1"], ["--steps", "0"], ["--style", "cubist"]])
 def test_bad_numbers_and_styles_are_told(bad, tmp_path, capsys):
     assert main(["study", "extended", "--output", str(tmp_path), *bad]) == 2
     assert bad[0] in capsys.readouterr().err
+
+
+def test_options_of_other_studies_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["study", "extended", "--output", str(tmp_path), "--add", "3"])
+    assert stop.value.code == 2
+    assert "study extended: error: unrecognized arguments: --add 3" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
 from lr_helpers.errors import UserError
-from lr_helpers.files.pictures import draw_box, paste_back, read_image, to_image, to_tensor
+from lr_helpers.files.pictures import draw_box, open_picture, paste_back, read_image, to_image, to_tensor
 from lr_helpers.files.writing import prepare_folder, write_bytes, write_image, write_json
 
 
@@ -251,6 +251,20 @@ def test_exif_orientation_is_honoured(tmp_path, orientation):
     assert np.array_equal(np.asarray(saved(tmp_path, stored, exif=exif)), upright)
     large = saved(tmp_path, stored.resize((50, 30), Image.Resampling.NEAREST), "jpg", quality=95, exif=exif)
     assert (large.height, large.width) == (10 * upright.shape[0], 10 * upright.shape[1])
+
+
+def test_a_path_and_an_open_picture_of_any_kind_give_the_same(tmp_path):
+    exif, file = Image.Exif(), tmp_path / "turned.png"
+    exif[0x0112] = 6
+    for image, mode in ((colours(5, 3), "RGB"), (colours(5, 3).convert("L"), "RGB"), (colours(5, 3).convert("P"), "RGB"),
+                        (colours(5, 3).convert("RGBA"), "RGBA"), (colours(5, 3).convert("LA"), "RGBA")):
+        image.save(file, exif=exif)
+        from_path, from_text = open_picture(file), open_picture(str(file))
+        with Image.open(file) as opened:
+            from_pil = open_picture(opened)
+        assert (from_path.mode, from_path.size) == (mode, (3, 5))
+        assert from_path.tobytes() == from_text.tobytes() == from_pil.tobytes()
+        assert torch.equal(to_tensor(from_path), to_tensor(read_image(file)))  # transparency on white either way
 
 
 def test_of_an_animation_the_first_frame(tmp_path):

@@ -47,6 +47,7 @@ def test_mask_has_the_area_and_place_of_its_box():
     assert mask[0, 5, 3:9].all()
 
 
+@settings(deadline=None)
 @given(x=st.floats(0, 64), y=st.floats(0, 64), side=st.floats(2, 200))
 def test_squares_stay_inside_and_are_never_empty(x, y, side):
     x0, y0, x1, y1 = square_around(x, y, side, 64)
@@ -86,7 +87,7 @@ def test_more_anchors_than_patches_are_refused(count):
 # Proposals and pooling
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 64), st.floats(0, 64)), min_size=1, max_size=5),
        st.lists(st.floats(0.05, 1.0), min_size=1, max_size=5, unique=True).map(sorted))
 def test_proposals_are_inside_and_grow(centres, sizes):

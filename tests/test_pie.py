@@ -25,6 +25,7 @@ from lr_helpers.costs import random_weights
 from lr_helpers.errors import UserError
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.pictures import to_tensor
+from lr_helpers.files.writing import write_csv
 from lr_helpers.models.profiles import MEASURES
 from lr_helpers.study.metrics import METRICS
 from lr_helpers.study.pie import emoji as pie
@@ -33,9 +34,10 @@ from lr_helpers.study.pie.emoji import KINDS, SCENES, recipe_of
 from lr_helpers.study.pie.items import MAPPING, PICTURES, TYPES, dealt, load
 from lr_helpers.study.pie.masks import decode, encode
 from lr_helpers.study.pie.rows import MASK, ROWS, asked, edit, overlap
-from lr_helpers.study.pie.runner import Done, Settings, run
+from lr_helpers.study.pie.study import Pie
 from lr_helpers.study.pie.wording import wording
 from lr_helpers.study.pool import worker_pool
+from lr_helpers.study.run import work
 from tiny_world import judge
 from tiny_world.scenes import HELD_OUT_SEEDS, tensor
 from tiny_world.words import held_out, vocabulary
@@ -188,7 +190,8 @@ def test_the_shipped_set_is_whole_and_small(shipped):
 
 
 def test_the_shipped_set_is_what_its_command_writes(tmp_path):
-    pie.write(tmp_path / "again", 60)
+    assert main(["study", "pie-data", "--output", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "README.md").read_bytes() == (SHIPPED / "README.md").read_bytes()
     for name in (MAPPING, SCENES):
         assert json.loads((tmp_path / "again" / name).read_text()) == json.loads((SHIPPED / name).read_text())
     for file in (tmp_path / "again" / PICTURES).rglob("*.png"):
@@ -377,11 +380,11 @@ def record(row: str, kind: int, psnr: float | None, success: float | None = None
     return found if iou is None else {**found, "iou": iou}
 
 
-def test_the_table_has_means_units_and_what_was_not_run():
+def test_the_table_has_means_units_and_what_was_not_run(tmp_path):
     records = [record("learned", 1, 20.0, 1.0, 0.5), record("learned", 2, 30.0, 0.0, 0.7),
                record("learned", 8, None), record("whole_picture", 1, 10.0, 1.0)]
-    done = Done(records, {"clipseg": "No weights."}, {"of": " of X", "missing": {"lpips": "No LPIPS."}, "labels": {}}, 3)
-    groups = table.summarise(done)
+    groups = table.summarise(records)
+    summary = {"groups": groups, "not_run": {"clipseg": "No weights."}, "of": " of X", "missing": {"lpips": "No LPIPS."}}
     assert list(groups) == ["all", "change object", "add object", "change background"]
     mine = groups["all"]["learned"]
     assert mine["items"] == 3 and mine["psnr"]["value"] == 25 and mine["psnr"]["count"] == 2  # NaN dropped
@@ -391,7 +394,7 @@ def test_the_table_has_means_units_and_what_was_not_run():
     assert groups["all"]["whole_picture"]["success"]["low"] < 50  # one of one, by Wilson
     assert "psnr" not in groups["change background"]["learned"] and "lpips" not in mine
 
-    text = table.markdown(groups, done, "A study.")
+    text = table.page(summary, "A study.")
     (line,) = [row for row in text.split("## change object")[0].splitlines() if row.startswith("| learned")]
     cells = [c.strip() for c in line.strip("|").split("|")]
     head = next(row for row in text.splitlines() if row.startswith("| method"))
@@ -402,7 +405,9 @@ def test_the_table_has_means_units_and_what_was_not_run():
     assert shown["structure distance of X ×10³ ↓"] == "10.00 [10.00, 10.00]"
     assert shown["denoiser evaluations"] == "4 [4, 4]"
     assert "| CLIPSeg, its box" in text and "- CLIPSeg, its box: No weights." in text and "No LPIPS." in text
-    rows = list(csv.DictReader(table.as_csv(records).splitlines()))
+    write_csv(tmp_path / "edits.csv", table.COLUMNS, table.flat(records, percent=True))
+    rows = list(csv.DictReader((tmp_path / "edits.csv").read_text().splitlines()))
+    assert [row["success"] for row in rows] == ["100.0", "0.0", "", "100.0"]
     assert len(rows) == 4 and rows[0]["psnr"] == "20.0" and rows[2]["psnr"] == "" and rows[0]["type"] == "change object"
 
 
@@ -411,20 +416,20 @@ def test_published_rows_are_data_with_their_source():
     assert there["columns"] == list(METRICS) and len(there["rows"]) == 5
     assert there["rows"]["Direct Inversion + P2P"] == [11.65, 27.22, 54.55, 32.86, 84.76, 25.02, 22.10]
     assert "700 photographs" in there["note"] and "2310.01506" in there["source"]
-    text = table.markdown({}, Done([], {}, {"of": "", "missing": {}}), "")
+    text = table.page({"groups": {}, "not_run": {}, "of": "", "missing": {}}, "")
     assert text.count("| 700 |") == 5 and there["note"] in text and "Not comparable" in text
 
 
 # The study
 
 
-def study(data: Path, output: Path, *more: str) -> list[str]:
+def command_for(data: Path, output: Path, *more: str) -> list[str]:
     return ["study", "pie", "--data", str(data), "--output", str(output), "--steps", "1", "--device", "cpu", *more]
 
 
 def test_a_study_end_to_end_and_again(small, tmp_path, capsys):
     output = tmp_path / "out"
-    command = study(small, output, "--workers", "1", "--methods", MASK, "whole_picture", "clipseg")
+    command = command_for(small, output, "--workers", "1", "--methods", MASK, "whole_picture", "clipseg")
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "the benchmark's mask" in said and "not run here" in said and "Direct Inversion + P2P" in said
@@ -453,7 +458,7 @@ def test_a_study_end_to_end_and_again(small, tmp_path, capsys):
     assert [p.stem for p in edited] == [files[1].stem]
 
     assert main([*command, "--seed", "7"]) == 2
-    assert "a study with other seed" in capsys.readouterr().err
+    assert "a study with other settings (seed)" in capsys.readouterr().err
 
 
 def test_a_profile_of_photographs_is_measured_as_the_benchmark_does(small, tmp_path, monkeypatch):
@@ -466,11 +471,12 @@ def test_a_profile_of_photographs_is_measured_as_the_benchmark_does(small, tmp_p
     monkeypatch.setitem(MEASURES, "structure", profile.backbone)
     monkeypatch.setitem(MEASURES, "clip", profile.clip)
     rows = [MASK, "whole_picture", "sdedit"]
-    done = run(load(small), small, tmp_path / "out", rows, Settings(profile, steps=1, device="cpu"), workers=1)
+    study = Pie(tmp_path / "out", small, profile, rows, steps=1, device="cpu")
+    done = work(study, workers=1)
     assert len(done.records) == 4 and list(done.not_run) == ["sdedit"] and list(done.about["missing"]) == ["lpips"]
     for found in done.records:
         assert list(found["measures"]) == [m for m in METRICS if m != "lpips"] and found["judge"] == {}
-    text = table.markdown(table.summarise(done), done, "")
+    text = table.page(study.summarise(done), "")
     assert text.count("CLIP, whole picture ↑") == 4 and "task done" not in text  # all, two types, published
     assert "- background LPIPS ×10³ ↓: SqueezeNet's weights" in text and "- SDEdit: " in text
 
@@ -479,7 +485,7 @@ def test_a_profile_of_photographs_is_measured_as_the_benchmark_does(small, tmp_p
 def test_a_study_that_is_killed_goes_on(small, tmp_path):
     """Two processes, killed with their parent; then the same command: what was finished is not touched."""
     output = tmp_path / "out"
-    command = study(small, output, "--workers", "2", "--methods", "learned", MASK)
+    command = command_for(small, output, "--workers", "2", "--methods", "learned", MASK)
     process = subprocess.Popen([sys.executable, "-m", "lr_helpers", *command], cwd=DATA.parent, stderr=subprocess.DEVNULL)
     started = time.monotonic()
     while not (done := list(output.glob("records/*/*.json"))):
@@ -502,25 +508,29 @@ def test_a_study_that_is_killed_goes_on(small, tmp_path):
 
 @pytest.mark.parametrize(("more", "message"), [
     (["--limit", "0"], "--limit is 0; give 1 or more."), (["--steps", "0"], "--steps is 0"),
-    (["--seed", "-1"], "seed is -1"), (["--methods", "magic"], "The method 'magic' is unknown; choose from learned, "),
+    (["--seed", "-1"], "seed is -1"), (["--methods", "magic"], "The method 'magic' is unknown; choose from whole_picture, "),
     (["--methods", MASK, MASK], "names 'known_region' twice"), (["--profile", "huge"], "The profile 'huge' is unknown"),
-    (["--replace", "3"], "--replace does not belong to the study 'pie'"),
-    (["--validation"], "--validation does not belong"), (["--data", "nowhere"], "There is no folder")])
+    (["--data", "nowhere"], "There is no folder")])
 def test_wrong_options_are_told_before_any_work(small, tmp_path, capsys, more, message):
-    assert main([*study(small, tmp_path / "out"), *more]) == 2
+    assert main([*command_for(small, tmp_path / "out"), *more]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_options_of_pie_are_refused_elsewhere(tmp_path, capsys):
-    assert main(["study", "regions", "--output", str(tmp_path), "--limit", "3"]) == 2
-    assert "--limit does not belong to the study 'regions'" in capsys.readouterr().err
+@pytest.mark.parametrize(("name", "more"), [
+    ("pie", ["--replace", "3"]), ("pie", ["--validation"]), ("regions", ["--limit", "3"])])
+def test_options_of_other_studies_are_refused(name, more, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["study", name, "--output", str(tmp_path), *more])
+    assert stop.value.code == 2
+    assert f"study {name}: error: unrecognized arguments: {' '.join(more)}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bad_benchmark_is_not_begun(tmp_path, capsys):
     names = ["100000801000", "300000803000"]
     folder = part(tmp_path / "bad", names, {names[0]: {"mask": "x"}, names[1]: {"editing_type_id": "x"}})
-    assert main(study(folder, tmp_path / "out")) == 2
+    assert main(command_for(folder, tmp_path / "out")) == 2
     said = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in said] == [*names, "error"]
     assert said[-1].endswith("has 2 problems, listed above; fix these entries, or take them out.")
@@ -530,7 +540,7 @@ def test_a_bad_benchmark_is_not_begun(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_crew_works_tells_errors_and_tells_of_a_worker_that_dies():
+def test_a_pool_works_tells_errors_and_tells_of_a_worker_that_dies():
     with worker_pool(1, int, ()) as each:
         assert list(each(divmod, [(7, 2), (9, 4)])) == [(3, 1), (2, 1)]
     with pytest.raises(UserError, match="A worker process died"), worker_pool(2, int, ()) as each:

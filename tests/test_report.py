@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from lr_helpers.authoring import report
-from lr_helpers.authoring.report_page import Figure, Outcome, index
+from lr_helpers.authoring.report_page import Figure, NotebookRun, index
 from lr_helpers.cli import main
 from lr_helpers.errors import UserError
 
@@ -249,8 +249,8 @@ def test_gpu_memory_is_recorded(folder, tmp_path):
 
 
 def test_the_page_shows_gpu_memory_where_there_was_a_gpu():
-    one = Outcome("01", "One", None, 1.0, 2**30, 3 * 2**30, "today", figures=[Figure("One", text="<b>")])
-    two = Outcome("02", "Two", None, 1.0, 2**30, 0, "today")
+    one = NotebookRun("01", "One", None, 1.0, 2**30, 3 * 2**30, "today", figures=[Figure("One", text="<b>")])
+    two = NotebookRun("02", "Two", None, 1.0, 2**30, 0, "today")
     facts = {"profile": "sd2"}
     assert "GPU" not in index([two], [], facts)
     page = index([one, two], ["<Three>"], facts)

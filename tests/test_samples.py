@@ -172,7 +172,7 @@ def test_an_official_sample_comes_by_its_name_into_the_users_cache(server, pictu
     (tmp_path / "data" / "photographs" / "index.toml").write_text("".join(
         f'["official/{name}"]\ntitle = "x"\nurl = "{address}/{name}.png"\nsha256 = "{right}"\ncredit = "x"\n'
         'source = "bird"\nprompts = ["a rabbit"]\n' for name in ("1", "other")), encoding="utf-8")
-    program = "import sys; from lr_helpers.samples import sample; s = sample('sd2', sys.argv[1]); " \
+    program = "import sys; from lr_helpers.course.samples import sample; s = sample('sd2', sys.argv[1]); " \
               "print(s.name, s.picture.size, s.source, s.prompt)"
     environment = {**os.environ, "LR_DATA": str(tmp_path / "data"), "XDG_CACHE_HOME": str(tmp_path / "cache"),
                    "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}

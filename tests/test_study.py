@@ -5,16 +5,20 @@ import json
 import pytest
 import torch
 
+from lr_helpers.baselines import Request
+from lr_helpers.baselines.sharing import Share
 from lr_helpers.candidates import Candidates, Edits, shortlist
 from lr_helpers.cli import main
 from lr_helpers.editing import propose
+from lr_helpers.errors import UserError
 from lr_helpers.files.paths import DATA
+from lr_helpers.intervals import mean_with_interval
 from lr_helpers.method import METHODS, Method
-from lr_helpers.study import measures
-from lr_helpers.study.choosers import CHOOSERS, Scene, learning
-from lr_helpers.study.runner import Settings, run, write_csv
-from lr_helpers.study.summary import _chosen, curves, summarise
+from lr_helpers.study import learning, measures, run, tables
+from lr_helpers.study.regions import ROWS, Regions, flat, run_task, summarise
+from lr_helpers.study.rules import ceiling, column, curves, part, pick, without
 from lr_helpers.study.tasks import TEST, VALIDATION, task
+from lr_helpers.study.variants import Variant, plain
 from tiny_world import judge
 from tiny_world.scenes import tensor
 
@@ -25,8 +29,12 @@ def judge_model():
 
 
 @pytest.fixture(scope="module")
-def replace_scene(models):
-    return Scene(task("replace", VALIDATION), models, steps=2)
+def one():
+    return task("replace", VALIDATION)
+
+
+def request_for(one, **more) -> Request:
+    return Request(one.picture, one.source, one.prompt, name=one.name, **more)
 
 
 # Tasks
@@ -90,26 +98,25 @@ def test_background_is_perfect_if_only_the_known_region_changed(models):
 
 def test_intervals_hold_the_mean_in_about_95_of_100_cases():
     rng = torch.Generator().manual_seed(0)
-    found = [measures.mean_with_interval((torch.rand(60, generator=rng) < 0.3).float().tolist(), i) for i in range(300)]
+    found = [mean_with_interval((torch.rand(60, generator=rng) < 0.3).float().tolist(), i) for i in range(300)]
     share = sum(f["low"] <= 0.3 <= f["high"] for f in found) / 300
     assert 0.90 <= share <= 0.98  # binomial spread of 300 trials around .95 (percentile bootstrap: about .93)
     # 100 hits of 100, by Wilson's formula: n / (n + 1.96²) … 1
-    assert measures.mean_with_interval([1.0] * 100, share=True) == {"value": 1, "low": 0.963, "high": 1, "count": 100}
-    assert measures.mean_with_interval([1.0] * 100) == {"value": 1, "low": 1, "high": 1, "count": 100}  # e.g. IoUs
-    assert measures.mean_with_interval([7.0, 7.0]) == {"value": 7, "low": 7, "high": 7, "count": 2}
+    assert mean_with_interval([1.0] * 100, share=True) == {"value": 1, "low": 0.963, "high": 1, "count": 100}
+    assert mean_with_interval([1.0] * 100) == {"value": 1, "low": 1, "high": 1, "count": 100}  # e.g. IoUs
+    assert mean_with_interval([7.0, 7.0]) == {"value": 7, "low": 7, "high": 7, "count": 2}
 
 
 # Candidates that share edits, shortlists and the edit-free term
 
 
-def test_shared_edits_are_the_same_and_are_made_once(models, replace_scene):
+def test_shared_edits_are_the_same_and_are_made_once(models, one):
     method = METHODS["learned"].but(steps=2)
-    found = propose(models, replace_scene.picture, replace_scene.task.source, method)
-    store = Edits(models, replace_scene.picture, replace_scene.task.prompt, 42, 2)
+    found = propose(models, one.picture, one.source, method)
+    store = Edits(models, one.picture, one.prompt, 42, 2)
 
     def table(**more):
-        return Candidates(models, replace_scene.picture, replace_scene.task.source, replace_scene.task.prompt,
-                          found.boxes, method, 42, kept=found.kept, **more)
+        return Candidates(models, one.picture, one.source, one.prompt, found.boxes, method, 42, kept=found.kept, **more)
 
     alone, first, second = table(), table(edits=store), table(edits=store)
     losses = [t.losses(None) for t in (alone, first)]
@@ -119,6 +126,24 @@ def test_shared_edits_are_the_same_and_are_made_once(models, replace_scene):
     assert torch.equal(losses[0], losses[1]) and torch.equal(losses[1], losses[2])
     assert second.made == first.made == int(found.kept.sum()) == method.shortlist
     assert second.seconds > sum(store.seconds.values())  # counted as if it had made them
+    assert set(store.evaluations.values()) == {2 * 2} and len(store.evaluations) == method.shortlist
+
+
+def test_what_a_row_finds_made_is_charged_once(models, one):
+    request, method = request_for(one), METHODS["learned"].but(steps=1)
+    first, second = Share(request, models), Share(request, models)
+    boxes = torch.tensor([[4, 4, 30, 30], [20, 20, 60, 60], [4, 4, 30, 30]])
+    made = first.edits(1)(boxes)
+    assert (first.saved_seconds, first.saved_evaluations) == (0, 0)
+    edits = second.edits(1)
+    assert torch.equal(edits(boxes), made) and torch.equal(edits(boxes), made)
+    (store,) = request.shared.edits.values()
+    assert second.saved_evaluations == 2 * 2  # two different boxes, one step, both halves of the guidance
+    assert second.saved_seconds == pytest.approx(sum(store.seconds.values()))
+    proposals, spared = first.proposals(method), second.saved_seconds
+    assert second.proposals(method.but(estimator="reinforce", lr=1.0)) is proposals  # what comes later plays no part
+    assert second.saved_seconds > spared
+    assert second.proposals(method.but(shortlist=1)) is not proposals
 
 
 def test_a_shortlist_keeps_the_lowest():
@@ -137,19 +162,20 @@ def test_a_shortlist_holds_a_box_once():
     assert shortlist(values, boxes, 0).all()
 
 
-def test_slopes_are_what_autograd_finds_through_the_mask(models, replace_scene):
+def test_slopes_are_what_autograd_finds_through_the_mask(models, one):
     from lr_helpers.candidates import weighted
     from lr_helpers.inpainting import composite
     from lr_helpers.regions import region_mask
 
     method = Method(steps=2, occlusion_weight=0.5, area_weight=0.5, anchors=3)
-    table = replace_scene.table(method)
+    table = Candidates(models, one.picture, one.source, one.prompt, propose(models, one.picture, one.source, method).boxes,
+                       method, 42)
     choices = torch.tensor([2, 0, 5])
     weights = torch.nn.functional.one_hot(choices, 7).float().requires_grad_()
     (ours,) = torch.autograd.grad(table.blended(weights).sum(), weights)
     edits = table.edits[torch.arange(3), choices]
     pictures = composite(edits, table.image, region_mask(weights, table.boxes, 64))
-    terms = {**table._judge(*table._see(pictures)),
+    terms = {**table._judge(*table._encode(pictures)),
              **{name: (weights * table.terms[name]).sum(1) for name in ("occlusion", "area")}}
     (theirs,) = torch.autograd.grad(weighted(terms, method).sum(), weights)
     assert torch.allclose(ours, theirs, atol=1e-5)
@@ -158,52 +184,59 @@ def test_slopes_are_what_autograd_finds_through_the_mask(models, replace_scene):
     assert not torch.allclose(papers, ours, atol=1e-3)
 
 
-# Choosers
+# Rows
 
 
-def test_every_chooser_answers_and_its_cost_is_what_the_editor_counts(models):
-    one = task("replace", VALIDATION + 1)
-    for name, choose in CHOOSERS.items():
-        alone = Scene(one, models, steps=2)
+def test_every_row_answers_and_its_cost_is_what_the_editor_counts(models):
+    other = task("replace", VALIDATION + 1)
+    for variant in plain(ROWS, steps=2):
         before = models.editor.evaluations
-        choice = choose(alone)
-        x0, y0, x1, y1 = choice.box
+        made = variant.load(models).run(request_for(other, known=other.truth))
+        x0, y0, x1, y1 = made.box
         assert 0 <= x0 < x1 <= 64 and 0 <= y0 < y1 <= 64
-        spent = (models.editor.evaluations - before) / 4  # 2 steps, both halves of the guidance
-        if name == "official_code":
-            assert choice.edits > spent  # what it draws is counted, not made: it learns nothing from it
-        elif not choice.trace:
-            assert choice.edits == spent
-        else:
-            assert choice.edits <= spent  # retracing the way may ask for boxes that were passed over
-            assert choice.trace[-1] == (choice.edits, choice.box)
+        assert made.evaluations == models.editor.evaluations - before > 0
+        assert made.evaluations % 4 == 0  # 2 steps, both halves of the guidance
 
 
 @pytest.mark.parametrize("name", ["paper", "learned"])
 def test_a_network_that_does_not_move_would_always_have_chosen_its_final_box(models, name):
-    still = learning(METHODS[name].but(lr=1e-8, iterations=4))
-    choice = still(Scene(task("replace", VALIDATION + 1), models, steps=1))
-    assert len(choice.trace) >= 1
-    assert {box for _, box in choice.trace} == {choice.box}
+    still = Variant(name, name, {"method": METHODS[name].but(lr=1e-8, iterations=4), "steps": 1})
+    made = still.load(models).run(request_for(task("replace", VALIDATION + 1), traced=True))
+    assert len(made.trace) >= 1
+    assert {box for _, box in made.trace} == {made.box}
 
 
-def test_learned_needs_no_truth_and_no_judge(models, replace_scene):
-    """The same choice when the task lies about the truth."""
+def test_a_record_needs_no_truth_and_no_judge_to_choose(models, one, judge_model):
+    """The same boxes when the task lies about the truth."""
     from dataclasses import replace
 
-    lying = replace(replace_scene.task, truth=(0, 0, 3, 3), others=(), replaced=None, target="ball")
-    for name in ("random_anchors", "random_sizes", "official_code", "paper", "expectation", "exhaustive", "edit_free"):
-        assert CHOOSERS[name](Scene(lying, models, 2)).box == CHOOSERS[name](replace_scene).box
+    lying = replace(one, truth=(0, 0, 3, 3), others=(), replaced=None, target="ball")
+    rows = plain([row for row in ROWS if row != "known_region"])
+    told, lied = (run_task(t, models, judge_model, rows, steps=1)["choices"] for t in (one, lying))
+    assert {row: c["box"] for row, c in told.items()} == {row: c["box"] for row, c in lied.items()}
+    assert told["learned"]["iou"] > lied["learned"]["iou"] == 0
+
+
+def test_variants_of_learning_differ_in_what_their_names_say():
+    names = [variant.name for variant in learning.VARIANTS]
+    assert len(set(names)) == len(names) == 15
+    for variant in learning.VARIANTS:
+        preset, changed = METHODS[variant.row], variant.settings.get("method", METHODS[variant.row])
+        differs = {k: v for k, v in vars(changed).items() if v != getattr(preset, k)}
+        _, _, said = variant.name.partition(", ")
+        assert len(differs) == bool(said)
+        assert all(f"{v:g}" in said if isinstance(v, float | int) else v in said for v in differs.values())
 
 
 def test_a_curve_counts_no_choice_yet_as_a_miss():
-    records = [{"choices": {"a": {"trace": [[3, 0.9, 1.0]]}}}, {"choices": {"a": {"trace": [[1, 0.2, 0.0], [5, 0.7, 1.0]]}}}]
+    records = [{"row": "a", "trace": [[3, 0.9, 1.0]]}, {"row": "a", "trace": [[1, 0.2, 0.0], [5, 0.7, 1.0]]},
+               {"row": "b", "trace": []}]
     assert curves(records) == {"a": {"edits": [1, 3, 5], "iou": [0.1, 0.55, 0.8], "hit": [0.0, 0.5, 1.0]}}
 
 
 def test_a_curve_ends_with_the_final_choice():
-    records = [{"choices": {"a": {"trace": [[12, 0.1, 0.0], [12, 0.9, 1.0]]}}},
-               {"choices": {"a": {"trace": [[5, 0.2, 0.0], [12, 0.3, 0.0], [9, 0.4, 0.0], [12, 0.7, 1.0]]}}}]
+    records = [{"row": "a", "trace": [[12, 0.1, 0.0], [12, 0.9, 1.0]]},
+               {"row": "a", "trace": [[5, 0.2, 0.0], [12, 0.3, 0.0], [9, 0.4, 0.0], [12, 0.7, 1.0]]}]
     assert curves(records) == {"a": {"edits": [5, 9, 12], "iou": [0.1, 0.2, 0.8], "hit": [0.0, 0.0, 1.0]}}
     stored = json.loads((DATA / "studies" / "regions.json").read_text(encoding="utf-8"))
     for name, curve in stored["curves"].items():
@@ -214,36 +247,157 @@ def test_a_curve_ends_with_the_final_choice():
 
 def test_a_rule_takes_the_entry_with_its_lowest_value():
     table = {"iou": torch.tensor([[0.1, 0.6], [0.3, 0.9]]), "clip": torch.tensor([[3.0, 1.0], [2.0, 5.0]])}
-    assert _chosen([table], lambda t: t["clip"])["iou"]["value"] == pytest.approx(0.6)
+    assert pick([table], column("clip"))["iou"]["value"] == pytest.approx(0.6)
+    assert pick([table], ceiling)["iou"]["value"] == pytest.approx(0.9)
+    assert pick(part([table], [0, 1], [0]), column("clip"))["iou"]["value"] == pytest.approx(0.3)
+    changed = without(METHODS["learned"], "area", "structure")
+    assert (changed.area_weight, changed.structure_weight) == (0, 0) and changed.occlusion_weight == 1.5
 
 
-# The run
+# Tables
+
+
+def test_means_are_over_the_tasks_to_which_a_measure_applies():
+    records = [{"row": "a", "task": "1", "hit": 1.0, "psnr": 20.0}, {"row": "a", "task": "2", "hit": 1.0, "psnr": None},
+               {"row": "b", "task": "1", "hit": 0.0}]
+    found = tables.means(records, ("hit", "psnr", "ssim"))
+    assert list(found) == ["a", "b"] and list(found["a"]) == ["hit", "psnr"] and list(found["b"]) == ["hit"]
+    assert (found["a"]["psnr"]["value"], found["a"]["psnr"]["count"]) == (20, 1)
+    assert found["a"]["hit"]["low"] < 1  # a share: Wilson's interval
+
+
+def test_differences_are_paired_by_their_task():
+    ours = [{"task": "1", "iou": 0.9}, {"task": "2", "iou": 0.5}, {"task": "3", "iou": 0.1}]
+    theirs = [{"task": "3", "iou": 0.4}, {"task": "1", "iou": 0.4}, {"task": "2", "iou": None}]
+    found = tables.differences(ours, theirs, ("iou", "psnr"))
+    assert list(found) == ["iou"] and found["iou"]["count"] == 2
+    assert found["iou"]["value"] == pytest.approx((0.5 - 0.3) / 2)
+
+
+def test_records_fall_into_their_groups():
+    records = [{"task": f"{kind}_{i}", "objects": n} for i, (kind, n) in enumerate(
+        [("replace", 1), ("add", 0), ("replace", 2), ("replace", 1)])]
+    groups = tables.by_group(records)
+    assert list(groups) == ["replace, one object", "replace, two objects", "add, empty scene"]
+    assert [r["task"] for r in groups["replace, one object"]] == ["replace_0", "replace_3"]
+
+
+# The loop
+
+
+class Counting(run.Study):
+    """Squares numbers; 13 can't be had."""
+
+    def __init__(self, folder, count, seed=0, labels=None):
+        self.folder, self.count, self.seed, self.asks_models = folder, count, seed, labels is not None
+        self.labels, self.loaded, self.done = labels, 0, []
+
+    def settings(self, about):
+        return {"seed": self.seed}
+
+    def jobs(self):
+        return list(range(self.count))
+
+    def file(self, job):
+        return f"part/{job}"
+
+    def row(self, job):
+        return "odd" if job % 2 else "even"
+
+    def load(self):
+        self.loaded += 1
+
+    def about(self):
+        return {"labels": self.labels}
+
+    def complete(self, job, about):
+        record = run.read(self.record(job))
+        return record is not None and record["labels"] == about.get("labels")
+
+    def do(self, job):
+        if job == 13:
+            raise UserError("13 is out of reach.")
+        self.done.append(job)
+        return {"square": job ** 2, "labels": self.labels}
+
+    def summarise(self, done):
+        return {"sum": sum(r["square"] for r in done.records), "not_run": done.not_run}
+
+    def show(self, summary, done):
+        print(summary["sum"])
+
+
+def test_the_loop_does_what_is_missing_and_no_more(tmp_path, capsys):
+    first = Counting(tmp_path, 4)
+    assert run.run(first, workers=1) == {"sum": 14, "not_run": {}}
+    assert json.loads((tmp_path / "summary.json").read_text())["sum"] == 14
+    (tmp_path / "records" / "part" / "2.json").write_text('{"squ')  # a disk that was full, say
+    (tmp_path / "records" / "part" / "1.json").unlink()
+    again = Counting(tmp_path, 6)
+    assert run.run(again, workers=1)["sum"] == 55 and again.done == [1, 2, 4, 5]
+    whole = Counting(tmp_path, 6)
+    assert run.run(whole, workers=1)["sum"] == 55 and whole.loaded == 0  # nothing to do: no models
+    assert "6 tasks" in capsys.readouterr().out
+
+
+def test_other_settings_are_refused_and_told_apart(tmp_path):
+    run.run(Counting(tmp_path, 2), workers=1)
+    stamp = (tmp_path / "settings.json").read_bytes()
+    for there in (None, b"{damaged"):
+        if there:
+            (tmp_path / "settings.json").write_bytes(there)
+        other = Counting(tmp_path, 3, seed=7)
+        with pytest.raises(UserError, match=r"other settings \(seed\); give another --output, or delete it"):
+            run.run(other, workers=1)
+        assert other.done == [] and not (tmp_path / "records" / "part" / "2.json").exists()
+        assert (tmp_path / "settings.json").read_bytes() == (there or stamp)
+
+
+def test_a_row_that_cannot_be_run_is_left_out_and_tried_once(tmp_path):
+    study = Counting(tmp_path, 18)
+    found = run.run(study, workers=1)
+    assert found["not_run"] == {"odd": "13 is out of reach."}
+    assert study.done == [*range(13), 14, 16]  # not 15 and 17, which need the same
+    study.row = lambda job: None
+    with pytest.raises(UserError, match="13 is out of reach"):
+        run.run(study, workers=1)
+
+
+def test_what_the_models_say_decides_what_is_done_again(tmp_path):
+    run.run(Counting(tmp_path, 3, labels="one"), workers=1)
+    same, other = Counting(tmp_path, 3, labels="one"), Counting(tmp_path, 3, labels="two")
+    run.run(same, workers=1)
+    run.run(other, workers=1)
+    assert (same.loaded, same.done) == (1, []) and other.done == [0, 1, 2]
+
+
+# The study
 
 
 @pytest.mark.slow
 def test_a_study_goes_on_where_it_stopped_and_says_the_same(tmp_path, capsys):
-    settings = Settings("regions", 1, True)
-    records = run(settings, tmp_path, 2, 1, workers=2)
-    stored = (tmp_path / "tasks" / f"replace_{VALIDATION}.json")
+    study = Regions(tmp_path, replace=2, add=1, steps=1, validation=True)
+    records = run.work(study, workers=2).records
+    stored = (tmp_path / "records" / f"replace_{VALIDATION}.json")
     stamp = stored.stat().st_mtime_ns
-    (tmp_path / "tasks" / f"replace_{VALIDATION + 1}.json").unlink()
-    again = run(settings, tmp_path, 2, 1, workers=1)
+    (tmp_path / "records" / f"replace_{VALIDATION + 1}.json").unlink()
+    again = run.work(study, workers=1).records
     assert stored.stat().st_mtime_ns == stamp
     assert [c["box"] for r in again for c in r["choices"].values()] == [
         c["box"] for r in records for c in r["choices"].values()]
 
     summary = summarise(records)
     assert set(summary["means"]) == {"replace, one object", "replace, two objects", "add, empty scene"}
-    assert summary["means"]["replace, one object"]["oracle"]["iou"]["value"] == 1
-    write_csv(tmp_path / "rows.csv", records)
-    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 1 + 2 * len(CHOOSERS) + len(CHOOSERS) - 1
+    assert summary["means"]["replace, one object"]["known_region"]["iou"]["value"] == 1
+    assert len(flat(records)) == 2 * len(ROWS) + len(ROWS) - 1
 
     command = ["study", "regions", "--output", str(tmp_path), "--replace", "2", "--add", "1", "--steps", "1"]
     assert main([*command, "--validation"]) == 0
+    assert len((tmp_path / "tasks.csv").read_text().splitlines()) == 1 + len(flat(records))
     assert {"summary.json", "tasks.csv", "regions.png", "success.png", "curves.png"} <= {
         p.name for p in tmp_path.iterdir()}
     assert main(command) == 2  # the test scenes into a folder that holds validation scenes
-    assert "other settings" in capsys.readouterr().err
+    assert "other settings (validation)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bad", [["--replace", "-1"], ["--steps", "0"], ["--replace", "0", "--add", "0"]])

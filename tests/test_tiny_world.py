@@ -28,6 +28,7 @@ from tiny_world.words import (
     with_article,
 )
 from tiny_world.zoo import clip, dino, inpainting, tokenizer, vae
+from tiny_world.zoo import judge as judge_training
 
 SEEDS = range(400)
 DEMOS = {
@@ -412,15 +413,15 @@ def test_the_judge_enlarges_and_shrinks():
 
 
 def test_judge_batches_are_crops_with_classes():
-    crops, labels = judge.batch(3, 200)
+    crops, labels = judge_training.batch(3, 200)
     assert crops.shape == (200, 3, 32, 32)
     assert crops.min() >= 0
     assert crops.max() <= 1
     assert (labels == judge.NOTHING).float().mean() == pytest.approx(0.12, abs=0.08)
-    again = judge.batch(3, 200)
+    again = judge_training.batch(3, 200)
     assert torch.equal(crops, again[0])
     assert torch.equal(labels, again[1])
-    assert not torch.equal(judge.batch(4, 200)[1], labels)
+    assert not torch.equal(judge_training.batch(4, 200)[1], labels)
 
 
 @pytest.fixture

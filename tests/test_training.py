@@ -16,12 +16,13 @@ from diffusers import (
 from torch import nn
 from transformers import CLIPTextModel
 
-from lr_helpers import METHODS, Profile, edit, load_models
+from lr_helpers import METHODS, Profile, UserError, edit, load_models
 from lr_helpers.files.paths import DATA
 from tiny_world import judge, scenes, words
 from tiny_world.__main__ import PARTS, main, parser
 from tiny_world.zoo import clip, comparison, dino, inpainting, tokenizer, vae
-from tiny_world.zoo.training import Average, cosine_rate, save_half, train
+from tiny_world.zoo import judge as judge_training
+from tiny_world.zoo.training import cosine_rate, save_half, train
 
 
 class StoppedError(Exception):
@@ -77,6 +78,7 @@ def test_a_resumed_training_is_an_uninterrupted_one(tmp_path):
     assert equal(parts, whole)
     assert equal(last(tmp_path / "parts"), last(tmp_path / "whole"))
     assert last(tmp_path / "whole")["modules"]["norm"]["num_batches_tracked"] == 20
+    assert last(tmp_path / "whole")["average"]["optimization_step"] == 20
     # a stop changes something where it isn't made good
     assert not equal(run(tmp_path / "short", steps=15), whole)
 
@@ -110,20 +112,55 @@ def test_training_lowers_the_loss_and_averages_the_weights(tmp_path):
     assert torch.allclose(averaged["line"]["weight"], present["line"]["weight"], atol=0.2)
 
 
-def test_the_average_follows_weights_and_copies_counters():
-    module = nn.BatchNorm1d(2)
-    average = Average({"m": module}, decay=0.9)
-    with torch.no_grad():
-        module.weight.fill_(2)
-        module.num_batches_tracked.fill_(7)
-    average.update({"m": module}, step=10_000)
-    assert torch.allclose(average.modules["m"].weight, torch.tensor(1.1))
-    assert average.modules["m"].num_batches_tracked == 7
-    # at first it forgets fast: the weights at step 0 are mostly the present ones
-    early = Average({"m": nn.BatchNorm1d(2)}, decay=0.999)
-    early.update({"m": module}, step=0)
-    assert torch.allclose(early.modules["m"].weight, torch.tensor(1.9))
-    assert module.weight.tolist() == [2, 2]
+def test_the_average_is_the_one_of_its_formula(tmp_path):
+    """Weights: s counts from 0, the decay is (1 + s) / (10 + s) up to the given one, and 0 at first. Buffers: as they are."""
+    weights, exported = [], {}
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+
+    def loss_of(step: int) -> dict[str, torch.Tensor]:
+        weights.append(module[0].weight.detach().double().clone())
+        x = torch.randn(16, 3, generator=torch.Generator().manual_seed(step))
+        return {"loss": (module(x) - 1).square().mean() + module[0].weight.square().sum()}
+
+    def export(averaged: dict[str, nn.Module]) -> None:
+        exported.update(averaged)
+        assert not averaged["m"].training
+
+    train({"m": module}, loss_of, folder=tmp_path, steps=30, rate=0.1, decay=0.6, export=export)
+    present = module[0].weight.detach().double().clone()
+    after = [*weights[1:], present]  # the weights after each update
+    expected = after[0]
+    for s, weight in enumerate(after[1:], start=1):
+        decay = min(0.6, (1 + s) / (10 + s))
+        expected = decay * expected + (1 - decay) * weight
+    assert torch.allclose(exported["m"][0].weight.double(), expected, atol=1e-6)
+    assert (expected - present).abs().max() > 1e-3
+    assert (expected - after[0]).abs().max() > 1e-3
+    assert exported["m"][1].num_batches_tracked == 30
+    assert torch.equal(exported["m"][1].running_mean, module[1].running_mean)
+    assert torch.equal(module[0].weight.double(), present)  # the weights that learn are left alone
+
+
+def test_frozen_weights_are_copied(tmp_path):
+    exported, frozen, learned = {}, nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2)
+
+    def loss_of(step: int) -> dict[str, torch.Tensor]:
+        frozen.weight.fill_(step)  # as a teacher that follows by itself
+        return {"loss": learned.weight.square().sum()}
+
+    train({"frozen": frozen, "learned": learned}, loss_of, folder=tmp_path, steps=9, rate=0.1, export=exported.update)
+    assert exported["frozen"].weight.tolist() == [[8.0, 8.0], [8.0, 8.0]]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path):
+    run(tmp_path, steps=5)
+    state = last(tmp_path)
+    torch.save(state | {"average": state["modules"]}, tmp_path / "last.pt")  # as it was stored then
+    before = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(UserError, match=r"last\.pt is of an earlier version of this training; delete it"):
+        run(tmp_path)
+    assert (tmp_path / "last.pt").read_bytes() == before
 
 
 @pytest.mark.parametrize("steps", [50, 1000, 9000])
@@ -217,7 +254,7 @@ def zoo(tmp_path_factory, seeds):
     root = tmp_path_factory.mktemp("training")
     out = root / "out"
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
-        for module in (vae, inpainting, comparison, clip, dino, judge, scenes):
+        for module in (vae, inpainting, comparison, clip, dino, judge_training, scenes):
             patch.setattr(module, "Random", Recorded)
         scenes.scene(5)
         assert seeds == ["scene 5"]
@@ -230,7 +267,7 @@ def zoo(tmp_path_factory, seeds):
         vae.run(root / "vae", root / "other", 1, 4, "cpu")
         clip.run(root / "clip", out, 1, 8, "cpu")
         dino.run(root / "dino", out, 1, 8, "cpu")
-        judge.run(root / "classifier", out, 1, 8, "cpu")
+        judge_training.run(root / "classifier", out, 1, 8, "cpu")
     return root, out
 
 

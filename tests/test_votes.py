@@ -185,7 +185,7 @@ def test_a_file_that_cannot_be_written_or_read_is_told_and_the_pair_stays(tmp_pa
 VOTER = """
 import resource, sys
 from PIL import Image
-from lr_helpers.votes import Pair, Poll
+from lr_helpers.course.votes import Pair, Poll
 GOOD, BAD, INPUT = {colours}
 {helpers}
 poll = Poll(make_pairs({count}), {file!r}, sys.argv[1])
@@ -302,34 +302,34 @@ def test_the_chart_has_a_bar_for_each_figure_and_says_them():
     plots.close(figure)
 
 
-# The booth
+# The form in a notebook
 
 
-def pictures(booth: VoteWidget) -> dict[str, Image.Image]:
-    return {part: Image.open(BytesIO(bytes(widget.value))) for part, widget in booth.pictures.items()}
+def pictures(form: VoteWidget) -> dict[str, Image.Image]:
+    return {part: Image.open(BytesIO(bytes(widget.value))) for part, widget in form.pictures.items()}
 
 
-def shown(booth: VoteWidget) -> bool:
-    return booth.paper.layout.display != "none"
+def shown(form: VoteWidget) -> bool:
+    return form.paper.layout.display != "none"
 
 
 @pytest.fixture
-def booth(tmp_path):
+def form(tmp_path):
     return VoteWidget(make_pairs(4), tmp_path / "votes.jsonl", pause=0)
 
 
-def test_a_class_votes_by_clicking(booth, tmp_path):
-    assert not shown(booth)
+def test_a_class_votes_by_clicking(form, tmp_path):
+    assert not shown(form)
     for name in ("Ada", "Ben"):
-        booth.name.value = name
-        booth.start.click()
+        form.name.value = name
+        form.start.click()
         for i in range(4):
-            assert shown(booth) and booth.status.value == f"{i} of 4 done"
-            seen = pictures(booth)
+            assert shown(form) and form.status.value == f"{i} of 4 done"
+            seen = pictures(form)
             assert seen["input"].getpixel((0, 0)) == INPUT
             assert {seen[side].getpixel((0, 0)) for side in ("left", "right")} == {GOOD, BAD}
-            booth.buttons["left" if is_green(seen["left"]) else "right"].click()
-        assert not shown(booth) and f"Thank you, {name}" in booth.status.value
+            form.buttons["left" if is_green(seen["left"]) else "right"].click()
+        assert not shown(form) and f"Thank you, {name}" in form.status.value
     found = preferences(read_votes(tmp_path / "votes.jsonl"), "learned")["DiffEdit"]
     assert (found["value"], found["count"], found["voters"]) == (1, 8, 2)
 
@@ -337,35 +337,35 @@ def test_a_class_votes_by_clicking(booth, tmp_path):
 def test_pictures_are_enlarged_in_whole_pixels_or_made_smaller(tmp_path):
     large = {"learned": Image.new("RGB", (900, 600), GOOD), "DiffEdit": Image.new("RGB", (900, 600), BAD)}
     for pair, size in ((make_pairs(1)[0], (96, 96)), (Pair(large["learned"], "wolf", "a fox", large), (100, 67))):
-        booth = VoteWidget([pair], tmp_path / "votes.jsonl", side=100)
-        booth.name.value = "Ada"
-        booth.start.click()
-        assert {p.size for p in pictures(booth).values()} == {size}
+        form = VoteWidget([pair], tmp_path / "votes.jsonl", side=100)
+        form.name.value = "Ada"
+        form.start.click()
+        assert {p.size for p in pictures(form).values()} == {size}
 
 
 def test_a_double_click_is_one_vote(tmp_path):
-    booth = VoteWidget(make_pairs(3), tmp_path / "votes.jsonl", pause=0.3)
-    booth.name.value = "Ada"
-    booth.start.click()
+    form = VoteWidget(make_pairs(3), tmp_path / "votes.jsonl", pause=0.3)
+    form.name.value = "Ada"
+    form.start.click()
     time.sleep(0.35)
     for _ in range(3):
-        booth.buttons["left"].click()
+        form.buttons["left"].click()
     assert len(read_votes(tmp_path / "votes.jsonl")) == 1
     time.sleep(0.35)
-    booth.buttons["left"].click()
+    form.buttons["left"].click()
     assert len(read_votes(tmp_path / "votes.jsonl")) == 2
 
 
-def test_what_is_wrong_is_said_and_the_pair_stays(booth, tmp_path):
-    booth.start.click()
-    assert "voter&#x27;s name" in booth.status.value and not shown(booth)
-    booth.name.value = "Ada"
-    booth.start.click()
-    before = bytes(booth.pictures["left"].value)
+def test_what_is_wrong_is_said_and_the_pair_stays(form, tmp_path):
+    form.start.click()
+    assert "voter&#x27;s name" in form.status.value and not shown(form)
+    form.name.value = "Ada"
+    form.start.click()
+    before = bytes(form.pictures["left"].value)
     (tmp_path / "votes.jsonl").write_text("<b>essay</b>\n")
-    booth.buttons["left"].click()
-    assert "Line 1 of" in booth.status.value
-    assert shown(booth) and bytes(booth.pictures["left"].value) == before
+    form.buttons["left"].click()
+    assert "Line 1 of" in form.status.value
+    assert shown(form) and bytes(form.pictures["left"].value) == before
 
 
 def walk(widget):
@@ -374,21 +374,21 @@ def walk(widget):
         yield from walk(child)
 
 
-def test_the_booth_names_no_method_and_escapes_what_it_shows(tmp_path):
+def test_the_form_names_no_method_and_escapes_what_it_shows(tmp_path):
     pair = Pair(plain(INPUT), "wolf", "a <script>fox", {"learned": plain(GOOD), "DiffEdit": plain(BAD)})
-    booth = VoteWidget([pair], tmp_path / "votes.jsonl", ties=True)
-    booth.name.value = "Ada"
-    booth.start.click()
-    said = " ".join(str({k: v for k, v in w.get_state().items() if isinstance(v, str)}) for w in walk(booth))
+    form = VoteWidget([pair], tmp_path / "votes.jsonl", ties=True)
+    form.name.value = "Ada"
+    form.start.click()
+    said = " ".join(str({k: v for k, v in w.get_state().items() if isinstance(v, str)}) for w in walk(form))
     assert "a &lt;script&gt;fox" in said and "<script>" not in said
     assert "learned" not in said and "DiffEdit" not in said
     assert "can't tell" in said
 
 
-def test_a_line_is_plain_json(booth, tmp_path):
-    booth.name.value = "Zoë"
-    booth.start.click()
-    booth.buttons["right"].click()
+def test_a_line_is_plain_json(form, tmp_path):
+    form.name.value = "Zoë"
+    form.start.click()
+    form.buttons["right"].click()
     line = json.loads((tmp_path / "votes.jsonl").read_text(encoding="utf-8"))
     assert set(line) == {"voter", "pair", "left", "right", "choice", "time"}
     assert line["voter"] == "Zoë" and {line["left"], line["right"]} == {"learned", "DiffEdit"}

@@ -9,7 +9,7 @@ from lr_helpers.authoring import notebooks
 SETUP = """import ipywidgets
 import matplotlib.pyplot as plt
 from lr_helpers import plots
-from lr_helpers.widgets import explore
+from lr_helpers.course.widgets import explore
 
 
 def draw(k):

@@ -1,8 +1,9 @@
-"""`python -m tiny_world`: draw the sprites, train the miniature models, evaluate them, write a small PIE-Bench."""
+"""`python -m tiny_world`: draw the sprites, train the miniature models. (`lr_helpers study zoo` measures them.)"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
 
 from lr_helpers.errors import UserError
@@ -39,68 +40,52 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--runs", type=Path, default=Path("runs/tiny_world"), help="checkpoints and logs")
     train.add_argument("--output", type=Path, default=DATA, help="where the trained model goes")
 
-    evaluate = commands.add_parser("evaluate", help="measure the zoo on held-out scenes, write METRICS.json",
-                                   formatter_class=show)
-    evaluate.add_argument("--cases", type=int, default=500, help="edits a row")
-    evaluate.add_argument("--scenes", type=int, default=400, help="scenes for CLIP and for the anchors")
-    evaluate.add_argument("--output", type=Path, default=DATA / "METRICS.json", help="file to write")
-    evaluate.add_argument("--pictures", type=Path, default=Path("results/tiny_world"), help="folder for grids of edits")
-
     sprites = commands.add_parser("sprites", help="draw the sprites again from the emoji font, or import another style",
                                   formatter_class=show)
-    source = sprites.add_mutually_exclusive_group(required=True)
-    source.add_argument("--font", type=Path, help="NotoColorEmoji.ttf")
-    source.add_argument("--pictures", type=Path, help="folder of square PNGs named by code point, e.g. 1f430.png")
+    origin = sprites.add_mutually_exclusive_group(required=True)
+    origin.add_argument("--font", type=Path, help="NotoColorEmoji.ttf")
+    origin.add_argument("--pictures", type=Path, help="folder of square PNGs named by code point, e.g. 1f430.png")
     sprites.add_argument("--style", help="with --pictures: the new style's name")
-    pie = commands.add_parser("pie", help="write a small benchmark in PIE-Bench's format", formatter_class=show)
-    pie.add_argument("--count", type=int, default=60, help="items, as evenly over the edit types as can be")
-    pie.add_argument("--output", type=Path, default=DATA.parent / "pie_emoji", help="an empty or new folder")
     commands.add_parser("vocabulary", help="write vocabulary.txt again")
     return top
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command."""
+    """Run one command; what can't work ends the program with a sentence and exit code 2."""
     options = parser().parse_args(arguments)
-    if options.command == "train":
-        import importlib
+    try:
+        {"train": _train, "sprites": _sprites, "vocabulary": _vocabulary}[options.command](options)
+    except UserError as error:
+        parser().error(str(error))
 
-        import torch
 
-        if options.threads:
-            torch.set_num_threads(options.threads)
-        module, function, steps, size = PARTS[options.part]
-        size = options.batch or size * (8 if options.device.startswith("cuda") else 1)
-        run = getattr(importlib.import_module(f"tiny_world.zoo.{module}"), function)
-        run(options.runs / options.part, options.output, options.steps or steps, size, options.device)
-    elif options.command == "evaluate":
-        from lr_helpers.study.zoo import evaluate
+def _train(options: argparse.Namespace) -> None:
+    import torch
 
-        evaluate(options.cases, options.scenes, options.output, options.pictures)
-    elif options.command == "sprites":
-        from tiny_world.sprites import import_sprites, render_sprites
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    module, function, steps, batch = PARTS[options.part]
+    if options.device.startswith("cuda"):
+        batch *= 8
+    train = getattr(importlib.import_module(f"tiny_world.zoo.{module}"), function)
+    train(options.runs / options.part, options.output, options.steps or steps, options.batch or batch, options.device)
 
-        if bool(options.pictures) != bool(options.style):
-            parser().error("--pictures and --style belong together")
-        if options.font:
-            render_sprites(options.font)
-            return
-        try:
-            import_sprites(options.pictures, options.style)
-        except UserError as error:
-            parser().error(str(error))
-    elif options.command == "pie":
-        from lr_helpers.study.pie.emoji import write
 
-        try:
-            size = write(options.output, options.count)
-        except UserError as error:
-            parser().error(str(error))
-        print(f"{options.count} items, {size / 1000:.0f} kB: {options.output}")
+def _sprites(options: argparse.Namespace) -> None:
+    from tiny_world.sprites import import_sprites, render_sprites
+
+    if bool(options.pictures) != bool(options.style):
+        raise UserError("--pictures and --style belong together")
+    if options.font:
+        render_sprites(options.font)
     else:
-        from tiny_world.words import vocabulary
+        import_sprites(options.pictures, options.style)
 
-        (DATA / "vocabulary.txt").write_text("\n".join(vocabulary()) + "\n")
+
+def _vocabulary(options: argparse.Namespace) -> None:
+    from tiny_world.words import vocabulary
+
+    (DATA / "vocabulary.txt").write_text("\n".join(vocabulary()) + "\n")
 
 
 if __name__ == "__main__":

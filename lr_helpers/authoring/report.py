@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +30,7 @@ from lr_helpers.authoring.report_page import (
 )
 from lr_helpers.authoring.report_page import write_figures as figures_of
 from lr_helpers.errors import UserError
+from lr_helpers.files.locks import alone
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.writing import prepare_folder, write_bytes, write_json
 from lr_helpers.models.profiles import NO_GPU, Profile
@@ -193,18 +192,6 @@ def _sources(notebooks: list[Path] | None, folder: Path) -> dict[Path, nbformat.
         raise UserError(f"A notebook can't be read ({str(error).splitlines()[0]}); restore it.") from error
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Raises UserError while another report is being written to the folder; the system frees it when we end."""
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"Another report is being written to {folder}; wait for it, or choose another --output.") \
-                from error
-        yield
-
-
 def run(profile: str, output: Path, notebooks: list[Path] | None = None, again: bool = False,
         time_limit: float = 60.0) -> int:
     """Execute notebooks (all of notebooks/ by default) with `profile` and write `output`/index.html.
@@ -218,7 +205,8 @@ def run(profile: str, output: Path, notebooks: list[Path] | None = None, again: 
         raise UserError(f"The time limit is {time_limit:g} minutes; give a number above 0.")
     folder = prepare_folder(output).resolve()
     sources = _sources(notebooks, folder)
-    with _alone(folder):
+    with alone(folder / ".lock",
+               refusal=f"Another report is being written to {folder}; wait for it, or choose another --output."):
         common, facts, outcomes = surroundings(profile), machine(profile), []
         titles = [title_of(notebook, source.stem) for source, notebook in sources.items()]
         for number, (source, notebook) in enumerate(sources.items(), 1):

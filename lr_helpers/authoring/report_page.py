@@ -8,12 +8,11 @@ import platform
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from urllib.parse import quote
 
 import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
@@ -22,32 +21,6 @@ from lr_helpers.files.writing import write_bytes
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "accelerate", "open_clip_torch", "safetensors",
             "numpy", "scipy", "matplotlib", "pillow", "torchmetrics")
 GIB = 2**30
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c2128; --soft: #57606a; --line: #d0d7de; --back: #fff; --card: #f6f8fa;
-  --good: #1a7f37; --bad: #cf222e; --link: #0969da }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9ea7b3; --line: #30363d; --back: #0d1117;
-  --card: #161b22; --good: #3fb950; --bad: #ff7b72; --link: #58a6ff } }
-* { box-sizing: border-box }
-body { margin: 0 auto; max-width: 76rem; padding: 1.5rem 1rem 4rem; color: var(--ink); background: var(--back);
-  font: 16px/1.5 system-ui, sans-serif }
-a { color: var(--link) }
-h2 { margin-top: 3rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem }
-.soft, .waiting { color: var(--soft) } .passed { color: var(--good) } .failed { color: var(--bad) }
-.wide { overflow-x: auto }
-table { border-collapse: collapse }
-th, td { padding: .3rem .9rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top }
-th { white-space: nowrap }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-td:first-child { min-width: 12rem } td.status { min-width: 13rem } td.files { white-space: nowrap }
-td small { display: block; max-width: 26rem; overflow-wrap: anywhere }
-.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)) }
-figure { margin: 0; padding: .8rem; border: 1px solid var(--line); border-radius: .5rem; background: var(--card);
-  min-width: 0 }
-figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; background: #fff; border-radius: .25rem }
-figure pre { margin: 0; overflow-x: auto; font-size: .85rem }
-figcaption { margin-top: .6rem; color: var(--soft); font-size: .9rem }
-"""
 
 
 @dataclass
@@ -79,6 +52,18 @@ class NotebookRun:
     figures: list[Figure] = field(default_factory=list)
     kept: bool = False
     """Is it the result of an earlier report?"""
+
+    @property
+    def status(self) -> str:
+        """What the page calls it: passed, or failed."""
+        return "failed" if self.error else "passed"
+
+    @property
+    def remark(self) -> str:
+        """Why it failed, or when a kept one was run, without a full stop; "" for one that passed now."""
+        if self.error:
+            return self.error
+        return f"kept from {self.date}" if self.kept else ""
 
 
 def _plain(markdown: str) -> str:
@@ -171,73 +156,22 @@ def machine(profile: str) -> dict[str, str]:
     return table | versions()
 
 
-def _figure_html(figure: Figure) -> str:
-    heading, caption = escape(figure.heading), escape(figure.caption)
-    if figure.text:
-        return f"<figure><pre>{escape(figure.text)}</pre><figcaption>{heading}</figcaption></figure>"
-    image = f'<img src="{quote(figure.file)}" alt="{caption or heading}" loading="lazy">'
-    below = f"<strong>{heading}</strong><br>{caption}" if caption else heading
-    return f'<figure><a href="{quote(figure.file)}">{image}</a><figcaption>{below}</figcaption></figure>'
-
-
-def _about(o: NotebookRun) -> str:
-    """Why it failed, or when a kept one was run, as a sentence without its full stop; "" for one that passed now."""
-    return o.error or (f"kept from {o.date}" if o.kept else "")
-
-
-def _gib(count: int, unknown: str) -> str:
+def _gib(count: int, unknown: str = "") -> str:
+    """Bytes as GiB; `unknown` for 0."""
     return f"{count / GIB:.2f} GiB" if count else unknown
 
 
-def _row(o: NotebookRun, gpu: bool) -> str:
-    status = "failed" if o.error else "passed"
-    about = f'<small class="soft">{escape(_about(o))}</small>' if _about(o) else ""
-    numbers = [f"{o.seconds:.1f} s", _gib(o.peak, "unknown")]
-    if gpu:  # a kernel that was killed told nothing
-        numbers.append(_gib(o.gpu_peak, "unknown" if o.error else "none"))
-    return (f'<tr><td><a href="#{quote(o.name)}">{escape(o.title)}</a></td>'
-            f'<td class="status"><span class="{status}">{status}</span>{about}</td>'
-            + "".join(f'<td class="number">{number}</td>' for number in numbers)
-            + f'<td class="files">{_links(o)}</td></tr>\n')
-
-
-def _links(o: NotebookRun) -> str:
-    return " · ".join(f'<a href="{quote(file)}">{label}</a>' for label, file in o.files.items())
-
-
-def _section(o: NotebookRun) -> str:
-    memory = f"peak memory {_gib(o.peak, 'unknown')}" + (f" · GPU {_gib(o.gpu_peak, '')}" if o.gpu_peak else "")
-    status = "" if o.error else '<span class="passed">passed</span>' + (f", {escape(_about(o))}" if o.kept else "")
-    facts = " · ".join(x for x in (status, f"{o.seconds:.1f} s", memory, _links(o)) if x)
-    error = f'<p class="failed">Failed: {escape(o.error)}.</p>\n' if o.error else ""
-    figures = f'<div class="figures">\n{"".join(map(_figure_html, o.figures))}\n</div>' if o.figures else ""
-    return f'<section id="{escape(o.name)}"><h2>{escape(o.title)}</h2>\n{error}<p>{facts}</p>\n{figures}</section>\n'
+# Every text is escaped where it enters the page, and a name that the template misspells is an error.
+TEMPLATES = Environment(loader=PackageLoader("lr_helpers.authoring"), autoescape=True, undefined=StrictUndefined,
+                        trim_blocks=True, lstrip_blocks=True)
+TEMPLATES.filters["gib"] = _gib
 
 
 def index(outcomes: list[NotebookRun], waiting: list[str], facts: dict[str, str]) -> str:
-    """index.html as text; every text that came from a notebook is escaped.
+    """index.html as text.
 
     `waiting` are the titles of notebooks that have not been run yet, `facts` what `machine` gives.
     """
-    gpu = any(o.gpu_peak for o in outcomes)
-    numbers = ["time", "peak memory", *(["GPU memory"] if gpu else [])]
-    heads = f"<th>notebook</th><th>status</th>{''.join(f'<th class=number>{n}</th>' for n in numbers)}<th>files</th>"
-    rows = "".join(_row(o, gpu) for o in outcomes)
-    rest = f'<td colspan="{len(numbers) + 2}">not run yet</td>'
-    rows += "".join(f'<tr class="waiting"><td>{escape(title)}</td>{rest}</tr>\n' for title in waiting)
-    passed, all_ = sum(not o.error for o in outcomes), len(outcomes) + len(waiting)
-    coming = f", {len(waiting)} not run yet" if waiting else ""
-    held = ", GPU memory the most that torch held on one" if gpu else ""
-    table = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in facts.items())
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Learnable regions: report, profile {escape(facts["profile"])}</title><style>{STYLE}</style></head><body>
-<h1>Learnable regions: what the notebooks showed</h1>
-<p>{passed} of {all_} notebooks passed{coming}.
-Peak memory is that of the largest process a notebook started{held}.</p>
-<div class="wide"><table><thead><tr>{heads}</tr></thead>
-<tbody>{rows}</tbody></table></div>
-{"".join(map(_section, outcomes))}
-<h2>Versions and machine</h2><div class="wide"><table>{table}</table></div>
-</body></html>
-"""
+    gpu = any(outcome.gpu_peak for outcome in outcomes)
+    page = TEMPLATES.get_template("report.html").render(runs=outcomes, waiting=waiting, facts=facts, gpu=gpu)
+    return page.strip() + "\n"

@@ -1,24 +1,52 @@
-"""What all baselines share: the interface, counting and timing, and how one is described."""
+"""What all ways to edit share: the request, the answer, what it is charged for, and how a row is described."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from lr_helpers.baselines.sharing import Share, Shared
+from lr_helpers.boxes import Box
 from lr_helpers.errors import UserError
 from lr_helpers.method import check_input, check_range
 from lr_helpers.models.loading import Models
 
+Trace = list[tuple[int, Box]]
+"""Along the iterations: how many different edits were paid by then, and the box it would have chosen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What is asked of a way to edit. Rows that are run on the same object share their edits (see `sharing`)."""
+
+    picture: torch.Tensor
+    """(3, S, S) in 0..1, S the profile's size."""
+    source: str
+    """What is there now, e.g. "bird"; a whole sentence for a row that wants `sentences`, likewise below."""
+    prompt: str
+    """What is wanted, e.g. "a rabbit"."""
+    seed: int = 42
+    """The same seed on the same machine gives the same pixels."""
+    name: str = ""
+    """Seeds the boxes that a row draws at random; texts and seed if it is not given."""
+    known: Box | torch.Tensor | None = None
+    """The known region, for `known_region`: a box in pixels, or a mask (S, S) that is 1 where to edit, else 0."""
+    instruction: str = ""
+    """For who follows one; made of source and prompt if it is not given."""
+    traced: bool = False
+    """Also tell what would have been chosen earlier. Its edits are made beside, and nobody is charged for them."""
+    shared: Shared = field(default_factory=Shared, repr=False)
+
 
 @dataclass(frozen=True)
 class Edited:
-    """One baseline's edit of one picture."""
+    """One picture edited by one row."""
 
     picture: torch.Tensor
     """(3, S, S) in 0..1, as the method leaves it: pasted back into the input where the method has a mask for that."""
@@ -27,6 +55,31 @@ class Edited:
     evaluations: int
     """Denoiser evaluations: pictures that went through the denoiser, guidance and inversion included; counted."""
     seconds: float
+    """What is shared with other rows counts, here and in `evaluations`, as if this row had made it alone."""
+    trace: Trace = field(default_factory=list)
+    """Of a row that learns or ranks, if the request asks for it; it ends with the final choice."""
+
+    @property
+    def box(self) -> Box | None:
+        """The smallest box around the region; None where there is no region, or an empty one."""
+        return None if self.region is None else smallest_box(self.region)
+
+
+class Made(NamedTuple):
+    """What a row's own work gives; `Baseline.run` adds what it cost."""
+
+    picture: torch.Tensor
+    region: torch.Tensor | None = None
+    retrace: Callable[[], Trace] | None = None
+    """Finds the trace, if it is asked for."""
+
+
+def smallest_box(mask: torch.Tensor) -> Box | None:
+    """(S, S) → the smallest box around what is not 0; None if all is 0."""
+    if not mask.any():
+        return None
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 class Counted(Protocol):
@@ -38,26 +91,29 @@ class Counted(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """What there is to know of a baseline before it is loaded."""
+    """What there is to know of a way to edit before it is loaded."""
 
     name: str
     title: str
     family: str
     """"editor" (chooses no region), "text-prompted region" or "region chooser"."""
     make: Callable[..., Baseline]
-    library: str
+    library: str = ""
     """Class of the maintained library that does the work; "" where it is our own code."""
-    source: str
-    """Where the method was published."""
+    source: str = ""
+    """Where the method was published; "" where it is ours."""
     needs: tuple[str, ...] = ()
     """Parts beside the profile's editor, backbone and CLIP, as `Profile.comparison` names them."""
-    settings: MappingProxyType[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    sentences: bool = False
+    """Does it paint the whole picture, and so want source and prompt as two whole sentences? The others look for the
+    source in the picture, or paint the prompt into a region, and want two phrases."""
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """What differs from the defaults of `make`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Baseline(ABC):
-    """One way to edit a picture by what is there and what is wanted. Further fields are its settings."""
+    """A row with its models. Further fields are its settings."""
 
     row: Row
     models: Models = field(repr=False)
@@ -91,26 +147,39 @@ class Baseline(ABC):
         return self.models.editor
 
     @abstractmethod
-    def _edit(self, image: torch.Tensor, caption: str, prompt: str, seed: int) -> tuple[torch.Tensor,
-                                                                                        torch.Tensor | None]:
-        """Picture and region, as in `Edited`."""
+    def _edit(self, request: Request, share: Share) -> Made:
+        """The row's own work. `share` gives edits and proposals that rows of the same request share."""
 
-    def __call__(self, image: torch.Tensor, caption: str, prompt: str, seed: int) -> Edited:
-        """Edit `image` (3, S, S) in 0..1, S the profile's size, so that `caption` ("bird") becomes `prompt`
-        ("a rabbit"). The same seed on the same machine gives the same pixels. Raises UserError for input that can't
-        work, and where the memory does not suffice.
+    def __call__(self, picture: torch.Tensor, source: str, prompt: str, seed: int = 42, **more: Any) -> Edited:
+        """`run` on a request of its own, with these fields."""
+        return self.run(Request(picture, source, prompt, seed, **more))
+
+    def run(self, request: Request) -> Edited:
+        """Edit the picture, so that the source becomes the prompt.
+
+        Raises UserError for input that can't work, and where the memory does not suffice.
         """
-        caption, prompt = check_input(caption, prompt, seed)
-        size = self.models.profile.size
-        if image.shape != (3, size, size):
-            raise UserError(f"The picture has the shape {tuple(image.shape)}; {self.name} edits (3, {size}, {size}) "
-                            f"with the profile {self.models.profile.name!r}, as `images.to_tensor` gives.")
-        if not (image.min() >= 0 and image.max() <= 1):
-            raise UserError(f"The picture has values from {image.min():.3g} to {image.max():.3g}; give 0 to 1.")
+        request = self._checked(request)
+        share = Share(request, self.models)
         before, begun = self.counted.evaluations, time.perf_counter()
         try:
-            picture, region = self._edit(image, caption, prompt, seed)
+            made = self._edit(request, share)
         except torch.OutOfMemoryError as error:
             raise UserError(f"The memory of {self.models.device} does not hold one edit by {self.name}; free it "
                             "(nvidia-smi shows who holds it), or use a profile with a smaller model.") from error
-        return Edited(picture, region, self.counted.evaluations - before, time.perf_counter() - begun)
+        # The charge: what was done now, and what was found done already.
+        seconds = time.perf_counter() - begun + share.saved_seconds
+        evaluations = self.counted.evaluations - before + share.saved_evaluations
+        trace = made.retrace() if request.traced and made.retrace else []
+        return Edited(made.picture, made.region, evaluations, seconds, trace)
+
+    def _checked(self, request: Request) -> Request:
+        """The request with its texts on one line each."""
+        source, prompt = check_input(request.source, request.prompt, request.seed)
+        picture, size = request.picture, self.models.profile.size
+        if picture.shape != (3, size, size):
+            raise UserError(f"The picture has the shape {tuple(picture.shape)}; {self.name} edits (3, {size}, {size}) "
+                            f"with the profile {self.models.profile.name!r}, as `files.pictures.to_tensor` gives.")
+        if not (picture.min() >= 0 and picture.max() <= 1):
+            raise UserError(f"The picture has values from {picture.min():.3g} to {picture.max():.3g}; give 0 to 1.")
+        return replace(request, source=source, prompt=prompt)

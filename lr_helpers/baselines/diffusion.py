@@ -126,13 +126,13 @@ class TextToImage(Denoiser):
         return self._like(StableDiffusionDiffEditPipeline, scheduler=DDIMScheduler.from_config(config, **settings),
                           inverse_scheduler=DDIMInverseScheduler.from_config(config, **settings))
 
-    def differing(self, image: torch.Tensor, caption: str, prompt: str, *, steps: int, guidance: float, strength: float,
+    def differing(self, image: torch.Tensor, source: str, prompt: str, *, steps: int, guidance: float, strength: float,
                   maps: int, mask_strength: float, ratio: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """DiffEdit: (3, S, S) → picture, and the mask (S, S) of whole latents where caption and prompt differ."""
+        """DiffEdit: (3, S, S) → picture, and the mask (S, S) of whole latents where source and prompt differ."""
         pipeline, noise, here = self._diffedit, _noise(seed), {"num_inference_steps": steps}
         with quiet():
             found = pipeline.generate_mask(
-                image[None], source_prompt=caption, target_prompt=prompt, num_maps_per_mask=maps, **here,
+                image[None], source_prompt=source, target_prompt=prompt, num_maps_per_mask=maps, **here,
                 mask_encode_strength=mask_strength, mask_thresholding_ratio=ratio, guidance_scale=guidance,
                 generator=noise)
             mask = torch.from_numpy(found).float()  # (1, h, w)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
-
-from lr_helpers.baselines.base import Baseline, Counted
+from lr_helpers.baselines.base import Baseline, Counted, Made, Request
+from lr_helpers.baselines.sharing import Share
 from lr_helpers.baselines.wording import ADD, REPLACE, adds, instruction
 from lr_helpers.errors import UserError
 from lr_helpers.method import check_range
@@ -49,14 +48,15 @@ class SDEdit(_Denoising):
     def counted(self) -> Counted:
         return self.parts.text_to_image
 
-    def _edit(self, image: torch.Tensor, caption: str, prompt: str, seed: int) -> tuple[torch.Tensor, None]:
-        return self.parts.text_to_image.from_noisy(
-            image, prompt, strength=self.strength, steps=self._steps, guidance=self._guidance, seed=seed), None
+    def _edit(self, request: Request, share: Share) -> Made:
+        return Made(self.parts.text_to_image.from_noisy(
+            request.picture, request.prompt, strength=self.strength, steps=self._steps, guidance=self._guidance,
+            seed=request.seed))
 
 
 @dataclass(frozen=True, eq=False)
 class DiffEdit(_Denoising):
-    """A mask where the denoiser answers caption and prompt differently, then DDIM inversion and an edit inside the mask
+    """A mask where the denoiser answers source and prompt differently, then DDIM inversion and an edit inside the mask
     of the latents (Couairon et al. 2023). Outside, the autoencoder's copy of the picture is left. Where the mask is
     empty, the picture stays as it is.
     """
@@ -81,10 +81,11 @@ class DiffEdit(_Denoising):
     def counted(self) -> Counted:
         return self.parts.text_to_image
 
-    def _edit(self, image: torch.Tensor, caption: str, prompt: str, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.parts.text_to_image.differing(
-            image, caption, prompt, steps=self._steps, guidance=self._guidance, strength=self.strength, maps=self.maps,
-            mask_strength=self.mask_strength, ratio=self.ratio, seed=seed)
+    def _edit(self, request: Request, share: Share) -> Made:
+        return Made(*self.parts.text_to_image.differing(
+            request.picture, request.source, request.prompt, steps=self._steps, guidance=self._guidance,
+            strength=self.strength, maps=self.maps, mask_strength=self.mask_strength, ratio=self.ratio,
+            seed=request.seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,33 +93,34 @@ class InstructPix2Pix(_Denoising):
     """A denoiser trained to follow instructions (Brooks et al. 2023)."""
 
     image_guidance: float = field(default=1.5, metadata={"help": "image_guidance_scale: nearness to the picture, ≥ 1"})
-    replace: str = field(default=REPLACE, metadata={"help": "the instruction where the prompt replaces the caption"})
-    add: str = field(default=ADD, metadata={"help": "the instruction where the caption is a place the prompt names"})
+    replace: str = field(default=REPLACE, metadata={"help": "the instruction where the prompt replaces the source"})
+    add: str = field(default=ADD, metadata={"help": "the instruction where the source is a place the prompt names"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("image_guidance", self.image_guidance, 1.0, 100.0)
         for name in ("replace", "add"):
             try:
-                getattr(self, name).format(caption="", prompt="")
+                getattr(self, name).format(source="", prompt="")
             except (KeyError, IndexError, ValueError) as error:
-                raise UserError(f"{name} is {getattr(self, name)!r}; in curly brackets it may hold {{caption}} and "
+                raise UserError(f"{name} is {getattr(self, name)!r}; in curly brackets it may hold {{source}} and "
                                 "{prompt} only.") from error
 
     @property
     def counted(self) -> Counted:
         return self.parts.instruct
 
-    def _edit(self, image: torch.Tensor, caption: str, prompt: str, seed: int) -> tuple[torch.Tensor, None]:
-        return self.parts.instruct.follow(
-            image, instruction(caption, prompt, self.replace, self.add), steps=self._steps, guidance=self._guidance,
-            image_guidance=self.image_guidance, seed=seed), None
+    def _edit(self, request: Request, share: Share) -> Made:
+        told = request.instruction or instruction(request.source, request.prompt, self.replace, self.add)
+        return Made(self.parts.instruct.follow(
+            request.picture, told, steps=self._steps, guidance=self._guidance, image_guidance=self.image_guidance,
+            seed=request.seed))
 
 
 @dataclass(frozen=True, eq=False)
 class LEditsPlusPlus(Baseline):
-    """Edit-friendly inversion, then steered away from the caption and towards the prompt, each inside a mask of its own
-    (Brack et al. 2024). Where the caption is a place that the prompt names, only towards. The masks differ from step to
+    """Edit-friendly inversion, then steered away from the source and towards the prompt, each inside a mask of its own
+    (Brack et al. 2024). Where the source is a place that the prompt names, only towards. The masks differ from step to
     step, so there is no region. Defaults are those of the pipeline's documented example, which replaces an object.
     """
 
@@ -126,8 +128,8 @@ class LEditsPlusPlus(Baseline):
     skip: float = field(default=0.2, metadata={"help": "share of the noisiest steps left out, 0..1"})
     guidance: float = field(default=10.0, metadata={"help": "edit_guidance_scale towards the prompt"})
     threshold: float = field(default=0.85, metadata={"help": "edit_threshold of the prompt: share of the picture kept"})
-    away_guidance: float = field(default=5.0, metadata={"help": "edit_guidance_scale away from the caption"})
-    away_threshold: float = field(default=0.9, metadata={"help": "edit_threshold of the caption"})
+    away_guidance: float = field(default=5.0, metadata={"help": "edit_guidance_scale away from the source"})
+    away_threshold: float = field(default=0.9, metadata={"help": "edit_threshold of the source"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -144,8 +146,9 @@ class LEditsPlusPlus(Baseline):
     def counted(self) -> Counted:
         return self.parts.text_to_image
 
-    def _edit(self, image: torch.Tensor, caption: str, prompt: str, seed: int) -> tuple[torch.Tensor, None]:
-        picture = self.parts.text_to_image.steered(
-            image, None if adds(caption, prompt) else caption, prompt, steps=self._steps, skip=self.skip,
-            guidance=(self.away_guidance, self.guidance), threshold=(self.away_threshold, self.threshold), seed=seed)
-        return picture, None
+    def _edit(self, request: Request, share: Share) -> Made:
+        away = None if adds(request.source, request.prompt) else request.source
+        return Made(self.parts.text_to_image.steered(
+            request.picture, away, request.prompt, steps=self._steps, skip=self.skip,
+            guidance=(self.away_guidance, self.guidance), threshold=(self.away_threshold, self.threshold),
+            seed=request.seed))

@@ -9,7 +9,8 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from lr_helpers.baselines.base import Baseline
+from lr_helpers.baselines.base import Baseline, Made, Request, smallest_box
+from lr_helpers.baselines.sharing import Share
 from lr_helpers.boxes import box_mask
 from lr_helpers.errors import UserError
 from lr_helpers.inpainting import composite
@@ -20,11 +21,7 @@ SHAPES = ("box", "mask")
 
 def bounding_box(mask: torch.Tensor) -> torch.Tensor:
     """(S, S), 0 outside → (S, S), 1 in the smallest box around what is not 0; zeros stay zeros."""
-    if not mask.any():
-        return torch.zeros(mask.shape)
-    rows, columns = (mask.any(axis).nonzero()[:, 0] for axis in (1, 0))
-    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    return box_mask(box, *mask.shape)[0]
+    return box_mask(smallest_box(mask) or (0, 0, 0, 0), *mask.shape)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,56 +37,54 @@ class _Region(Baseline):
             raise UserError(f"shape is {self.shape!r}; choose one of {', '.join(SHAPES)}.")
 
     @abstractmethod
-    def region(self, image: torch.Tensor, caption: str) -> torch.Tensor:
-        """What the caption names: (3, S, S) → (S, S), 1 there, else 0."""
+    def region(self, request: Request) -> torch.Tensor:
+        """What the source names: (S, S), 1 there, else 0."""
 
-    def _edit(self, image: torch.Tensor, caption: str, prompt: str, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        mask = self.region(image, caption).float()
+    def _edit(self, request: Request, share: Share) -> Made:
+        picture, mask = request.picture, self.region(request).float()
         if self.shape == "box":
             mask = bounding_box(mask)
         if not mask.any():
-            return image, mask
-        frame = self.models.editor.inpaint(image, mask[None, None], prompt, seed=seed, steps=self._steps)[0]
-        return composite(frame, image, mask[None]), mask
+            return Made(picture, mask)
+        frame = self.models.editor.inpaint(picture, mask[None, None], request.prompt, seed=request.seed,
+                                           steps=self._steps)[0]
+        return Made(composite(frame, picture, mask[None]), mask)
 
 
 @dataclass(frozen=True, eq=False)
-class WholePicture(_Region):
+class WholePicture(Baseline):
     """Inpainting with a mask of everything: the editor never sees the picture. The floor of all regions."""
 
-    def region(self, image: torch.Tensor, caption: str) -> torch.Tensor:
-        return torch.ones(image.shape[1:])
+    def _edit(self, request: Request, share: Share) -> Made:
+        everything = torch.ones(1, 1, *request.picture.shape[1:])
+        return Made(self.models.editor.inpaint(request.picture, everything, request.prompt, seed=request.seed,
+                                               steps=self._steps)[0])
 
 
 @dataclass(frozen=True, eq=False)
 class KnownRegion(_Region):
-    """Inpainting where the truth is known: the ceiling of all regions. Give a `box`, or any `known` mask."""
+    """Inpainting where the truth is known: the ceiling of all regions."""
 
-    box: tuple[int, int, int, int] | None = field(default=None, metadata={"help": "(x0, y0, x1, y1) in pixels"})
-    known: torch.Tensor | None = field(default=None, repr=False, metadata={
-        "help": "(S, S), 1 where to edit, else 0; edited as it is unless shape is 'box'"})
-    shape: str = field(default="mask", metadata={"help": "'mask': as it is given, or 'box': the smallest around it"})
+    shape: str = field(default="mask", metadata={
+        "help": "'mask': the known region as the request gives it, or 'box': the smallest around it"})
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        size = self.models.profile.size
-        if (self.box is None) == (self.known is None):
-            raise UserError("The known region is missing, or given twice; give box=(x0, y0, x1, y1) or known=mask.")
-        if self.box is not None and not (len(self.box) == 4 and 0 <= self.box[0] < self.box[2] <= size
-                                         and 0 <= self.box[1] < self.box[3] <= size):
-            raise UserError(f"box is {tuple(self.box)}; give 0 ≤ x0 < x1 ≤ {size} and 0 ≤ y0 < y1 ≤ {size}.")
-        if self.known is not None and self.known.shape != (size, size):
-            raise UserError(f"known has the shape {tuple(self.known.shape)}; give a mask of ({size}, {size}).")
-
-    def region(self, image: torch.Tensor, caption: str) -> torch.Tensor:
-        if self.box is not None:
-            return box_mask(self.box, *image.shape[1:])[0]
-        return (self.known > 0.5).float()
+    def region(self, request: Request) -> torch.Tensor:
+        """Raises UserError for a request without a known region, and for one that does not fit the picture."""
+        known, size = request.known, request.picture.shape[-1]
+        if known is None:
+            raise UserError("The known region is missing; give known=(x0, y0, x1, y1), or known=mask.")
+        if isinstance(known, torch.Tensor):
+            if known.shape != (size, size):
+                raise UserError(f"known has the shape {tuple(known.shape)}; give a mask of ({size}, {size}).")
+            return (known > 0.5).float()
+        if not (len(known) == 4 and 0 <= known[0] < known[2] <= size and 0 <= known[1] < known[3] <= size):
+            raise UserError(f"known is {tuple(known)}; give 0 ≤ x0 < x1 ≤ {size} and 0 ≤ y0 < y1 ≤ {size}.")
+        return box_mask(known, size, size)[0]
 
 
 @dataclass(frozen=True, eq=False)
 class ClipSegRegion(_Region):
-    """Where CLIPSeg sees the caption: the closest peer of learned regions."""
+    """Where CLIPSeg sees the source: the closest peer of learned regions."""
 
     threshold: float = field(default=0.4, metadata={"help": "a pixel belongs to the region above this probability"})
 
@@ -97,13 +92,13 @@ class ClipSegRegion(_Region):
         super().__post_init__()
         check_range("threshold", self.threshold, 0.0, 1.0)
 
-    def region(self, image: torch.Tensor, caption: str) -> torch.Tensor:
-        return self.parts.clipseg.heat(image, caption) > self.threshold
+    def region(self, request: Request) -> torch.Tensor:
+        return self.parts.clipseg.heat(request.picture, request.source) > self.threshold
 
 
 @dataclass(frozen=True, eq=False)
 class GroundedRegion(_Region):
-    """Where Grounding DINO detects the caption; with `segment`, what SAM finds in these boxes. All boxes count."""
+    """Where Grounding DINO detects the source; with `segment`, what SAM finds in these boxes. All boxes count."""
 
     threshold: float = field(default=0.25, metadata={"help": "least score of a box (default: the processor's)"})
     segment: bool = field(default=True, metadata={"help": "let SAM cut out what is in the boxes"})
@@ -112,19 +107,23 @@ class GroundedRegion(_Region):
         super().__post_init__()
         check_range("threshold", self.threshold, 0.0, 1.0)
 
-    def region(self, image: torch.Tensor, caption: str) -> torch.Tensor:
-        boxes = self.parts.grounding_dino.boxes(image, caption, self.threshold)
+    def region(self, request: Request) -> torch.Tensor:
+        picture = request.picture
+        boxes = self.parts.grounding_dino.boxes(picture, request.source, self.threshold)
+        region = torch.zeros(picture.shape[1:])
         if not len(boxes):
-            return torch.zeros(image.shape[1:])
+            return region
         if self.segment:
-            return self.parts.sam.mask(image, boxes)
-        low, high = boxes[:, :2].floor(), boxes[:, 2:].ceil()
-        return torch.stack([box_mask(box, *image.shape[1:])[0] for box in torch.cat([low, high], 1).tolist()]).amax(0)
+            return self.parts.sam.mask(picture, boxes)
+        # Whole pixels: every one that a box touches.
+        for box in torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], 1).tolist():
+            region = torch.maximum(region, box_mask(box, *region.shape)[0])
+        return region
 
 
 @dataclass(frozen=True, eq=False)
 class PatchSimilarity(_Region):
-    """Where the profile's own CLIP finds patches like the caption: the connected region around the most similar one."""
+    """Where the profile's own CLIP finds patches like the source: the connected region around the most similar one."""
 
     path: str = field(default="value", metadata={"help": "'value' or 'last', see `Clip.patches`"})
     threshold: float = field(default=0.5, metadata={
@@ -137,13 +136,14 @@ class PatchSimilarity(_Region):
         if self.path not in ("value", "last"):
             raise UserError(f"path is {self.path!r}; choose 'value' or 'last'.")
 
-    def similarity(self, image: torch.Tensor, caption: str) -> torch.Tensor:
-        """(3, S, S) → (S, S) cosines of the patches with the caption, interpolated between their centres."""
-        similar = self.models.clip.patches(image, self.path) @ self.models.clip.encode_text([caption])[0]
-        return F.interpolate(similar[None, None], size=image.shape[1:], mode="bilinear")[0, 0]
+    def similarity(self, picture: torch.Tensor, text: str) -> torch.Tensor:
+        """(3, S, S) → (S, S) cosines of the patches with the text, interpolated between their centres."""
+        similar = self.models.clip.patches(picture, self.path) @ self.models.clip.encode_text([text])[0]
+        return F.interpolate(similar[None, None], size=picture.shape[1:], mode="bilinear")[0, 0]
 
-    def region(self, image: torch.Tensor, caption: str) -> torch.Tensor:
-        similar = self.similarity(image, caption)
+    def region(self, request: Request) -> torch.Tensor:
+        similar = self.similarity(request.picture, request.source)
         height = (similar - similar.min()) / (similar.max() - similar.min()).clamp(min=1e-9)
+        # Of the pieces above the threshold, the one that holds the most similar pixel.
         pieces, _ = ndimage.label((height >= self.threshold).numpy())
         return torch.from_numpy(pieces == pieces.flat[int(height.argmax())]).float()

@@ -1,4 +1,4 @@
-"""Caption and prompt in the words that other editors want."""
+"""Source and prompt in the words that other editors want."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import re
 DETERMINERS = r"(?:(?:an?|the|some|this|that|these|those|his|her|its|my|our|your|their)\s+)?"
 PLACING = (r"(?:on|in|at|by|under|over|above|below|behind|beside|inside|near|on top of|next to|in front of|"
            r"in the back of)")
-"""Words by which a prompt places something at what its caption names."""
+"""Words by which a prompt places something at what its source names."""
 
-REPLACE = "turn the {caption} into {prompt}"
+REPLACE = "turn the {source} into {prompt}"
 ADD = "add {prompt}"
 
 
-def adds(caption: str, prompt: str) -> bool:
+def adds(source: str, prompt: str) -> bool:
     """Does the prompt put something beside what is there, rather than in its place? True where it ends by naming the
-    caption as a place: `("grass", "a cat on the grass")`, `("the table", "a cabinet on top of the table")`.
+    source as a place: `("grass", "a cat on the grass")`, `("the table", "a cabinet on top of the table")`.
     """
-    thing = re.escape(re.sub(rf"^{DETERMINERS}", "", caption.strip().lower()))
+    thing = re.escape(re.sub(rf"^{DETERMINERS}", "", source.strip().lower()))
     return re.search(rf"\b{PLACING}\s+{DETERMINERS}{thing}\W*$", prompt.lower()) is not None
 
 
-def instruction(caption: str, prompt: str, replace: str = REPLACE, add: str = ADD) -> str:
+def instruction(source: str, prompt: str, replace: str = REPLACE, add: str = ADD) -> str:
     """The instruction for an editor that wants one: `("wolf", "a mushroom")` → "turn the wolf into a mushroom",
     `("grass", "a cat on the grass")` → "add a cat on the grass".
 
-    `replace` and `add` are the wordings; "{caption}" in them has lost its article, "{prompt}" stands as it is.
+    `replace` and `add` are the wordings; "{source}" in them has lost its article, "{prompt}" stands as it is.
     """
-    bare = re.sub(rf"^{DETERMINERS}", "", caption.strip(), flags=re.IGNORECASE)
-    wording = add if adds(caption, prompt) else replace
-    return wording.format(caption=bare or caption, prompt=prompt.strip().rstrip("."))
+    bare = re.sub(rf"^{DETERMINERS}", "", source.strip(), flags=re.IGNORECASE)
+    wording = add if adds(source, prompt) else replace
+    return wording.format(source=bare or source, prompt=prompt.strip().rstrip("."))

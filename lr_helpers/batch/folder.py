@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -15,6 +14,7 @@ from typing import TextIO
 from lr_helpers.batch import key
 from lr_helpers.batch.items import Item
 from lr_helpers.errors import OutputError
+from lr_helpers.files import locks
 from lr_helpers.files.writing import prepare_folder, write_json
 
 RECORD = "item.json"
@@ -34,8 +34,8 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
         with explained(folder):
             file = opened.enter_context((folder / LOCK).open("a+", encoding="utf-8"))
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                locks.hold(file)
+            except locks.TakenError as error:
                 file.seek(0)
                 other = file.read().strip() or "just begun"
                 raise OutputError(f"Another batch ({other}) is writing to {str(folder)!r}; wait until it ends, or "
@@ -64,8 +64,8 @@ def joined(folder: Path) -> Iterator[None]:
 
 def _share(file: TextIO, folder: Path) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        locks.share(file)
+    except locks.TakenError as error:
         raise OutputError(f"Another batch has begun to write to {str(folder)!r}; wait until it ends, then start this "
                           "one again.") from error
 

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from lr_helpers.batch.entries import Entry, Fields, read_entries
 from lr_helpers.errors import UserError
 from lr_helpers.files.names import brief, check_name, find_image, shown
-from lr_helpers.method import Method, check_input, get_method
+from lr_helpers.method import Method, check_seed, check_text, get_method
 
 KEYS = ("image", "source", "prompt", "seed", "name", "method", "settings", "full_frame")
 RESERVED = {"batch.log", "batch.lock", "summary.csv", "summary.json"}
@@ -78,7 +78,7 @@ def plan(file: str | Path, images: str | Path, output: str | Path, *, method: st
         raise UserError(f"There is no folder {str(root)!r}; check the path of the images.")
     defaults = {"method": method, "changes": changes or {}, "seed": seed, "full_frame": full_frame}
     get_method(method).but(**defaults["changes"])
-    check_input("x", "x", seed)
+    check_seed(seed)
     drafts, problems, resolved = [], [], root.resolve()
     for number, entry in enumerate(read_entries(file), 1):
         found, wrong = _read(entry, root, resolved, defaults)
@@ -113,33 +113,37 @@ def _read(entry: Entry, root: Path, resolved: Path, defaults: dict) -> tuple[lis
     if fields is None:
         return [], wrong
     fields = {"seed": defaults["seed"], "full_frame": defaults["full_frame"], "method": defaults["method"], **fields}
-    image, method = attempt(find_image, fields["image"], root, resolved), attempt(_method, fields, defaults["changes"])
+
+    # What all prompts of the entry share. Every check is made, whatever the others find.
+    image = attempt(find_image, fields["image"], root, resolved)
+    method = attempt(_method, fields, defaults["changes"])
     attempt(_check_plain, fields)
-    if wrong:  # the texts alone are still to be looked at
-        fields["seed"] = 0
-    several, drafts = isinstance(fields["prompt"], list), []
+    several = isinstance(fields["prompt"], list)
     prompts = fields["prompt"] if several else [fields["prompt"]]
     if not prompts:
         wrong.append("The list of prompts is empty; give at least one.")
-    broken = bool(wrong)
+    source = attempt(_text, "source", fields["source"])
+
+    # An item for each prompt; where something is wrong with the entry, the prompts are only checked.
+    broken, drafts = bool(wrong), []
     for i, prompt in enumerate(prompts, 1):
-        texts = attempt(_texts, fields["source"], prompt, fields["seed"])
-        if texts is None or broken:
+        prompt = attempt(_text, "prompt", prompt)
+        if prompt is None or broken:
             continue
-        pure, end = PurePosixPath(fields["image"].replace("\\", "/")), f"-{i}" if several else ""
+        end = f"-{i}" if several else ""
+        pure = PurePosixPath(fields["image"].replace("\\", "/"))
         full = fields.get("name") or str(pure).replace("/", "_")
         short = fields.get("name") or str(pure.with_suffix("")).replace("/", "_")
-        item = Item(full + end, image, *texts, fields["seed"], method, fields["full_frame"], Path(),
+        item = Item(full + end, image, source, prompt, fields["seed"], method, fields["full_frame"], Path(),
                     entry.line)
         drafts.append(Draft(item, short + end, full + end))
     return drafts, list(dict.fromkeys(wrong))
 
 
-def _texts(source: Any, prompt: Any, seed: int) -> tuple[str, str]:
-    for what, text in (("source", source), ("prompt", prompt)):
-        if not isinstance(text, str):
-            raise UserError(f"The {what} is {brief(text)}; give a text.")
-    return check_input(source, prompt, seed)
+def _text(name: str, text: Any) -> str:
+    if not isinstance(text, str):
+        raise UserError(f"The {name} is {brief(text)}; give a text.")
+    return check_text(name, text)
 
 
 def _title(entry: Entry, number: int) -> str:
@@ -154,7 +158,7 @@ def _check_plain(fields: dict) -> None:
     seed, full_frame, name = fields["seed"], fields["full_frame"], fields.get("name")
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise UserError(f"seed is {brief(seed)}; give a whole number.")
-    check_input("x", "x", seed)
+    check_seed(seed)
     if not isinstance(full_frame, bool):
         raise UserError(f"full_frame is {brief(full_frame)}; give true or false.")
     if name is not None:

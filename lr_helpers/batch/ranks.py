@@ -8,7 +8,6 @@ limit, for a slower one.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -17,7 +16,6 @@ from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from lr_helpers.batch import folder
 from lr_helpers.batch.items import Item, Plan
@@ -25,6 +23,7 @@ from lr_helpers.batch.run import Survey, run, share
 from lr_helpers.batch.work import Outcome
 from lr_helpers.batch.worker import Worker
 from lr_helpers.errors import UserError
+from lr_helpers.files import locks
 from lr_helpers.models.profiles import Profile
 
 HERE, END = b"here", b"end"
@@ -62,14 +61,14 @@ class Mailbox:
         with contextlib.ExitStack() as stack:
             with folder.explained(self.file):
                 file = stack.enter_context(self.file.open("ab", buffering=0))
-                fcntl.flock(file, fcntl.LOCK_EX)
+                locks.hold(file, wait=True)  # rank 0 may be looking whether it is free
                 file.write(HERE + b"\n")
             yield send
 
     def receive(self) -> Iterator[Outcome]:
         """For rank 0: what has come since the last call. Raises UserError if the rank had to stop, or is dead."""
         with contextlib.suppress(FileNotFoundError), self.file.open("rb") as file:  # anew: NFS looks for changes then
-            dead = _is_free(file)
+            dead = locks.is_free(file)
             file.seek(self.read)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -83,15 +82,6 @@ class Mailbox:
                     yield outcome
             if dead and self.read and not self.ended:  # without a line, it may be about to take the lock
                 raise UserError(f"Rank {self.rank} died before its share was done; start the batch again.")
-
-
-def _is_free(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    fcntl.flock(file, fcntl.LOCK_UN)
-    return True
 
 
 def run_ranks(wanted: Callable[[], Plan], profile: Profile, device: str | None, *, quiet: bool = False,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
@@ -15,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lr_helpers.batch.items import Item, Plan
 from lr_helpers.batch.work import DONE, FAILED, KEPT, REFUSED, Outcome
 from lr_helpers.files.pictures import read_image
-from lr_helpers.files.writing import write_bytes, write_image, write_json
+from lr_helpers.files.writing import write_csv, write_image, write_json
 
 COLUMNS = ("name", "line", "status", "image", "source", "prompt", "seed", "x0", "y0", "x1", "y1", "loss", "score",
            "probability", "edits", "evaluations", "seconds", "message")
@@ -30,17 +29,21 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], seconds: float) -> dict:
     changed since they were made. Raises OutputError if the folder can't be written to.
     """
     by_name = {outcome.name: outcome for outcome in outcomes}
-    rows = sorted([*((item.line, item.name, by_name[item.name]) for item in plan.items),
-                   *((p.line, p.name, Outcome(p.name, REFUSED, p.message)) for p in plan.problems)],
-                  key=lambda row: row[0])
-    write_bytes(plan.folder / "summary.csv", _table(rows).encode())
+    # A row for each item and for each problem, (line, name, outcome), in the order of the batch file.
+    rows = [(item.line, item.name, by_name[item.name]) for item in plan.items]
+    for problem in plan.problems:
+        rows.append((problem.line, problem.name, Outcome(problem.name, REFUSED, problem.message)))
+    rows.sort(key=lambda row: row[0])
+    write_csv(plan.folder / "summary.csv", COLUMNS, [_cells(*row) for row in rows])
     status = Counter(outcome.status for _, _, outcome in rows)
     finished = [item for item in plan.items if by_name[item.name].good]
     digest = sha256(json.dumps([[i.name, by_name[i.name].row] for i in finished]).encode()).hexdigest()
     counts = {"entries": len(rows), "good": status[DONE] + status[KEPT],
-              **{name: status[name] for name in (DONE, KEPT, REFUSED, FAILED)},
+              DONE: status[DONE], KEPT: status[KEPT], REFUSED: status[REFUSED], FAILED: status[FAILED],
               "warnings": sum(bool(by_name[i.name].row["warnings"]) for i in finished),
-              "contact_sheets": -(-len(finished) // (ACROSS * DOWN)), "digest": digest, "seconds": round(seconds, 3)}
+              "contact_sheets": math.ceil(len(finished) / (ACROSS * DOWN)), "digest": digest,
+              "seconds": round(seconds, 3)}
+    # Contact sheets take long for a large batch, so they are made only if an item changed.
     if _digest(plan.folder) != digest:
         (plan.folder / "summary.json").unlink(missing_ok=True)
         _write_sheets(plan.folder, finished)
@@ -56,22 +59,15 @@ def sentence(counts: dict, folder: Path) -> str:
     return f"{counts['entries']} entries: {', '.join(parts)}; {counts['seconds']:.1f} s. See {folder / 'summary.csv'}"
 
 
-def _table(rows: Sequence[tuple[int, str, Outcome]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for line, name, outcome in rows:
-        row, notes = outcome.row, [outcome.message, *outcome.row.get("warnings", ())]
-        box = dict(zip(("x0", "y0", "x1", "y1"), row.get("box", ()), strict=False))
-        status = DONE if outcome.good else outcome.status  # the table tells of the results, not of this run
-        plain = {**row, **box, "name": name, "line": line, "status": status, "message": " ".join(filter(None, notes))}
-        writer.writerow({k: _harmless(v) for k, v in plain.items()})
-    return out.getvalue()
-
-
-def _harmless(value: object) -> object:
-    """A text as spreadsheets show it, instead of running it as a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+def _cells(line: int, name: str, outcome: Outcome) -> dict:
+    """A line of the table, by column."""
+    cells = dict(outcome.row)
+    cells.update(zip(("x0", "y0", "x1", "y1"), cells.get("box", ()), strict=False))
+    cells["name"], cells["line"] = name, line
+    cells["status"] = DONE if outcome.good else outcome.status  # the table tells of the results, not of this run
+    notes = [outcome.message, *cells.get("warnings", ())]
+    cells["message"] = " ".join(note for note in notes if note)
+    return cells
 
 
 def _digest(folder: Path) -> str:

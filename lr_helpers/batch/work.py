@@ -41,15 +41,16 @@ def edit_item(models, item: Item, identity: dict[str, str]) -> Outcome:
     Whatever is wrong with the item itself becomes the outcome's message. Raises OutputError only, when the output
     can't be written: the batch has to stop then.
     """
-    from lr_helpers.editing import edit  # with diffusers behind it; a finished batch does not need it
+    from lr_helpers.editing import edit_checked  # with diffusers behind it; a finished batch does not need it
 
     begun = time.perf_counter()
     try:
         stamp = folder.stamp_of(item.image)
         picture, notes = read_image(item.image, keep_alpha=True), reading_notes(item.image)
         decides = key.inputs(item, key.digest(item.image), identity)
-        result = edit(models, picture, item.source, item.prompt, item.method, item.seed, progress=False,
-                      full_frame=item.full_frame)
+        # The texts were checked when the batch was planned, and the picture was made upright when it was read.
+        result = edit_checked(models, picture, item.source, item.prompt, item.method, item.seed,
+                              full_frame=item.full_frame)
         if stamp != folder.stamp_of(item.image):
             raise UserError(f"{item.image.name} changed while it was read; start the batch again.")
         result.warnings = [*notes, *result.warnings]

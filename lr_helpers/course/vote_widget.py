@@ -19,7 +19,7 @@ BUTTONS = {"left": "left is better", "right": "right is better", "tie": "can't t
 
 
 class VoteWidget(ipywidgets.VBox):
-    """A voting booth: type a name, see picture, sentence and two edits, click the better one.
+    """A form to vote in: type a name, see picture, sentence and two edits, click the better one.
 
     Each vote is stored at the click. When all pairs are done the next person may type a name; who has voted before goes
     on where they stopped. What is wrong is said below the pictures, and the pair stays. Put it in the last line of a

@@ -6,7 +6,6 @@ say "can't tell", which is counted apart. `lr_helpers.course.vote_widget.VoteWid
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import tomllib
@@ -21,6 +20,7 @@ from random import Random
 from PIL import Image
 
 from lr_helpers.errors import OutputError, UserError
+from lr_helpers.files import locks
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.pictures import flatten
 
@@ -158,8 +158,9 @@ def _append(file: Path, vote: Vote) -> None:
     """Add a line, flushed to disk, unless this voter has a vote on the pair already (in another window)."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)  # one voter at a time; closing lets go of it
+        # One voter at a time. The lock is a file beside the votes, as filelock wants it.
+        with (locks.alone(file.with_name(f".{file.name}.lock")),
+              os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as stream):
             data = stream.read()
             if any((v.voter, v.pair) == (vote.voter, vote.pair) for v in _parse(data, file)):
                 return

@@ -42,6 +42,13 @@ def read_image(path: str | Path, keep_alpha: bool = False) -> Image.Image:
         raise UserError(f"{path.name} is damaged ({error}); give a whole file.") from error
 
 
+def open_picture(image: str | Path | Image.Image) -> Image.Image:
+    """`upright` for a picture that is open already, and for the file at a path, which raises UserError as `read_image`
+    does.
+    """
+    return upright(image) if isinstance(image, Image.Image) else read_image(image, keep_alpha=True)
+
+
 def _open(path: Path) -> Image.Image:
     Image.init()
     # An EPS file is a program, for which Pillow calls Ghostscript.
@@ -50,7 +57,11 @@ def _open(path: Path) -> Image.Image:
 
 def flatten(image: Image.Image) -> Image.Image:
     """Any picture as RGB: `upright`, with transparency laid on white."""
-    image = upright(image)
+    return on_white(upright(image))
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """A picture that is `upright` already as RGB: transparency laid on white."""
     if image.mode == "RGB":
         return image
     flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -90,10 +101,13 @@ def reading_notes(path: Path) -> list[str]:
 
 
 def to_tensor(image: Image.Image, size: int | None = None) -> torch.Tensor:
-    """(3, H, W) float in 0..1; resized to a size×size square first if `size` is given."""
+    """(3, H, W) float in 0..1, transparency laid on white; resized to a size×size square first if `size` is given.
+
+    RGB and RGBA pictures are taken as they are, which means upright.
+    """
     import torch
 
-    image = image if image.mode == "RGB" else flatten(image)
+    image = on_white(image) if image.mode in ("RGB", "RGBA") else flatten(image)
     if size is not None and image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(image, np.float32) / 255).permute(2, 0, 1).contiguous()

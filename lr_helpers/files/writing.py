@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import os
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -54,3 +57,18 @@ def write_image(path: Path, image: Image.Image) -> None:
 def write_json(path: Path, record: dict) -> None:
     """`record` as JSON (no NaN), atomically."""
     write_bytes(path, (json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """A line for each row, atomically; empty where a row lacks a column (or has None). Other keys are left out."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _harmless(value) for name, value in row.items()})
+    write_bytes(path, out.getvalue().encode())
+
+
+def _harmless(value: object) -> object:
+    """A text as spreadsheets show it, instead of running it as a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -62,3 +62,16 @@ def read_pipeline(folder: str, kind: Any, text_encoders: dict[str, Any], dtype: 
         warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
         return kind.from_pretrained(folder, **encoders, torch_dtype=dtype, variant=variant, use_safetensors=True,
                                     **given)
+
+
+def truncated(pipeline: Any, text: str) -> str:
+    """The end of a text that does not fit into every text encoder of a pipeline; "" if all of it does."""
+    lost = [""]
+    for name in ("tokenizer", "tokenizer_2"):  # one for each text encoder
+        tokenizer = getattr(pipeline, name, None)
+        if tokenizer is None:
+            continue
+        ids, most = tokenizer(text, truncation=False, verbose=False).input_ids, tokenizer.model_max_length
+        if len(ids) > most:
+            lost.append(tokenizer.decode(ids[most - 1:-1]).strip())  # the last place is the end token's
+    return max(lost, key=len)

@@ -15,6 +15,7 @@ from lr_helpers.errors import UserError
 from lr_helpers.inpainting import Editor
 from lr_helpers.models.encoders import Backbone, Clip
 from lr_helpers.models.hub import fetch
+from lr_helpers.models.libraries import truncated
 from lr_helpers.models.origins import UnavailableError, label
 from lr_helpers.models.pipelines import load_editor
 from lr_helpers.models.profiles import Part, Profile, get_profile
@@ -55,7 +56,7 @@ class Models:
                              f"the nearest they know: {', '.join(near)}.")
             if len(unknown) > 10:
                 found.append(f"They do not know {len(unknown) - 10} other words of this text either.")
-        lost = self.editor.truncated(text)
+        lost = truncated(self.editor.pipeline, text)
         if lost:
             found.append(f"The text is longer than the model can read; cut off: {lost[:200]!r}.")
         return found

@@ -11,16 +11,16 @@ from lr_helpers.plots.study import MEASURES
 from lr_helpers.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
 
 COLOURS = {"editor": ORANGE, "text-prompted region": PURPLE, "region chooser": GREEN}
-"""By family of baselines; ours is blue, the known region black. Within a family, each has its marker."""
+"""By family of rows; ours is blue, the known region black. Within a family, each has its marker."""
 MARKERS = "s^DvPX<>p"
 OURS, KNOWN = "learned", "known_region"
 
 
 def show_frontier(means: dict[str, dict], titles: dict[str, str], families: dict[str, str],
                   axes_of: Sequence[tuple[str, str]] = (("evaluations", "success"), ("psnr", "success"))) -> Figure:
-    """One panel a pair of measures (across, up): a line a baseline, from its cheapest variant (small) to its dearest.
+    """One panel a pair of measures (across, up): a line a row, from its cheapest variant (small) to its dearest.
 
-    `means[variant][measure]` has value, low and high; a variant is named "baseline at steps". Bars are 95 %
+    `means[variant][measure]` has value, low and high; a variant is named "row at steps". Bars are 95 %
     intervals of the upward measure, on the last point.
     """
     figure, grid = plt.subplots(1, len(axes_of), figsize=(4.3 * len(axes_of) + 2.4, 4.6), squeeze=False,

@@ -17,6 +17,7 @@ MEASURES = {
     "score": "quality score S", "evaluations": "denoiser evaluations", "seconds": "seconds, one thread",
 }
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
+LINES = ((ORANGE, "-."), (PURPLE, ":"), (GREEN, "--"), (BLUE, "-"), (BLACK, "-"), (ORANGE, ":"), (PURPLE, "--"))
 
 
 def close(figure: Figure) -> None:
@@ -25,9 +26,9 @@ def close(figure: Figure) -> None:
 
 
 def show_measures(means: dict[str, dict], titles: dict[str, str], measures: Sequence[str]) -> Figure:
-    """Points with 95 % intervals: a row a chooser, a panel a measure, one colour and marker a group of tasks.
+    """Points with 95 % intervals: a line a row, a panel a measure, one colour and marker a group of tasks.
 
-    `means[group][chooser][measure]` has value, low and high; what is missing is left out.
+    `means[group][row][measure]` has value, low and high; what is missing is left out.
     """
     names = [n for n in titles if any(n in m for m in means.values())]
     figure, grid = plt.subplots(1, len(measures), figsize=(2.4 + 2.1 * len(measures), 0.9 + 0.36 * len(names)),
@@ -51,16 +52,15 @@ def show_measures(means: dict[str, dict], titles: dict[str, str], measures: Sequ
     said = "; ".join(f"{titles[n]}: " + ", ".join(
         f"{found[n][measures[0]]['value']:.2f} ({g})" for g, found in means.items() if measures[0] in found.get(n, {}))
         for n in names)
-    figure.set_label(f"{', '.join(MEASURES[m] for m in measures)} by chooser, with 95 % intervals. "
+    figure.set_label(f"{', '.join(MEASURES[m] for m in measures)} by row, with 95 % intervals. "
                      f"{MEASURES[measures[0]]}: {said}")
     return figure
 
 
 def show_cost(curves: dict[str, dict], titles: dict[str, str]) -> Figure:
-    """Hit rate against the number of different edits that were paid, a line a chooser."""
+    """Hit rate against the number of different edits that were paid, a line a row."""
     figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
-    styles = zip((ORANGE, PURPLE, GREEN, BLUE, BLACK), ("-.", ":", "--", "-", "-"), strict=True)
-    for (name, curve), (colour, style) in zip(curves.items(), styles, strict=False):
+    for (name, curve), (colour, style) in zip(curves.items(), LINES, strict=False):
         axes.step(curve["edits"], curve["hit"], where="post", color=colour, linestyle=style, linewidth=1.8,
                   label=titles.get(name, name))
         axes.plot(curve["edits"][-1], curve["hit"][-1], "o", color=colour, markersize=5)

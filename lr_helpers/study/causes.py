@@ -1,13 +1,11 @@
 """Why did an edit fail? One cause for each, by the first stage that went wrong; counted over a stored study.
 
-`python -m lr_helpers.study.causes --output data/studies/causes.json` counts them for the rows of
-data/studies/regions.csv. Nothing is edited for it: the boxes and verdicts are stored, and what was proposed is found
-again in a second a task.
+`python -m lr_helpers study causes` counts them for the rows of data/studies/regions.csv. Nothing is edited for it: the
+boxes and verdicts are stored, and what was proposed is found again in a second a task.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 import torch
 
 from lr_helpers.anchors import anchor_centres
+from lr_helpers.baselines import TITLES
 from lr_helpers.boxes import Box, area, intersection, iou
 from lr_helpers.candidates import shortlist
 from lr_helpers.editing import propose
@@ -24,7 +23,6 @@ from lr_helpers.files.paths import DATA
 from lr_helpers.files.writing import write_json
 from lr_helpers.method import METHODS, Method
 from lr_helpers.models.loading import Models, load_models
-from lr_helpers.study.choosers import TITLES
 from lr_helpers.study.tasks import Task, task
 
 FITS = 0.5
@@ -108,37 +106,42 @@ def proposed(models: Models, one: Task, method: Method) -> Proposed:
 
 LEARNED = METHODS["learned"]
 METHOD_OF = {"official_code": METHODS["official_code"], "paper": METHODS["paper"], "straight_through": LEARNED,
-             "reinforce": LEARNED, "expectation": LEARNED, "exhaustive": LEARNED, "edit_free": LEARNED.but(shortlist=1)}
-"""Whose proposals a chooser of the study chose from. The others draw boxes by lot, or know the region."""
-SHOWN = ("official_code", "paper", "expectation")
+             "reinforce": LEARNED, "learned": LEARNED, "exhaustive": LEARNED, "occlusion": LEARNED.but(shortlist=1)}
+"""Whose proposals a row of the study chose from. The others draw boxes at random, or know the region."""
+SHOWN = ("official_code", "paper", "learned")
 
 
 def read_rows(file: Path = DATA / "studies" / "regions.csv") -> list[dict[str, str]]:
-    """The rows of a study, one for each task and chooser."""
+    """The lines of a study's table, one for each task and row."""
     with file.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 
-def failures(rows: Iterable[dict[str, str]], chooser: str, models: Models) -> list[dict]:
-    """The chooser's "replace" tasks that failed, or whose region was missed although the task was done.
+def replacements(lines: Iterable[dict[str, str]], row: str) -> list[dict[str, str]]:
+    """Those of the row whose known region is known: its "replace" tasks."""
+    return [line for line in lines if line["row"] == row and line["iou"]]
+
+
+def failures(lines: Iterable[dict[str, str]], row: str, models: Models) -> list[dict]:
+    """The row's "replace" tasks that failed, or whose region was missed although the task was done.
 
     Each with its "task" (name), "box", "iou", "cause" (None where the task was done) and "region_cause" (None where
-    the region is right). Raises UserError for a chooser that has no proposals.
+    the region is right). Raises UserError for a row that has no proposals.
     """
-    if chooser not in METHOD_OF:
-        raise UserError(f"The chooser {chooser!r} has no proposals; choose one of {', '.join(METHOD_OF)}.")
+    if row not in METHOD_OF:
+        raise UserError(f"The row {row!r} has no proposals; choose one of {', '.join(METHOD_OF)}.")
     found = []
-    for row in rows:
-        if row["chooser"] != chooser or not row["iou"] or (float(row["success"]) and float(row["hit"])):
+    for line in replacements(lines, row):
+        if float(line["success"]) and float(line["hit"]):
             continue
-        kind, seed = row["task"].split("_")
-        one, box = task(kind, int(seed)), tuple(int(row[k]) for k in ("x0", "y0", "x1", "y1"))
-        others = [o.box for o in one.recipe.objects if o.box != one.truth]
-        verdicts = {k: float(row[k]) for k in ("success", "target_seen", "source_gone", "others_kept") if row[k]}
-        among = proposed(models, one, METHOD_OF[chooser])
-        found.append({"task": row["task"], "box": box, "iou": float(row["iou"]),
-                      "cause": cause(one.truth, others, box, among, verdicts),
-                      "region_cause": region_cause(one.truth, others, box, among)})
+        kind, seed = line["task"].split("_")
+        one, box = task(kind, int(seed)), tuple(int(line[k]) for k in ("x0", "y0", "x1", "y1"))
+        # An empty cell: there was no other object to keep.
+        verdicts = {k: float(line[k]) for k in ("success", "target_seen", "source_gone", "others_kept") if line[k]}
+        among = proposed(models, one, METHOD_OF[row])
+        found.append({"task": line["task"], "box": box, "iou": float(line["iou"]),
+                      "cause": cause(one.truth, one.known_others, box, among, verdicts),
+                      "region_cause": region_cause(one.truth, one.known_others, box, among)})
     return found
 
 
@@ -147,31 +150,24 @@ def counted(found: Sequence[dict], key: str = "cause") -> dict[str, int]:
     return {name: sum(f[key] == name for f in found) for name in CAUSES}
 
 
-def summarise(rows: Sequence[dict[str, str]], chooser: str, models: Models) -> dict:
-    """The chooser's "replace" tasks counted: "tasks", "failed", "missed" (regions), and by each cause, how many failed
+def summarise(lines: Sequence[dict[str, str]], row: str, models: Models) -> dict:
+    """The row's "replace" tasks counted: "tasks", "failed", "missed" (regions), and by each cause, how many failed
     ("lost") and how many regions were missed ("lost_region"); "failures" lists them as `failures` does.
     """
-    found = failures(rows, chooser, models)
+    found = failures(lines, row, models)
     lost, missed = counted(found), counted(found, "region_cause")
-    return {"tasks": sum(row["chooser"] == chooser and bool(row["iou"]) for row in rows),
-            "failed": sum(lost.values()), "missed": sum(missed.values()), "lost": lost, "lost_region": missed,
-            "failures": found}
+    return {"tasks": len(replacements(lines, row)), "failed": sum(lost.values()), "missed": sum(missed.values()),
+            "lost": lost, "lost_region": missed, "failures": found}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print, and store if asked to, how often each cause lost a task, and a region."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the counts to this JSON file")
-    options = parser.parse_args(arguments)
-    rows, models = read_rows(), load_models("tiny", "cpu")
-    found = {chooser: summarise(rows, chooser, models) for chooser in SHOWN}
-    for chooser, one in found.items():
-        print(f"\n{TITLES[chooser]}: of {one['tasks']} tasks {one['failed']} failed; {one['missed']} regions missed")
+def run(output: Path | None = None) -> dict:
+    """Print, and store if asked to, how often each cause lost a task, and a region, of the rows in SHOWN."""
+    lines, models = read_rows(), load_models("tiny", "cpu")
+    found = {row: summarise(lines, row, models) for row in SHOWN}
+    for row, one in found.items():
+        print(f"\n{TITLES[row]}: of {one['tasks']} tasks {one['failed']} failed; {one['missed']} regions missed")
         for name, text in CAUSES.items():
             print(f"  {name:13} {one['lost'][name]:4} {one['lost_region'][name]:4}   {text}")
-    if options.output:
-        write_json(options.output, found)
-
-
-if __name__ == "__main__":
-    main()
+    if output:
+        write_json(output, found)
+    return found

@@ -1,87 +1,94 @@
-"""What `python -m lr_helpers study compare` compares: every baseline at several costs, on tasks whose truth is known.
+"""`python -m lr_helpers study compare`: what each way to edit is worth, and what it costs.
 
-Unlike the regions study, methods here may have no region. So the judge looks for the target in the whole picture.
+Every row of the registry at several numbers of denoising steps, on tasks whose truth is known. Unlike the regions
+study, a row here may have no region. So the judge looks for the target in the whole picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
-from lr_helpers.baselines import BASELINES, Edited, Parts, load_baseline
+from lr_helpers import plots
+from lr_helpers.baselines import ABLATIONS, BASELINES, TITLES, Edited, Parts, Request, known_row
+from lr_helpers.baselines.base import smallest_box
 from lr_helpers.boxes import iou
-from lr_helpers.errors import UserError
+from lr_helpers.files.writing import write_csv
 from lr_helpers.intervals import rate
-from lr_helpers.models.loading import Models
-from lr_helpers.study import measures
-from lr_helpers.study.pie.rows import SENTENCES
+from lr_helpers.method import METHODS
+from lr_helpers.models.loading import Models, load_models
+from lr_helpers.study import measures, tables
+from lr_helpers.study.regions import kinds_and_seeds
+from lr_helpers.study.run import Done, Study
 from lr_helpers.study.tasks import VALIDATION, Task, task
-from tiny_world.judge import SURE, Judge, sees
+from lr_helpers.study.variants import Variant
+from tiny_world.judge import SURE, Judge, load, sees
 from tiny_world.scenes import tensor
 from tiny_world.words import caption
 
+ROWS = tuple(row for row in BASELINES if row not in ABLATIONS)
 STEPS = (3, 6, 12, 25)
-"""Denoising steps at which a baseline is tried: its cost."""
+"""Denoising steps at which a row is tried: its cost."""
 AT = 12
 """The steps that tables report: the profile's."""
-MANY = ("random_anchors", "random_sizes", "official_code", "paper")
+MANY = ("random_anchors", "random_sizes", "official_code", "paper", *ABLATIONS)
 """These edit many boxes and would take most of the study's time: tried at AT alone, and on replacements alone (the
 regions study has them on additions too)."""
+MEASURES = ("success", "target_seen", "source_gone", "others_kept", "psnr", "ssim", "vit_distance", "clip", "iou",
+            "hit", "evaluations", "seconds")
+PRINTED = ("success", "psnr", "clip", "iou", "evaluations", "seconds")
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A baseline at one cost."""
-
-    baseline: str
-    steps: int
-
-    @property
-    def name(self) -> str:
-        """E.g. "sdedit at 12"."""
-        return f"{self.baseline} at {self.steps}"
-
-    @property
-    def file(self) -> str:
-        """Its name in a path."""
-        return f"{self.baseline}_at_{self.steps}"
+# Who edits, and what is asked of whom
 
 
-def variants(baselines: Sequence[str] | None = None, steps: Sequence[int] = STEPS) -> list[Variant]:
-    """Every baseline (default: all) at those of these steps at which it is tried: those in MANY at AT alone, `learned`
-    at no more, LEDITS++ at 6 or more (it leaves out a fifth). Raises UserError for an unknown baseline.
+def at(row: str, steps: int) -> Variant:
+    """A row at so many denoising steps, e.g. "sdedit at 12"."""
+    return Variant(f"{row} at {steps}", row, {"steps": steps})
+
+
+def variants(rows: Sequence[str] | None = None, steps: Sequence[int] = STEPS) -> list[Variant]:
+    """Each row (default: ROWS) at those of these steps at which it is tried: those in MANY at AT alone, `learned` at
+    no more, LEDITS++ at 6 or more (it leaves out a fifth). Raises UserError for an unknown row.
     """
     found = []
-    for name in baselines or BASELINES:
-        if name not in BASELINES:
-            raise UserError(f"The method {name!r} is unknown; choose from {', '.join(BASELINES)}.")
-        low = AT if name in MANY else 6 if name == "ledits_pp" else 1
-        high = AT if name in (*MANY, "learned") else max(steps)
-        found += [Variant(name, count) for count in steps if low <= count <= high]
+    for row in rows or ROWS:
+        known_row(row)
+        low, high = 1, max(steps)
+        if row in MANY:
+            low = high = AT
+        elif row == "learned":
+            high = AT
+        elif row == "ledits_pp":
+            low = 6
+        found += [at(row, count) for count in steps if low <= count <= high]
     return found
 
 
-def asked(one: Task, baseline: str) -> tuple[str, str]:
-    """Caption and prompt for a baseline: who paints the whole picture gets both whole sentences, the others what is to
-    go and what is to come (as in the PIE study).
+def asked(one: Task, row: str) -> tuple[str, str]:
+    """Source and prompt for a row: whole sentences of the scene for who wants these, else what is to go and what is to
+    come.
     """
-    if baseline not in SENTENCES:
+    if not BASELINES[row].sentences:
         return one.source, one.prompt
     there, place = [o.name for o in one.recipe.objects], one.recipe.place
-    wanted = [one.target if name == one.source else name for name in there] if one.replaced else [*there, one.target]
+    wanted = [one.target if name == one.source else name for name in there]
+    if not one.replaced:  # the source is the place, and the target comes to what is there
+        wanted.append(one.target)
     return caption(there, place), caption(wanted, place)
 
 
 def edit(one: Task, variant: Variant, models: Models, parts: Parts, seed: int = 42) -> Edited:
     """One task by one variant. Raises UserError where its models are out of reach."""
-    known = {"box": one.truth} if variant.baseline == "known_region" else {}
-    return load_baseline(variant.baseline, models.profile, models, parts=parts, steps=variant.steps, **known)(
-        one.picture, *asked(one, variant.baseline), seed)
+    request = Request(one.picture, *asked(one, variant.row), seed, known=one.truth)
+    return variant.load(models, parts).run(request)
 
 
 # Measures that do not need a region
+
 
 def calibrate(count: int, judge_model: Judge) -> dict[str, dict]:
     """How often `sees` is right on `count` validation scenes, before and after an object takes another's place."""
@@ -99,6 +106,7 @@ def measure(one: Task, picture: torch.Tensor, region: torch.Tensor | None, model
     """The task by the judge, the background outside the known region, CLIP's similarity with the prompt, and the IoU of
     the region's box with the known one. "success": target seen anywhere, source gone, all others still in their places.
     """
+    # The judge looks where the old object was, and where the others are.
     looks = [*([one.replaced[1]] if one.replaced else []), *(box for _, box in one.others)]
     said = judge_model.name(picture.expand(len(looks), -1, -1, -1), looks) if looks else []
     parts = {"target_seen": sees(picture, one.target, judge_model) >= SURE}
@@ -111,8 +119,117 @@ def measure(one: Task, picture: torch.Tensor, region: torch.Tensor | None, model
     with torch.no_grad():
         found["clip"] = float(models.clip.encode_image(picture[None])[0][0] @ models.clip.encode_text([one.prompt])[0])
     if region is not None and one.truth is not None:
-        rows, columns = region.any(1).nonzero()[:, 0], region.any(0).nonzero()[:, 0]
-        box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [0, 0, 0, 0]
+        box = smallest_box(region) or (0, 0, 0, 0)
         found["iou"] = float(iou(torch.tensor(box).float(), torch.tensor(one.truth).float()))
         found["hit"] = float(found["iou"] >= 0.5)
     return found
+
+
+# The study
+
+
+@dataclass
+class Compare(Study):
+    """So many tasks of each kind, each by every variant of these rows (None: ROWS)."""
+
+    folder: Path
+    replace: int = 100
+    add: int = 50
+    rows: Sequence[str] | None = None
+    validation: bool = False
+    """On the scenes on which settings are chosen, instead of those that are reported."""
+
+    unit = "edits"
+
+    def settings(self, about: dict) -> dict:
+        return {"study": "compare", "validation": self.validation,
+                "methods": {name: asdict(method) for name, method in METHODS.items()}}
+
+    def jobs(self) -> list[tuple[str, int, Variant]]:
+        found = []
+        for variant in variants(self.rows):
+            for kind, seed in kinds_and_seeds(self.replace, self.add, self.validation):
+                # No place to add at is known.
+                if kind == "replace" or variant.row not in (*MANY, "known_region"):
+                    found.append((kind, seed, variant))
+        return found
+
+    def file(self, job: tuple[str, int, Variant]) -> str:
+        kind, seed, variant = job
+        return f"{variant.name.replace(' ', '_')}/{kind}_{seed}"
+
+    def row(self, job: tuple[str, int, Variant]) -> str:
+        return job[2].row
+
+    def load(self) -> None:
+        self.models, self.judge = load_models("tiny", device="cpu"), load()
+        self.parts = Parts(self.models.profile, self.models)
+
+    def do(self, job: tuple[str, int, Variant]) -> dict:
+        kind, seed, variant = job
+        one = task(kind, seed)
+        made = edit(one, variant, self.models, self.parts)
+        found = {**measure(one, made.picture, made.region, self.models, self.judge), "seconds": made.seconds}
+        return {"task": one.name, "row": variant.name, "objects": len(one.recipe.objects),
+                **{k: round(v, 5) for k, v in found.items()}, "evaluations": made.evaluations}
+
+    def summarise(self, done: Done) -> dict:
+        return {"study": "compare", "steps": AT, "scenes": "validation" if self.validation else "test",
+                "tasks": {"replace": self.replace, "add": self.add}, "not_run": done.not_run,
+                **summarise(done.records), "worst": {"learned": worst(done.records, "learned")}}
+
+    def show(self, summary: dict, done: Done) -> None:
+        write_csv(self.folder / "edits.csv", ("task", "objects", "row", *MEASURES), done.records)
+        if "replace" in summary["means"]:
+            figure = plots.show_frontier(summary["means"]["replace"], TITLES,
+                                         {name: row.family for name, row in BASELINES.items()})
+            figure.savefig(self.folder / "frontier.png", dpi=130)
+            plots.close(figure)
+        for group, means in summary["means"].items():
+            print(f"\n{group}, at {AT} steps: mean with 95 % interval")
+            for name, found in means.items():
+                row, _, steps = name.partition(" at ")
+                if steps == str(AT):
+                    print(f"  {TITLES[row]:34} n = {found['success']['count']}   {tables.printed(found, PRINTED)}")
+        for group, found in summary["beaten_by"].items():
+            for name, by in found.items():
+                print(f"{group}: {name} is beaten by {', '.join(by) or 'nobody'}")
+        for row, reason in summary["not_run"].items():
+            print(f"{TITLES[row]}: not run here. {reason}")
+
+
+# Its tables
+
+
+def summarise(records: Sequence[dict]) -> dict:
+    """Means with 95 % intervals by group and variant, over all replacements and all additions too; and who beats
+    `learned`.
+    """
+    kinds = {kind: [r for r in records if r["task"].startswith(kind)] for kind in ("replace", "add")}
+    groups = {**kinds, **tables.by_group(records)}
+    means = {title: tables.means(part, MEASURES) for title, part in groups.items() if part}
+    return {"means": means, "beaten_by": {title: better(found) for title, found in means.items()
+                                          if title.startswith("replace")}}
+
+
+def better(means: dict[str, dict], ours: str = "learned") -> dict[str, list[str]]:
+    """For each variant of ours, the variants with at least its task success and background PSNR at no higher cost, one
+    of the three better. (The known region knows what nobody is told; it is left out.) Empty: it is on the frontier.
+    """
+    def worth(name: str) -> tuple[float, float, float]:
+        found = means[name]
+        return found["success"]["value"], found["psnr"]["value"], -found["evaluations"]["value"]
+
+    others = [name for name in means if not name.startswith((f"{ours} at", "known_region"))]
+    found = {}
+    for mine in means:
+        if mine.startswith(f"{ours} at"):
+            found[mine] = [name for name in others if worth(name) != worth(mine)
+                           and all(a >= b for a, b in zip(worth(name), worth(mine), strict=True))]
+    return found
+
+
+def worst(records: Sequence[dict], row: str) -> list[int]:
+    """The seeds of its replacements at AT steps, the worst first: by the task, then by the background."""
+    mine = [r for r in records if r["row"] == at(row, AT).name and r["task"].startswith("replace")]
+    return [int(r["task"].split("_")[1]) for r in sorted(mine, key=lambda r: (r["success"], r["psnr"], r["task"]))]

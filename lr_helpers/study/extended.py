@@ -1,74 +1,217 @@
-"""Tasks beyond the study of regions: unseen combinations, another drawing style, two objects (notebook 10).
+"""`python -m lr_helpers study extended`: the extended experiments, measured with the preset `learned`.
 
-Each kind has scenes of its own, by their seeds; no model and no choice of a setting has seen them.
+The same scenes three times: replaced by a target that was seen in this place in training, by one that never was, and by
+the first, all drawn in another style. Then two objects, one after the other, and the prompts of
+`samples.emoji_prompts`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from random import Random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from lr_helpers.study.tasks import Task, replacing
-from tiny_world.scenes import Recipe, scene, square
-from tiny_world.words import NAMES, PLACES, held_out, with_article
+import torch
 
-COMPOSITIONAL, TWO = 600_000, 700_000
-"""First seeds of the scenes for unseen combinations, and of those for two objects."""
+from lr_helpers.boxes import Box, iou
+from lr_helpers.course.samples import EmojiPrompt, emoji_groups, emoji_prompts
+from lr_helpers.editing import edit
+from lr_helpers.files.pictures import to_image, to_tensor
+from lr_helpers.intervals import rate
+from lr_helpers.method import METHODS
+from lr_helpers.models.loading import Models, load_models
+from lr_helpers.sequence import edit_in_turn
+from lr_helpers.study import measures, tables
+from lr_helpers.study.causes import proposed, region_cause
+from lr_helpers.study.regions import run_task
+from lr_helpers.study.run import Done, Study
+from lr_helpers.study.tasks import COMPOSITIONAL, TWO, Task, combinations, restyled, two_turns
+from lr_helpers.study.variants import plain
+from tiny_world.judge import Judge, load
+from tiny_world.scenes import square
+
+ROWS = ("learned", "known_region")
+MEASURES = ("hit", "iou", "success", "target_seen", "source_gone", "others_kept", "psnr")
+JUDGED = ("success", "source_gone", "others_kept")
+"""What says something only where the judge named the objects before the edit: one that it never knew would always be
+"gone"."""
+SHIPPED = "noto"
+"""The style in which everything was trained."""
 
 
-def combinations(seed: int) -> tuple[Task, Task]:
-    """The same scene and the same object to be replaced, twice: by an object that the editor, its autoencoder and CLIP
-    never saw in this place, and, as control, by one that they did.
+# One job
 
-    Even seeds have one object, odd ones two, all in places where they were trained. The control's target is one that
-    is held out in another place, so both ask for the same objects when many scenes are taken together. (The ViT saw
-    objects on any background; it learns no words. So did the judge, which only measures.)
+
+def combination_record(seed: int, style: str, models: Models, judge: Judge, steps: int) -> dict:
+    """Learned and known region on each version of one scene, and what the judge calls its objects in each style."""
+    unseen, seen = combinations(seed)
+    kinds = {one.kind: one for one in (seen, unseen, restyled(seen, style))}
+    names = [o.name for o in seen.recipe.objects]
+    looks = [square(o) for o in seen.recipe.objects]
+    named = {}
+    for name, one in ((SHIPPED, seen), (style, kinds[f"seen_{style}"])):
+        said = judge.name(one.picture.expand(len(looks), -1, -1, -1), looks)
+        named[name] = [a == b for a, b in zip(said, names, strict=True)]
+    choices, missed = {}, {}
+    for kind, one in kinds.items():
+        choices[kind] = run_task(one, models, judge, plain(ROWS), steps)["choices"]
+        missed[kind] = lost(one, tuple(choices[kind]["learned"]["box"]), models)
+    return {"seed": seed, "objects": len(names), "place": seen.recipe.place,
+            "targets": {"seen": seen.target, "unseen": unseen.target}, "named": named, "kinds": choices, "lost": missed}
+
+
+def lost(one: Task, box: Box, models: Models) -> str | None:
+    """Which stage of `learned` lost the region, as `causes.region_cause` names it; None if it did not."""
+    return region_cause(one.truth, one.known_others, box, proposed(models, one, METHODS["learned"]))
+
+
+def turns_record(seed: int, models: Models, judge: Judge, steps: int) -> dict:
+    """Both edits of a scene, with and without keeping the second away from the first; measured on the final picture."""
+    two, found = two_turns(seed), {}
+    for name, keep in (("kept apart", True), ("free", False)):
+        done = edit_in_turn(models, to_image(two.tasks[0].picture), two.turns, METHODS["learned"].but(steps=steps),
+                            keep=keep, progress=False)
+        final = to_tensor(done.image)
+        turns = [{**measures.region(one, box), **measures.success(one, box, final, judge)}
+                 for one, box in zip(two.tasks, done.boxes, strict=True)]
+        found[name] = {"turns": turns, "boxes": done.boxes, "both": float(all(t["success"] for t in turns)),
+                       "evaluations": done.cost["denoiser_evaluations"], "warnings": done.warnings}
+    return {"seed": seed, "found": found}
+
+
+def prompt_record(group: str, one: EmojiPrompt, models: Models, judge: Judge, steps: int) -> dict:
+    """One edit by a prompt of `samples.emoji_prompts`: its region, and which of its objects the judge sees there."""
+    done = edit(models, one.picture, one.source, one.prompt, METHODS["learned"].but(steps=steps), progress=False)
+    (said,) = judge.name(to_tensor(done.image)[None], [done.box])
+    overlap = float(iou(torch.tensor(done.box), torch.tensor(one.truth)))
+    return {"group": group, "prompt": one.prompt, "source": one.source, "targets": one.targets,
+            "box": done.box, "said": said, "iou": round(overlap, 5), "hit": float(overlap >= 0.5),
+            "a target seen": float(said in one.targets)}
+
+
+def all_prompts() -> dict[str, tuple[str, EmojiPrompt]]:
+    """The emoji world's prompts, each with its group, by name."""
+    return {one.name: (group, one) for group in emoji_groups() for one in emoji_prompts(group)}
+
+
+# The study
+
+
+@dataclass
+class Extended(Study):
+    """So many scenes, pairs of edits, and prompts (None: all)."""
+
+    folder: Path
+    style: str
+    """The other drawing style."""
+    scenes: int = 100
+    pairs: int = 50
+    prompts: int | None = None
+    steps: int = 6
+    """Denoising steps of an edit."""
+
+    unit = "scenes"
+
+    def settings(self, about: dict) -> dict:
+        return {"style": self.style, "steps": self.steps, "method": asdict(METHODS["learned"])}
+
+    def jobs(self) -> list[tuple[str, str]]:
+        scenes = [("scene", str(COMPOSITIONAL + i)) for i in range(self.scenes)]
+        pairs = [("turns", str(TWO + i)) for i in range(self.pairs)]
+        return [*scenes, *pairs, *(("prompt", name) for name in list(all_prompts())[:self.prompts])]
+
+    def file(self, job: tuple[str, str]) -> str:
+        return "_".join(job)
+
+    def load(self) -> None:
+        self.models, self.judge = load_models("tiny", device="cpu"), load()
+
+    def do(self, job: tuple[str, str]) -> dict:
+        kind, name = job
+        if kind == "scene":
+            return combination_record(int(name), self.style, self.models, self.judge, self.steps)
+        if kind == "turns":
+            return turns_record(int(name), self.models, self.judge, self.steps)
+        return prompt_record(*all_prompts()[name], self.models, self.judge, self.steps)
+
+    def summarise(self, done: Done) -> dict:
+        scenes = [record for record in done.records if "kinds" in record]
+        pairs = [record for record in done.records if "found" in record]
+        prompts = [record for record in done.records if "group" in record]
+        return {**self.settings({}), **summarise(scenes, pairs, prompts)}
+
+    def show(self, summary: dict, done: Done) -> None:
+        show(summary)
+
+
+# Its tables
+
+
+def summarise(scenes: Sequence[dict], pairs: Sequence[dict], prompts: Sequence[dict]) -> dict:
+    """Means with 95 % intervals by kind, row and measure; paired differences from "seen"; both turns; prompts.
+
+    The JUDGED measures are of those scenes alone whose objects the judge named, all of them, as they were drawn.
+    "count" says how many.
     """
-    full, rng = scene(seed, 1 + seed % 2), Random(f"combination {seed}")
-    there, index = {o.name for o in full.objects}, rng.randrange(len(full.objects))
-    somewhere = [n for n in NAMES if n not in there and any(held_out(n, p) for p in PLACES)]
-    unseen = rng.choice([n for n in somewhere if held_out(n, full.place)])
-    seen = rng.choice([n for n in somewhere if not held_out(n, full.place)])
-    return replacing("unseen", seed, full, index, unseen), replacing("seen", seed, full, index, seen)
+    kinds = list(scenes[0]["kinds"]) if scenes else []
+    versions = {kind: flat(scenes, kind) for kind in kinds}
+    learned = {kind: [r for r in found if r["row"] == "learned"] for kind, found in versions.items()}
+    named = {style: [right for record in scenes for right in record["named"][style]]
+             for style in (scenes[0]["named"] if scenes else ())}
+    groups: dict[str, list[dict]] = {}
+    for record in prompts:
+        groups.setdefault(record["group"], []).append(record)
+    return {"means": {kind: tables.means(found, MEASURES) for kind, found in versions.items()},
+            "turns": summarise_turns(pairs),
+            "prompts": {group: tables.means_of(own, ("hit", "iou", "a target seen")) for group, own in groups.items()},
+            "regions lost": {kind: Counter(r["lost"][kind] for r in scenes if r["lost"][kind]) for kind in kinds},
+            "less seen": {kind: tables.differences(learned[kind], learned["seen"], ("hit", "success"))
+                          for kind in kinds[1:]},
+            "judge names the objects": {style: rate(sum(right), len(right)) for style, right in named.items()}}
 
 
-def restyled(task: Task, style: str) -> Task:
-    """The same task, its scene drawn with sprites of another style (`tiny_world.sprites.styles`), the truth with it.
-    Its kind says so.
-
-    The judge learned the shipped style: it knows what the editor paints, but whether it names objects of another
-    style must be measured before "others kept" and "source gone" are read.
-    """
-    recipe = task.recipe.styled(style)
-    here = [o.box for o in recipe.objects if (o.name, square(o)) == task.replaced]
-    return replace(task, kind=f"{task.kind}_{style}", recipe=recipe, truth=here[0] if here else None)
-
-
-@dataclass(frozen=True)
-class TwoTurns:
-    """Replace one object of a scene by X, then the other by Y."""
-
-    seed: int
-    recipe: Recipe
-    turns: tuple[tuple[str, str], tuple[str, str]]
-    """(source, prompt), as `lr_helpers.sequence.edit_in_turn` takes them."""
-    tasks: tuple[Task, Task]
-    """What each turn must do, for the measures: its known region, and as the object that must stay the other one (in
-    the second turn the first turn's target). Measure both on the final picture.
-    """
+def flat(scenes: Sequence[dict], kind: str) -> list[dict]:
+    """One record for each scene and row of this kind, without the JUDGED measures where the judge knew not all."""
+    found = []
+    for record in scenes:
+        style = kind.removeprefix("seen_")
+        known = all(record["named"].get(style, record["named"][SHIPPED]))
+        for row, choice in record["kinds"][kind].items():
+            measured = {m: v for m, v in choice.items() if known or m not in JUDGED}
+            found.append({"task": record["seed"], "row": row, **measured})
+    return found
 
 
-def two_turns(seed: int) -> TwoTurns:
-    """A scene of two objects, both to be replaced, in a random order, by two others that are neither of them."""
-    full, rng = scene(seed, 2), Random(f"two turns {seed}")
-    first, second = rng.sample(range(2), 2)
-    there = {o.name for o in full.objects}
-    names = [n for n in NAMES if n not in there and not held_out(n, full.place)]
-    targets = dict(zip((first, second), rng.sample(names, 2), strict=True))
-    final = full.replaced(first, targets[first]).replaced(second, targets[second])
-    tasks = []
-    for index, other in ((first, second), (second, first)):
-        one = replacing("turn", seed, full, index, targets[index])
-        tasks.append(replace(one, others=((final.objects[other].name, square(final.objects[other])),)))
-    turns = tuple((full.objects[i].name, with_article(targets[i])) for i in (first, second))
-    return TwoTurns(seed, full, turns, tuple(tasks))
+def summarise_turns(pairs: Sequence[dict]) -> dict:
+    """With the regions kept apart, and free: how often both tasks are done, and what became of each turn's."""
+    found = {}
+    for name in (pairs[0]["found"] if pairs else ()):
+        own = [record["found"][name] for record in pairs]
+        found[name] = {"both done": rate(sum(int(f["both"]) for f in own), len(own)),
+                       "no free proposal": sum(bool(f["warnings"]) for f in own)}
+        for measure in ("hit", "target_seen", "source_gone", "others_kept"):
+            for turn in (0, 1):
+                mean = tables.means_of([f["turns"][turn] for f in own], (measure,))
+                found[name][f"{measure}, turn {turn + 1}"] = mean[measure]
+    return found
+
+
+def show(summary: dict) -> None:
+    """Print the tables."""
+    for kind, means in summary["means"].items():
+        print(f"\n{kind}")
+        for row, found in means.items():
+            print(f"  {row:12}" + tables.printed(found, MEASURES, count=True))
+        if less := summary["less seen"].get(kind):
+            print("  less seen   " + tables.printed(less, MEASURES, count=True))
+        lost_by = ", ".join(f"{cause} {count}" for cause, count in summary["regions lost"][kind].items())
+        print(f"  regions lost: {lost_by or 'none'}")
+    for name, value in summary["judge names the objects"].items():
+        print(f"\nThe judge names the objects of the scenes, {name}: {tables.said(value)} of {value['count']}")
+    for name, found in summary["turns"].items():
+        print(f"\ntwo turns, {name}; no free proposal: {found['no free proposal']}")
+        measured = {m: v for m, v in found.items() if isinstance(v, dict)}
+        print("  " + tables.printed(measured, list(measured), count=True))
+    for group, found in summary["prompts"].items():
+        print(f"\nprompts, {group}\n  " + tables.printed(found, list(found), count=True))

@@ -1,21 +1,29 @@
-"""Variants of how the region network learns, for the study "learning": what do its settings do?"""
+"""`python -m lr_helpers study learning`: what do the settings of the region network do?"""
 
 from __future__ import annotations
 
-from lr_helpers.method import METHODS
-from lr_helpers.study.choosers import learning
+from lr_helpers.method import METHODS, Method
+from lr_helpers.study.variants import Variant
 
 PAPER, LEARNED = METHODS["paper"], METHODS["learned"]
 
-VARIANTS = {
-    "paper": learning(PAPER),
-    **{f"paper, lr {v:g}": learning(PAPER.but(lr=v)) for v in (3e-4, 1e-3, 1e-2)},
-    **{f"paper, temperature {v:g}": learning(PAPER.but(temperature=v)) for v in (0.3, 3.0)},
-    **{f"paper, {v} iterations": learning(PAPER.but(iterations=v)) for v in (15, 50)},
-    "paper, expectation": learning(PAPER.but(estimator="expectation")),
-    "paper, final choice by loss": learning(PAPER.but(choice="loss")),
-    "learned": learning(LEARNED),
-    **{f"learned, lr {v:g}": learning(LEARNED.but(lr=v)) for v in (1e-4, 1e-2)},
-    **{f"learned, {v} iterations": learning(LEARNED.but(iterations=v)) for v in (15, 50)},
-}
-"""By name; only what the name says differs from the preset."""
+
+def _variants(row: str, preset: Method, changes: dict[str, dict]) -> list[Variant]:
+    """The preset, and the preset with one thing changed, which the name says."""
+    found = [Variant(row, row)]
+    for said, change in changes.items():
+        found.append(Variant(f"{row}, {said}", row, {"method": preset.but(**change)}))
+    return found
+
+
+VARIANTS = (
+    *_variants("paper", PAPER, {
+        "lr 0.0003": {"lr": 3e-4}, "lr 0.001": {"lr": 1e-3}, "lr 0.01": {"lr": 1e-2},
+        "temperature 0.3": {"temperature": 0.3}, "temperature 3": {"temperature": 3.0},
+        "15 iterations": {"iterations": 15}, "50 iterations": {"iterations": 50},
+        "expectation": {"estimator": "expectation"}, "final choice by loss": {"choice": "loss"}}),
+    *_variants("learned", LEARNED, {
+        "lr 0.0001": {"lr": 1e-4}, "lr 0.01": {"lr": 1e-2},
+        "15 iterations": {"iterations": 15}, "50 iterations": {"iterations": 50}}),
+)
+"""What the study compares, in the order of its tables."""

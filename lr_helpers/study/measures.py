@@ -1,4 +1,4 @@
-"""What is measured of one edit, and the intervals of a mean."""
+"""What is measured of one edit of a task."""
 
 from __future__ import annotations
 
@@ -63,6 +63,3 @@ def background(task: Task, edit: torch.Tensor, models: Models) -> dict[str, floa
     return {"psnr": min(psnr, EXACT), "ssim": float(ssim[0, :, outside].mean()),
             "vit_distance": float(distance[far].mean())}
 
-
-SHARES = ("hit", "centre_inside", "target_seen", "source_gone", "others_kept", "success", "a target seen")
-"""Measures that are 0 or 1 on each task."""

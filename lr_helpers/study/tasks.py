@@ -1,9 +1,11 @@
-"""What is asked of a region chooser: an emoji scene, a source and a prompt, and the truth that it never sees."""
+"""What is asked of a way to edit: an emoji scene, a source and a prompt, and the truth that it never sees.
+
+Each kind has scenes of its own, by their seeds; no model and no choice of a setting has seen them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import torch
@@ -13,7 +15,9 @@ from tiny_world.scenes import Recipe, scene, square, tensor
 from tiny_world.words import NAMES, PLACES, held_out, with_article
 
 VALIDATION, TEST = 300_000, 400_000
-"""First seeds of the scenes on which weights are chosen, and of those that are reported. No model has seen either."""
+"""First seeds of the scenes on which weights are chosen, and of those that are reported."""
+COMPOSITIONAL, TWO = 600_000, 700_000
+"""First seeds of the scenes for unseen combinations, and of those for two objects."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Task:
         """(3, S, S) in 0..1."""
         return tensor(self.recipe)
 
+    @property
+    def known_others(self) -> list[Box]:
+        """The boxes of the objects that must stay, as they are seen."""
+        return [o.box for o in self.recipe.objects if o.box != self.truth]
+
 
 def task(kind: str, seed: int) -> Task:
     """The task of this kind and seed: even seeds have one object, odd ones two (an object less for "add")."""
@@ -73,8 +82,62 @@ def _others(full: Recipe, index: int) -> tuple[tuple[str, Box], ...]:
     return tuple((o.name, square(o)) for i, o in enumerate(full.objects) if i != index)
 
 
-def tasks(replace: int, add: int, first: int = TEST) -> Iterator[Task]:
-    """This many tasks of each kind, on the scenes from `first` on."""
-    for kind, count in (("replace", replace), ("add", add)):
-        for seed in range(first, first + count):
-            yield task(kind, seed)
+# Beyond the study of regions: unseen combinations, another drawing style, two objects
+
+
+def combinations(seed: int) -> tuple[Task, Task]:
+    """The same scene and the same object to be replaced, twice: by an object that the editor, its autoencoder and CLIP
+    never saw in this place, and, as control, by one that they did.
+
+    Even seeds have one object, odd ones two, all in places where they were trained. The control's target is one that
+    is held out in another place, so both ask for the same objects when many scenes are taken together. (The ViT saw
+    objects on any background; it learns no words. So did the judge, which only measures.)
+    """
+    full, rng = scene(seed, 1 + seed % 2), Random(f"combination {seed}")
+    there, index = {o.name for o in full.objects}, rng.randrange(len(full.objects))
+    somewhere = [n for n in NAMES if n not in there and any(held_out(n, p) for p in PLACES)]
+    unseen = rng.choice([n for n in somewhere if held_out(n, full.place)])
+    seen = rng.choice([n for n in somewhere if not held_out(n, full.place)])
+    return replacing("unseen", seed, full, index, unseen), replacing("seen", seed, full, index, seen)
+
+
+def restyled(task: Task, style: str) -> Task:
+    """The same task, its scene drawn with sprites of another style (`tiny_world.sprites.styles`), the truth with it.
+    Its kind says so.
+
+    The judge learned the shipped style: it knows what the editor paints, but whether it names objects of another
+    style must be measured before "others kept" and "source gone" are read.
+    """
+    recipe = task.recipe.styled(style)
+    here = [o.box for o in recipe.objects if (o.name, square(o)) == task.replaced]
+    return replace(task, kind=f"{task.kind}_{style}", recipe=recipe, truth=here[0] if here else None)
+
+
+@dataclass(frozen=True)
+class TwoTurns:
+    """Replace one object of a scene by X, then the other by Y."""
+
+    seed: int
+    recipe: Recipe
+    turns: tuple[tuple[str, str], tuple[str, str]]
+    """(source, prompt), as `lr_helpers.sequence.edit_in_turn` takes them."""
+    tasks: tuple[Task, Task]
+    """What each turn must do, for the measures: its known region, and as the object that must stay the other one (in
+    the second turn the first turn's target). Measure both on the final picture.
+    """
+
+
+def two_turns(seed: int) -> TwoTurns:
+    """A scene of two objects, both to be replaced, in a random order, by two others that are neither of them."""
+    full, rng = scene(seed, 2), Random(f"two turns {seed}")
+    first, second = rng.sample(range(2), 2)
+    there = {o.name for o in full.objects}
+    names = [n for n in NAMES if n not in there and not held_out(n, full.place)]
+    targets = dict(zip((first, second), rng.sample(names, 2), strict=True))
+    final = full.replaced(first, targets[first]).replaced(second, targets[second])
+    tasks = []
+    for index, other in ((first, second), (second, first)):
+        one = replacing("turn", seed, full, index, targets[index])
+        tasks.append(replace(one, others=((final.objects[other].name, square(final.objects[other])),)))
+    turns = tuple((full.objects[i].name, with_article(targets[i])) for i in (first, second))
+    return TwoTurns(seed, full, turns, tuple(tasks))

@@ -1,4 +1,7 @@
-"""What the shipped zoo reaches on held-out scenes: counts, 95 % intervals, and grids to look at."""
+"""`python -m lr_helpers study zoo`: what the shipped miniatures reach on held-out scenes, and grids to look at.
+
+It measures models, not methods, and in one go: nothing is kept but the table.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from diffusers import StableDiffusionPipeline
 from tqdm.auto import tqdm
 
 from lr_helpers.anchors import anchor_centres, top_anchors
+from lr_helpers.baselines import Parts
+from lr_helpers.baselines.wording import instruction
 from lr_helpers.boxes import Box, box_mask
 from lr_helpers.files.pictures import to_image
 from lr_helpers.files.writing import write_image, write_json
@@ -25,7 +30,7 @@ from tiny_world.scenes import Placed, Recipe, random_placed, scene, square, tens
 from tiny_world.words import NAMES, PLACES, caption, held_out, with_article
 
 FIRST_SEED = 100_000
-"""Seeds 100,000 … are this script's share of the held-out ones."""
+"""Seeds 100,000 … are this study's share of the held-out ones."""
 
 
 def cases(kind: str, count: int) -> list[tuple[Recipe, Box, str]]:
@@ -48,15 +53,17 @@ def cases(kind: str, count: int) -> list[tuple[Recipe, Box, str]]:
 
 def edits(models: Models, chosen: list[tuple[Recipe, Box, str]]) -> tuple[torch.Tensor, torch.Tensor]:
     """The model's own frame for each case, and how far it is from the picture outside the box (PSNR, dB)."""
-    made, outside = [], []
-    for start in tqdm(range(0, len(chosen), models.editor.batch), leave=False):
-        part = chosen[start:start + models.editor.batch]
-        pictures = torch.stack([tensor(recipe) for recipe, _, _ in part])
-        masks = torch.stack([box_mask(box, SIZE, SIZE) for _, box, _ in part])
-        frames = models.editor.inpaint(pictures, masks, [with_article(name) for _, _, name in part], seed=start)
-        error = ((frames - pictures).square() * (1 - masks)).sum((1, 2, 3)) / (3 * (1 - masks).sum((1, 2, 3)))
-        made.append(composite(frames, pictures, masks))
-        outside.append(-10 * error.log10())
+    made, outside, done = [], [], 0
+    with tqdm(total=len(chosen), leave=False) as bar:
+        for part in models.editor.batches(chosen):
+            pictures = torch.stack([tensor(recipe) for recipe, _, _ in part])
+            masks = torch.stack([box_mask(box, SIZE, SIZE) for _, box, _ in part])
+            frames = models.editor.inpaint(pictures, masks, [with_article(name) for _, _, name in part], seed=done)
+            error = ((frames - pictures).square() * (1 - masks)).sum((1, 2, 3)) / (3 * (1 - masks).sum((1, 2, 3)))
+            made.append(composite(frames, pictures, masks))
+            outside.append(-10 * error.log10())
+            done += len(part)
+            bar.update(len(part))
     return torch.cat(made), torch.cat(outside)
 
 
@@ -101,9 +108,6 @@ def evaluate_editor(models: Models, judge_model: judge.Judge, count: int, pictur
 
 def evaluate_comparison(models: Models, judge_model: judge.Judge, count: int, pictures: Path) -> dict[str, dict]:
     """Does the text-to-image model paint what a text names, and does the other do what it is told?"""
-    from lr_helpers.baselines import Parts  # whose choosers need this module
-    from lr_helpers.baselines.wording import instruction
-
     parts, noise = Parts(models.profile, models), torch.Generator().manual_seed(0)
     steps, guidance = models.profile.steps, models.profile.guidance
     chosen = cases("replace", count)
@@ -138,7 +142,7 @@ def evaluate_vae(models: Models, count: int) -> dict:
         picture = tensor(scene(seed))[None]
         with torch.no_grad():
             back = vae.decode(vae.encode(picture * 2 - 1).latent_dist.mode()).sample.clamp(-1, 1) / 2 + 0.5
-        values.append(-10 * math.log10(float((back - picture).square().mean_with_interval())))
+        values.append(-10 * math.log10(float((back - picture).square().mean())))
     return {"reconstruction PSNR dB": mean_with_interval(values)}
 
 
@@ -180,7 +184,7 @@ def evaluate_anchors(models: Models, count: int, top: int = 9) -> dict:
 def _inside(points: torch.Tensor, recipe: Recipe) -> float:
     x, y = points[:, 0:1], points[:, 1:2]
     b = torch.tensor([o.box for o in recipe.objects])
-    return float(((x >= b[:, 0]) & (x < b[:, 2]) & (y >= b[:, 1]) & (y < b[:, 3])).any(1).float().mean_with_interval())
+    return float(((x >= b[:, 0]) & (x < b[:, 2]) & (y >= b[:, 1]) & (y < b[:, 3])).any(1).float().mean())
 
 
 def tiles(pictures: torch.Tensor, columns: int) -> torch.Tensor:
@@ -190,11 +194,12 @@ def tiles(pictures: torch.Tensor, columns: int) -> torch.Tensor:
     return torch.cat(rows, dim=1).repeat_interleave(2, 1).repeat_interleave(2, 2)
 
 
-def evaluate(count: int, scenes: int, output: Path, pictures: Path) -> dict:
-    """Measure all parts, print the table, write it as JSON; returns it."""
+def run(count: int, scenes: int, output: Path, pictures: Path) -> dict:
+    """Measure all parts, print the table, write it as JSON; returns it.
+
+    `count` edits a row, `scenes` for what needs no edit; grids of edits go to the folder `pictures`.
+    """
     begun, models, judge_model = time.perf_counter(), load_models("tiny", "cpu"), judge.load()
-    sizes = {p.name: round(sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) / 1e6, 2)
-             for p in sorted(DATA.iterdir()) if p.is_dir()}
     metrics = {
         "judge": evaluate_judge(judge_model, scenes),
         "editor": {"steps": models.profile.steps, "guidance": models.profile.guidance,
@@ -203,13 +208,22 @@ def evaluate(count: int, scenes: int, output: Path, pictures: Path) -> dict:
         "clip": evaluate_clip(models, scenes),
         "dino": evaluate_anchors(models, scenes),
         **evaluate_comparison(models, judge_model, scenes // 2, pictures),
-        "megabytes": {**sizes, "all": round(sum(sizes.values()), 2)},
+        "megabytes": megabytes(),
     }
     for part, rows in metrics.items():
         for name, value in rows.items():
-            shown = (f"{value['value']:.4g}  [{value['low']:.4g}, {value['high']:.4g}]  n = {value['count']}"
-                     if isinstance(value, dict) else value)
+            shown = f"{value['value']:.4g}  [{value['low']:.4g}, {value['high']:.4g}]  n = {value['count']}" \
+                if isinstance(value, dict) else value
             print(f"{part:10} {name:48} {shown}")
     write_json(output, metrics)
     print(f"{time.perf_counter() - begun:.0f} s; written to {output}; grids in {pictures}")
     return metrics
+
+
+def megabytes() -> dict[str, float]:
+    """What each part of the zoo takes on the disk, and all of it."""
+    found = {}
+    for folder in sorted(DATA.iterdir()):
+        if folder.is_dir():
+            found[folder.name] = round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6, 2)
+    return {**found, "all": round(sum(found.values()), 2)}

@@ -11,7 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from diffusers.training_utils import EMAModel
 from torch import nn
+
+from lr_helpers.errors import UserError
 
 
 def cosine_rate(step: int, steps: int, warm_up: int = 200) -> float:
@@ -22,24 +25,9 @@ def cosine_rate(step: int, steps: int, warm_up: int = 200) -> float:
     return 0.02 + 0.49 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-class Average:
-    """Exponential moving average of the weights of some modules; ramps up over the first steps."""
-
-    def __init__(self, modules: dict[str, nn.Module], decay: float):
-        self.decay = decay
-        self.modules = {name: copy.deepcopy(module).eval() for name, module in modules.items()}
-
-    @torch.no_grad()
-    def update(self, modules: dict[str, nn.Module], step: int) -> None:
-        """Move the average towards the present weights."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for name, module in modules.items():
-            mine, theirs = self.modules[name].state_dict(), module.state_dict()
-            for key, value in mine.items():
-                if value.is_floating_point():
-                    value.lerp_(theirs[key], 1 - decay)
-                else:
-                    value.copy_(theirs[key])
+def tensors(modules: dict[str, nn.Module]) -> list[torch.Tensor]:
+    """All parameters and buffers, in an order that depends on the modules alone: what the average is kept of."""
+    return [tensor for module in modules.values() for tensor in (*module.parameters(), *module.buffers())]
 
 
 def train(
@@ -59,20 +47,29 @@ def train(
     """Minimise `loss_of(step)["loss"]` with AdamW; resume from `folder/last.pt` if it is there.
 
     `loss_of` draws its own batch from a generator seeded by the step, so a resumed run sees the same
-    batches. Every `every` steps the state is stored and `export` gets the averaged modules.
+    batches. Every `every` steps the state is stored and `export` gets copies of the modules with the averaged weights:
+    diffusers' `EMAModel`, whose decay grows as (1 + s) / (10 + s) up to `decay`, where s counts the steps from 0.
+    What has no gradient (frozen weights, buffers) is not averaged but copied.
+
+    Raises UserError for a checkpoint of an earlier version, which holds its average in another form.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=rate, betas=betas, weight_decay=weight_decay)
-    average = Average(modules, decay)
+    average = EMAModel(tensors(modules), decay=decay, foreach=True)
+    averaged = {name: copy.deepcopy(module).eval() for name, module in modules.items()}
     checkpoint, first = folder / "last.pt", 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        if "shadow_params" not in state["average"]:
+            raise UserError(f"{checkpoint} is of an earlier version of this training; delete it, or give another "
+                            "folder.")
         first = state["step"]
         optimiser.load_state_dict(state["optimiser"])
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
-            average.modules[name].load_state_dict(state["average"][name])
+        average.load_state_dict(state["average"])
+        average.to(parameters[0].device)
         print(f"resumed at step {first} of {steps}", flush=True)
 
     begun, sums = time.perf_counter(), {}
@@ -84,11 +81,12 @@ def train(
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        average.update(modules, step)
+        average.step(tensors(modules))
         for key, value in losses.items():
             sums[key] = sums.get(key, 0.0) + float(value.detach())
         done = step + 1
         if done % log_every == 0 or done == steps:
+            # The mean over the steps since the last line; after a resumption, since then.
             since = min(log_every if done % log_every == 0 else done % log_every, done - first)
             each = (time.perf_counter() - begun) / (done - first)
             record = {k: round(v / since, 5) for k, v in sums.items()}
@@ -98,14 +96,15 @@ def train(
                 log.write(json.dumps({"step": done, **record}) + "\n")
             sums = {}
         if done % every == 0 or done == steps:
-            state = {"step": done, "optimiser": optimiser.state_dict(),
-                     "modules": {k: m.state_dict() for k, m in modules.items()},
-                     "average": {k: m.state_dict() for k, m in average.modules.items()}}
+            state = {"step": done, "optimiser": optimiser.state_dict(), "average": average.state_dict(),
+                     "modules": {name: module.state_dict() for name, module in modules.items()}}
             torch.save(state, folder / "next.pt")
             os.replace(folder / "next.pt", checkpoint)
-            export(average.modules)
+            average.copy_to(tensors(averaged))
+            export(averaged)
     if first >= steps:
-        export(average.modules)
+        average.copy_to(tensors(averaged))
+        export(averaged)
 
 
 def save_half(module: nn.Module, folder: Path) -> None:

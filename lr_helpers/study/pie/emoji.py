@@ -1,4 +1,4 @@
-"""A small benchmark in PIE-Bench's format, of emoji scenes whose true edits are known: `python -m tiny_world pie`.
+"""A small benchmark in PIE-Bench's format, of emoji scenes whose true edits are known: `study pie-data`.
 
 Beside the published format, `scenes.json` keeps the recipes before and after by id, so that the judge can say whether
 an edit was done, which PIE-Bench itself can't know.
@@ -35,9 +35,10 @@ SCENES = "scenes.json"
 ABOUT = f"""\
 # A small benchmark in PIE-Bench's format
 
-Written by `python -m tiny_world pie`: {{count}} edits of emoji scenes that no model was trained on. `{MAPPING}` and
-`{PICTURES}/` are as the published benchmark has them, at 64 × 64 pixels; `{SCENES}` holds the scenes before and
-after each edit as recipes. Drawn of Noto Color Emoji, SIL Open Font License 1.1 (see ../tiny_world/LICENSES.md).
+Written by `python -m lr_helpers study pie-data`: {{count}} edits of emoji scenes that no model was trained on.
+`{MAPPING}` and `{PICTURES}/` are as the published benchmark has them, at 64 × 64 pixels; `{SCENES}` holds the
+scenes before and after each edit as recipes. Drawn of Noto Color Emoji, SIL Open Font License 1.1 (see
+../tiny_world/LICENSES.md).
 """
 
 

@@ -15,7 +15,7 @@ from lr_helpers.batch.entries import Fields
 from lr_helpers.errors import UserError
 from lr_helpers.files.names import brief, check_name, find_image, shown
 from lr_helpers.files.pictures import read_image
-from lr_helpers.method import check_input
+from lr_helpers.method import check_texts
 from lr_helpers.study.pie.masks import decode
 from lr_helpers.study.pie.wording import Wording, wording
 
@@ -145,7 +145,7 @@ def _item(name: str, entry: Any, root: Path, resolved: Path) -> tuple[Item | Non
     texts = {key: attempt(_text, key, entry.get(key, "")) for key in TEXTS}
     kind = attempt(_kind, entry["editing_type_id"])
     if texts["original_prompt"] is not None and texts["editing_prompt"] is not None:
-        attempt(check_input, texts["original_prompt"], texts["editing_prompt"], 0)
+        attempt(check_texts, texts["original_prompt"], texts["editing_prompt"])
     if size:
         attempt(decode, entry["mask"], size, size)
     if wrong:

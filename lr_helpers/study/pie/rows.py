@@ -1,13 +1,14 @@
-"""Who edits: the baselines, our presets among them, each asked in the words it is made for."""
+"""Who edits the benchmark's items: rows of the registry, each asked in the words it is made for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch.nn import functional as F
 
-from lr_helpers.baselines import BASELINES, EDITOR, Edited, Parts, load_baseline
+from lr_helpers.baselines import ABLATIONS, BASELINES, EDITOR, TITLES, Edited, Parts, Request, known_row, load_baseline
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import to_tensor
 from lr_helpers.inpainting import composite
@@ -17,32 +18,26 @@ from lr_helpers.study.pie.items import Item
 MASK = "known_region"
 """The row whose region is the benchmark's own mask."""
 FIRST = ("learned", "paper", "official_code", MASK, "whole_picture")
-ROWS = (*FIRST, *(name for name in BASELINES if name not in FIRST))
+ROWS = (*FIRST, *(row for row in BASELINES if row not in (*FIRST, *ABLATIONS)))
 """The rows by name, ours first, in the table's order."""
-SENTENCES = {"whole_picture", "sdedit", "diffedit"}
-"""Rows that paint the whole picture and so get both whole sentences. The others get `Item.wording`, what is to go and
-what is to come, because they look for it in the picture or paint it into a region; and who follows an instruction gets
-the benchmark's.
-"""
 
 
 def title(row: str) -> str:
     """What tables call a row."""
-    return "the benchmark's mask" if row == MASK else BASELINES[row].title
+    return "the benchmark's mask" if row == MASK else TITLES[row]
 
 
 def check_rows(rows: Sequence[str]) -> None:
     """Raises UserError for a row that there isn't, or that is named twice."""
     for row in rows:
-        if row not in ROWS:
-            raise UserError(f"The method {row!r} is unknown; choose from {', '.join(ROWS)}.")
-    if len(set(rows)) < len(rows):
-        raise UserError(f"--methods names {next(r for r in rows if rows.count(r) > 1)!r} twice; name each once.")
+        known_row(row)
+        if rows.count(row) > 1:
+            raise UserError(f"--methods names {row!r} twice; name each once.")
 
 
 def asked(row: str, item: Item) -> tuple[str, str]:
-    """Caption and prompt of this item for this row."""
-    return (item.before, item.after) if row in SENTENCES else (item.wording.source, item.wording.prompt)
+    """Source and prompt of this item for this row: the benchmark's sentences, or the edit in two phrases."""
+    return (item.before, item.after) if BASELINES[row].sentences else (item.wording.source, item.wording.prompt)
 
 
 def edit(row: str, item: Item, models: Models, parts: Parts, seed: int) -> Edited:
@@ -51,29 +46,29 @@ def edit(row: str, item: Item, models: Models, parts: Parts, seed: int) -> Edite
     Edits are made at the model's size. Where a row has a region, only that is enlarged and pasted into the item's own
     picture. Raises UserError where the row can't be run here.
     """
-    size, settings = models.profile.size, {}
-    if row == MASK:
-        settings["known"] = _resized(torch.from_numpy(item.mask(border=False))[None].float(), size, "nearest-exact")[0]
-    if row == "instruct_pix2pix" and item.instruction:
-        said = item.instruction.replace("{", "{{").replace("}", "}}")
-        settings |= {"replace": said, "add": said}
-    baseline = load_baseline(row, models.profile, models, parts=parts, **settings)
-    made = baseline(to_tensor(item.picture, size), *asked(row, item), seed)
-    picture = made.picture
-    if item.size != size:
-        picture = _resized(picture, item.size, "bicubic").clamp(0, 1)
-        if made.region is not None and baseline.family != EDITOR:
-            mask = _resized(made.region[None].float(), item.size, "nearest-exact")
-            picture = composite(picture, to_tensor(item.picture), mask)
-    region = None if row == "whole_picture" else made.region  # that one is no choice
-    return Edited(picture, region, made.evaluations, made.seconds)
+    size = models.profile.size
+    known = _resized(_mask(item), size, "nearest-exact")[0]
+    request = Request(to_tensor(item.picture, size), *asked(row, item), seed, known=known, instruction=item.instruction)
+    made = load_baseline(row, models.profile, models, parts=parts).run(request)
+    if item.size == size:
+        return made
+    picture = _resized(made.picture, item.size, "bicubic").clamp(0, 1)
+    if made.region is not None and BASELINES[row].family != EDITOR:
+        region = _resized(made.region[None].float(), item.size, "nearest-exact")
+        picture = composite(picture, to_tensor(item.picture), region)
+    return replace(made, picture=picture)
 
 
 def overlap(region: torch.Tensor, item: Item) -> float:
     """Intersection over union of a (S, S) region in {0, 1} with the benchmark's mask, its border left out."""
-    mask = _resized(torch.from_numpy(item.mask(border=False))[None].float(), region.shape[-1], "nearest-exact")[0]
+    mask = _resized(_mask(item), region.shape[-1], "nearest-exact")[0]
     both, either = (region * mask).sum(), torch.maximum(region, mask).sum()
     return float(both / either) if either else 1.0
+
+
+def _mask(item: Item) -> torch.Tensor:
+    """(1, size, size): the benchmark's mask without its border."""
+    return torch.from_numpy(item.mask(border=False))[None].float()
 
 
 def _resized(picture: torch.Tensor, size: int, mode: str) -> torch.Tensor:

@@ -1,0 +1,175 @@
+"""Region choosers of the paper and ours: they propose boxes, edit some of them, and rank the edits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+import torch
+
+from lr_helpers.anchors import anchor_centres, top_anchors
+from lr_helpers.baselines.base import Baseline, Made, Request, Trace
+from lr_helpers.baselines.sharing import Share
+from lr_helpers.boxes import Box, box_mask
+from lr_helpers.candidates import Candidates, Edits
+from lr_helpers.editing import Proposals, Search, final_value, search
+from lr_helpers.errors import UserError
+from lr_helpers.learning import Estimator, Problem, make_estimator
+from lr_helpers.method import METHODS, Method, get_method
+
+
+def _inside(picture: torch.Tensor, box: Box, retrace: Callable[[], Trace] | None = None) -> Made:
+    """This edit, whose region is the box."""
+    return Made(picture, box_mask(box, *picture.shape[1:])[0], retrace)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chooser(Baseline):
+    """A chooser that proposes as a method does."""
+
+    method: str | Method = field(default="learned", metadata={"help": f"a preset ({', '.join(METHODS)}) or a Method"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.method, str):
+            get_method(self.method)  # complains of an unknown one
+
+    @property
+    def _method(self) -> Method:
+        """The method with the denoising steps that hold: this row's, else the method's own, else the profile's."""
+        method = get_method(self.method) if isinstance(self.method, str) else self.method
+        return method.but(steps=self.steps or method.steps or self.models.profile.steps)
+
+
+@dataclass(frozen=True, eq=False)
+class Learned(_Chooser):
+    """The whole method, as `edit` does it: a region network learns which proposals to edit."""
+
+    def _edit(self, request: Request, share: Share) -> Made:
+        method, reached = self._method, []
+        done = search(self.models, request.picture, request.source, request.prompt, method, request.seed,
+                      found=share.proposals(method), edits=share.edits(method.steps, method.guidance),
+                      estimator=_noting(method, reached))
+        k = done.region.order[0]
+        m = int(done.region.best[k])
+        box, edits = tuple(done.candidates.boxes[k, m].tolist()), request.shared.edits[method.steps, method.guidance]
+        return _inside(done.candidates.picture(k, m), box, lambda: retrace(done, reached, edits))
+
+
+def _noting(method: Method, reached: list[torch.Tensor]) -> Estimator:
+    """The method's estimator, which also notes what was edited, (K, M) boolean, after each update."""
+    plain = make_estimator(method.estimator, method.temperature, method.samples)
+
+    def estimate(logits: torch.Tensor, problem: Problem, generator: torch.Generator) -> torch.Tensor:
+        loss = plain(logits, problem, generator)
+        reached.append(~problem.loss.isnan())
+        return loss
+
+    return estimate
+
+
+def retrace(done: Search, reached: list[torch.Tensor], edits: Edits) -> Trace:
+    """What a search would have chosen, had it stopped after each update, and for how many different edits.
+
+    `reached` as `_noting` notes it. Boxes may be asked for that the search passed over, of `edits`, so that its own
+    table stays as it is. Points that change nothing are left out.
+    """
+    known, method = done.candidates, done.candidates.method
+    table = Candidates(known.models, known.image, known.source, known.prompt, known.boxes, method, known.seed,
+                       kept=known.kept, occlusion=known.terms["occlusion"], edits=edits)
+    rows, trace = torch.arange(len(known.boxes)), []
+    # The network that an update leaves is the one of the next entry of the history.
+    for before, after in zip(reached, done.region.history.probabilities[1:], strict=False):
+        # It would have edited each anchor's most probable box, and taken the best of these edits.
+        best = torch.tensor(after).argmax(1)
+        table.losses(best)
+        k = int(final_value(table, rows, best, method).argmax())
+        paid = before.clone()
+        paid[rows, best] = True
+        _append(trace, (table.different(paid), tuple(table.boxes[k, best[k]].tolist())))
+    k = done.region.order[0]
+    _append(trace, (known.made, tuple(known.boxes[k, done.region.best[k]].tolist())))
+    return trace
+
+
+def _append(trace: Trace, point: tuple[int, Box]) -> None:
+    if not trace or point != trace[-1]:
+        trace.append(point)
+
+
+@dataclass(frozen=True, eq=False)
+class Exhaustive(_Chooser):
+    """The lowest loss over the whole shortlist, without a network."""
+
+    def _edit(self, request: Request, share: Share) -> Made:
+        method = self._method
+        found, edits = share.proposals(method), share.edits(method.steps, method.guidance)
+        table = Candidates(self.models, request.picture, request.source, request.prompt, found.boxes, method,
+                           request.seed, kept=found.kept, occlusion=found.occlusion, edits=edits)
+        losses = table.losses(None)[table.kept]
+        boxes = [tuple(box) for box in table.boxes[table.kept].tolist()]
+        # In the order in which the shortlist has them: what was best so far?
+        best, trace = None, []
+        for number, i in enumerate(found.edit_free[table.kept].argsort(stable=True).tolist(), 1):
+            if best is None or losses[i] < losses[best]:
+                best = i
+            trace.append((number, boxes[best]))
+        return _inside(edits(torch.tensor([boxes[best]]))[0], boxes[best], lambda: trace)
+
+
+@dataclass(frozen=True, eq=False)
+class Occlusion(_Chooser):
+    """The first of the shortlist, chosen without any edit: what does hiding a box take away, and how large is it?"""
+
+    def _edit(self, request: Request, share: Share) -> Made:
+        method = self._method.but(shortlist=1)
+        found = share.proposals(method)
+        box = tuple(found.boxes[found.kept][0].tolist())
+        picture = share.edits(method.steps, method.guidance)(torch.tensor([box]))[0]
+        return _inside(picture, box)
+
+
+RANDOM_SEEDS = {"random": "by lot", "attended": "anchor by lot"}
+"""By where the anchors are: the words that seed the draw. Stored studies were drawn with these."""
+
+
+@dataclass(frozen=True, eq=False)
+class RandomBoxes(_Chooser):
+    """The paper's ablations: at each anchor a box of random height and width, and of their edits the highest S."""
+
+    method: str | Method = field(default="paper", metadata={
+        "help": "whose attention, number of anchors and ranking: a preset or a Method"})
+    anchors: str = field(default="random", metadata={
+        "help": "'random': nine random patches; 'attended': the nine patches that the backbone attends to most"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.anchors not in RANDOM_SEEDS:
+            raise UserError(f"anchors is {self.anchors!r}; choose one of {', '.join(RANDOM_SEEDS)}.")
+
+    def _edit(self, request: Request, share: Share) -> Made:
+        method = self._method
+        boxes = self._boxes(request, share.proposals(method), method.anchors)
+        table = Candidates(self.models, request.picture, request.source, request.prompt, boxes, method, request.seed,
+                           edits=share.edits(method.steps, method.guidance))
+        table.losses(None)
+        best = int(table.score.argmax())
+        return _inside(table.picture(best, 0), tuple(boxes[best, 0].tolist()))
+
+    def _boxes(self, request: Request, found: Proposals, count: int) -> torch.Tensor:
+        """(count, 1, 4): height and width uniform up to the picture's side, clamped to it."""
+        seed = request.name or f"{request.source}, {request.prompt}, {request.seed}"
+        rng, size = Random(f"{RANDOM_SEEDS[self.anchors]} {seed}"), request.picture.shape[-1]
+        height, width = found.attention.shape[1:]
+        if self.anchors == "random":
+            anchors = torch.tensor([[rng.randrange(height), rng.randrange(width)] for _ in range(count)])
+        else:
+            anchors = top_anchors(found.attention, count)
+        boxes = []
+        for x, y in anchor_centres(anchors, (height, width), size).tolist():
+            # At least two patches of the ViT each way: the editor has nothing to paint in less.
+            across, down = (rng.uniform(2 * size / width, size) for _ in range(2))
+            boxes.append([[max(round(x - across / 2), 0), max(round(y - down / 2), 0),
+                           min(round(x + across / 2), size), min(round(y + down / 2), size)]])
+        return torch.tensor(boxes)

@@ -1,0 +1,24 @@
+"""`python -m lr_helpers doctor`: say whether a profile can run here, and if not, how to fix it."""
+
+from __future__ import annotations
+
+import argparse
+
+from lr_helpers.cli.options import add_command, add_models, chosen_profile
+
+
+def add(commands) -> None:
+    """Declare the command's options."""
+    doctor = add_command(commands, "doctor", run,
+                         summary="say whether a profile can run here, and if not, how to fix it")
+    add_models(doctor)
+    doctor.add_argument("--allow-cpu", action="store_true", help="do without a GPU where one is needed (very slow)")
+    doctor.add_argument("--comparison", action="store_true",
+                        help="also look for the models that only notebook 09 and `study compare | pie` need")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Look and tell; the exit code."""
+    from lr_helpers.models import doctor
+
+    return doctor.run(chosen_profile(options), options.allow_cpu, options.comparison)

@@ -1,0 +1,95 @@
+"""`python -m lr_helpers edit`: edit one picture, once or several times in turn."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lr_helpers.cli.options import add_command, add_method, add_models, chosen_profile, method_changes
+from lr_helpers.errors import UserError
+from lr_helpers.method import Method, check_seed, check_texts, get_method
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from lr_helpers.models.loading import Models
+
+
+def add(commands) -> None:
+    """Declare the command's options."""
+    edit = add_command(commands, "edit", run, summary="edit one picture")
+    edit.add_argument("--image", required=True, help="JPEG, PNG, WebP …, any size")
+    edit.add_argument("--source", required=True, help='what is there now, e.g. "bird" (the paper\'s T_ROI)')
+    edit.add_argument("--prompt", required=True, help='what you want to see, e.g. "a rabbit"')
+    edit.add_argument("--then", nargs=2, action="append", metavar=("SOURCE", "PROMPT"), default=[],
+                      help="afterwards, in the picture so far: another object and what to see in its place, in a "
+                           "region of its own; may be given again")
+    edit.add_argument("--output", required=True, help="folder for pictures, region network and result.json")
+    add_models(edit)
+    add_method(edit)
+    edit.add_argument("--draw-boxes", action="store_true",
+                      help="also write each candidate with its box, and overview.png")
+    edit.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Edit and save; the exit code."""
+    from lr_helpers.files.pictures import read_image
+    from lr_helpers.files.writing import prepare_folder
+
+    # All input is read and checked here, before a model is loaded, and nowhere else.
+    method, profile = get_method(options.method).but(**method_changes(options)), chosen_profile(options)
+    check_seed(options.seed)
+    turns = [check_texts(source, prompt) for source, prompt in [(options.source, options.prompt), *options.then]]
+    if options.then and options.full_frame:
+        raise UserError("--then and --full-frame exclude each other; leave one out.")
+    image, folder = read_image(options.image, keep_alpha=True), prepare_folder(options.output)
+
+    from lr_helpers.models.loading import load_models
+
+    models = load_models(profile, options.device)
+    for source, prompt in turns:
+        for warning in (*models.warnings_for(prompt), *models.warnings_for(source)):
+            print(f"warning: {warning}", file=sys.stderr)
+    if options.then:
+        _edit_in_turn(options, models, image, turns, method, folder)
+    else:
+        _edit_once(options, models, image, *turns[0], method, folder)
+    return 0
+
+
+def _edit_once(options: argparse.Namespace, models: Models, image: Image.Image, source: str, prompt: str,
+               method: Method, folder: Path) -> None:
+    from lr_helpers.editing import edit_checked
+
+    result = edit_checked(models, image, source, prompt, method, options.seed, progress=not options.quiet,
+                          full_frame=options.full_frame)
+    result.save(folder, draw_boxes=options.draw_boxes)
+    if options.quiet:
+        return
+    print(f"{'rank':>4} {'anchor':>6} {'box (x0, y0, x1, y1)':>22} {'loss':>7} {'S':>7} {'π':>6}")
+    for rank, c in enumerate(result.candidates):
+        print(f"{rank:>4} {c.anchor:>6} {c.box!s:>22} {c.loss:>7.3f} {c.score:>7.3f} {c.probability:>6.2f}")
+    _print_cost(result.cost, result.cost["seconds"]["total"], folder)
+
+
+def _edit_in_turn(options: argparse.Namespace, models: Models, image: Image.Image, turns: list[tuple[str, str]],
+                  method: Method, folder: Path) -> None:
+    from lr_helpers.sequence import edit_in_turn_checked
+
+    done = edit_in_turn_checked(models, image, turns, method, options.seed, progress=not options.quiet)
+    done.save(folder, draw_boxes=options.draw_boxes)
+    for warning in done.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if options.quiet:
+        return
+    for step in done.steps:
+        print(f"{step.source} → {step.prompt}: box (x0, y0, x1, y1) = {step.box}")
+    _print_cost(done.cost, done.cost["seconds"], folder)
+
+
+def _print_cost(cost: dict, seconds: float, folder: Path) -> None:
+    print(f"{cost['different_edits']} different edits, {cost['denoiser_evaluations']} denoiser evaluations, "
+          f"{seconds:.1f} s. Final picture: {folder / 'final_output.png'}")

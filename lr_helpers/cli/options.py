@@ -1,0 +1,117 @@
+"""What several commands share: how a command is declared, and the options for models and for the method."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from lr_helpers.errors import UserError
+from lr_helpers.method import METHODS, Method
+
+if TYPE_CHECKING:
+    from lr_helpers.models.profiles import Profile
+
+# Options that set a field of the method, with their types.
+SETTINGS = {"anchors": int, "border": float, "distance": float, "sizes": float, "shortlist": int,
+            "pool": int, "estimator": str, "temperature": float, "samples": int, "iterations": int, "lr": float,
+            "choice": str, "steps": int, "guidance": float, "clip_weight": float,
+            "structure_weight": float, "direction_weight": float, "source_weight": float, "occlusion_weight": float,
+            "area_weight": float}
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with the default of every option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        # Without this, an option that is simply left out would show "(default: None)" or "(default: False)".
+        nothing = action.default is None or action.default is False or action.default == []
+        return action.help if nothing else super()._get_help_string(action)
+
+
+def add_command(commands, name: str, run: Callable[[argparse.Namespace], int], *, summary: str,
+                description: str | None = None) -> argparse.ArgumentParser:
+    """A command (or a study) of this name; `main` calls `run` with its options."""
+    command = commands.add_parser(name, help=summary, description=description, formatter_class=Help)
+    command.set_defaults(run=run, parser=command)
+    return command
+
+
+def add_count(parser, option: str, *, low: int, help: str, default: int | None = None, required: bool = False,
+              metavar: str = "N") -> None:
+    """An option for a whole number. One below `low` raises UserError, already while the arguments are read."""
+
+    def count(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < low:
+            raise UserError(f"{option} is {value}; give {low} or more.")
+        return value
+
+    parser.add_argument(option, type=count, default=default, required=required, metavar=metavar, help=help)
+
+
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """--profile."""
+    # Imported here, since it raises UserError where data/models.toml is missing, which `main` tells.
+    from lr_helpers.models.profiles import PROFILES
+
+    parser.add_argument("--profile", default=os.environ.get("LR_PROFILE", "tiny"),
+                        help=f"models: {', '.join(PROFILES)}")
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """--profile, and --editor, --backbone and --clip, which replace one of its models."""
+    add_profile(parser)
+    for part, what in (("editor", "inpainting model"), ("backbone", "ViT"), ("clip", "open_clip model")):
+        parser.add_argument(f"--{part}", metavar="ID_OR_FOLDER",
+                            help=f"{what} to take instead of the profile's: a folder, or OWNER/NAME on the hub, with "
+                                 "@REVISION if you like")
+
+
+def chosen_profile(options: argparse.Namespace) -> Profile:
+    """The profile that the options of `add_models` name; raises UserError for an unknown one."""
+    from lr_helpers.models.profiles import get_profile
+
+    return get_profile(options.profile).but(editor=options.editor, backbone=options.backbone, clip=options.clip)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device."""
+    parser.add_argument("--device", help="cpu or cuda; the default is cuda where there is one")
+
+
+def add_method(parser: argparse.ArgumentParser) -> None:
+    """--method, one option for each of SETTINGS, --seed, --device and --full-frame."""
+    parser.add_argument("--method", default="learned", choices=list(METHODS),
+                        help="preset whose settings the options below change")
+    preset = METHODS["learned"]
+    for setting in fields(Method):
+        if setting.name not in SETTINGS:
+            continue
+        default, more = getattr(preset, setting.name), {}
+        if default is None:
+            default = "the profile's"
+        if setting.name == "sizes":
+            default, more = " ".join(map(str, default)), {"nargs": "+"}
+        meaning = setting.metadata["help"].split(" (default")[0]
+        # Only options that were given become attributes, so `method_changes` finds those and no others.
+        parser.add_argument(f"--{setting.name.replace('_', '-')}", type=SETTINGS[setting.name],
+                            default=argparse.SUPPRESS, help=f"{meaning} (in 'learned': {default})", **more)
+    parser.add_argument("--seed", type=int, default=42, help="seed of noise and of the region network")
+    add_device(parser)
+    parser.add_argument("--full-frame", action="store_true",
+                        help="the final picture is the model's own, at its size, for one more edit: without the "
+                             "paste's edge, but pixels outside the region change too")
+
+
+def method_changes(options: argparse.Namespace) -> dict:
+    """The fields that the options of `add_method` change in the preset."""
+    changes = {name: value for name, value in vars(options).items() if name in SETTINGS}
+    if "sizes" in changes:
+        changes["sizes"] = tuple(changes["sizes"])
+    return changes

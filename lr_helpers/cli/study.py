@@ -1,0 +1,223 @@
+"""`python -m lr_helpers study regions | learning | compare | pie | extended | causes | zoo | pie-data`: measurements.
+
+One pair of functions a study: the first declares its options, the second runs it. The first five can be killed and
+started again (`lr_helpers.study.run`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lr_helpers.cli.options import add_command, add_count, add_device, add_profile
+from lr_helpers.errors import UserError
+
+
+def add(commands) -> None:
+    """Declare the studies and their options."""
+    study = commands.add_parser(
+        "study", help="measure ways to choose a region, and other editors (resumable)",
+        description="Compare ways to choose a region on emoji scenes whose regions are known, or editors on a "
+                    "benchmark in PIE-Bench's format. Every task is stored when it is done, so a study that was "
+                    "stopped goes on. Tables and figures come last.")
+    studies = study.add_subparsers(dest="study", required=True, metavar="STUDY")
+    _add_regions(studies)
+    _add_learning(studies)
+    _add_compare(studies)
+    _add_pie(studies)
+    _add_extended(studies)
+    _add_causes(studies)
+    _add_zoo(studies)
+    _add_pie_data(studies)
+
+
+def _add_output(study: argparse.ArgumentParser, name: str) -> None:
+    study.add_argument("--output", type=Path, default=Path("results") / f"study_{name}", help="folder")
+
+
+def _add_workers(study: argparse.ArgumentParser, default: str = "one a core") -> None:
+    add_count(study, "--workers", low=1, help=f"processes; the default is {default}")
+
+
+def _add_tasks(study: argparse.ArgumentParser, *, replace: int, add: int) -> None:
+    """How many tasks of each kind, and on which scenes."""
+    add_count(study, "--replace", low=0, default=replace, help="scenes with 'replace this object by X'")
+    add_count(study, "--add", low=0, default=add, help="scenes with 'add X'")
+    study.add_argument("--validation", action="store_true",
+                       help="on the scenes for choosing settings, instead of those that are reported")
+
+
+def _check_tasks(options: argparse.Namespace) -> None:
+    if options.replace + options.add == 0:
+        raise UserError("--replace and --add are both 0; give at least one task.")
+
+
+def _add_methods(study: argparse.ArgumentParser) -> None:
+    study.add_argument("--methods", nargs="+", metavar="METHOD",
+                       help="presets and baselines by name; the default is all. One whose weights are out of reach is "
+                            "named as not run")
+
+
+# regions, learning
+
+
+def _add_regions(studies) -> None:
+    regions = add_command(studies, "regions", _run_regions, summary="ways to choose a region")
+    _add_output(regions, "regions")
+    _add_tasks(regions, replace=200, add=200)
+    add_count(regions, "--steps", low=1, default=6, help="denoising steps of an edit")
+    _add_workers(regions)
+
+
+def _add_learning(studies) -> None:
+    learning = add_command(studies, "learning", _run_regions, summary="settings of the region network")
+    _add_output(learning, "learning")
+    _add_tasks(learning, replace=200, add=0)
+    add_count(learning, "--steps", low=1, default=6, help="denoising steps of an edit")
+    _add_workers(learning)
+
+
+def _run_regions(options: argparse.Namespace) -> int:
+    from lr_helpers.study.regions import Regions
+    from lr_helpers.study.run import run
+
+    _check_tasks(options)
+    run(Regions(options.output, options.study, options.replace, options.add, options.steps, options.validation),
+        options.workers)
+    return 0
+
+
+# compare
+
+
+def _add_compare(studies) -> None:
+    compare = add_command(studies, "compare", _run_compare,
+                          summary="all editors and choosers, each at several numbers of denoising steps")
+    _add_output(compare, "compare")
+    _add_tasks(compare, replace=100, add=50)
+    _add_methods(compare)
+    _add_workers(compare)
+
+
+def _run_compare(options: argparse.Namespace) -> int:
+    from lr_helpers.study.compare import Compare
+    from lr_helpers.study.run import run
+
+    _check_tasks(options)
+    run(Compare(options.output, options.replace, options.add, options.methods, options.validation), options.workers)
+    return 0
+
+
+# pie
+
+
+def _add_pie(studies) -> None:
+    from lr_helpers.files.paths import DATA
+
+    pie = add_command(studies, "pie", _run_pie, summary="all editors and choosers on PIE-Bench")
+    _add_output(pie, "pie")
+    pie.add_argument("--data", type=Path, default=DATA / "pie_emoji", metavar="FOLDER",
+                     help="with mapping_file.json and annotation_images")
+    _add_methods(pie)
+    add_count(pie, "--limit", low=1,
+              help="only N items, dealt out evenly among the edit types; the default is all")
+    add_count(pie, "--steps", low=1, help="denoising steps of an edit; the default is the profile's")
+    pie.add_argument("--seed", type=int, default=42, help="of every edit")
+    add_profile(pie)
+    add_device(pie)
+    _add_workers(pie, "one a core; with a GPU or large models one")
+
+
+def _run_pie(options: argparse.Namespace) -> int:
+    from lr_helpers.method import check_seed
+    from lr_helpers.models.profiles import get_profile
+    from lr_helpers.study.pie.rows import ROWS
+    from lr_helpers.study.pie.study import Pie
+    from lr_helpers.study.run import run
+
+    check_seed(options.seed)
+    run(Pie(options.output, options.data, get_profile(options.profile), options.methods or ROWS, options.limit,
+            options.steps, options.seed, options.device), options.workers)
+    return 0
+
+
+# extended
+
+
+def _add_extended(studies) -> None:
+    extended = add_command(studies, "extended", _run_extended,
+                           summary="unseen combinations and style, two objects, prompts")
+    _add_output(extended, "extended")
+    add_count(extended, "--scenes", low=0, default=100, help="scenes for unseen combinations and the other style")
+    add_count(extended, "--pairs", low=0, default=50, help="scenes with two edits")
+    add_count(extended, "--prompts", low=0, help="prompts of the emoji world; the default is all")
+    extended.add_argument("--style", help="the other drawing style; the default is the last there is")
+    add_count(extended, "--steps", low=1, default=6, help="denoising steps of an edit")
+    _add_workers(extended)
+
+
+def _run_extended(options: argparse.Namespace) -> int:
+    from lr_helpers.study.extended import Extended
+    from lr_helpers.study.run import run
+    from tiny_world.sprites import styles
+
+    others = styles()[1:]  # the first is the style that the models were trained on
+    style = options.style or others[-1]
+    if style not in others:
+        raise UserError(f"--style is {style!r}; choose one of {', '.join(others)}.")
+    run(Extended(options.output, style, options.scenes, options.pairs, options.prompts, options.steps),
+        options.workers)
+    return 0
+
+
+# causes, zoo, pie-data: not resumable
+
+
+def _add_causes(studies) -> None:
+    causes = add_command(studies, "causes", _run_causes,
+                         summary="why regions were missed in the stored study of regions")
+    causes.add_argument("--output", type=Path, metavar="FILE.json", help="also write the counts to this file")
+
+
+def _run_causes(options: argparse.Namespace) -> int:
+    from lr_helpers.study import causes
+
+    causes.run(options.output)
+    return 0
+
+
+def _add_zoo(studies) -> None:
+    from lr_helpers.files.paths import DATA
+
+    zoo = add_command(studies, "zoo", _run_zoo, summary="the shipped miniature models on held-out scenes")
+    add_count(zoo, "--cases", low=1, default=500, help="edits a row")
+    add_count(zoo, "--scenes", low=2, default=400, help="scenes for what needs no edit; half as many for the two "
+                                                        "models of the comparison")
+    zoo.add_argument("--output", type=Path, default=DATA / "tiny_world" / "METRICS.json", metavar="FILE.json",
+                     help="file to write")
+    zoo.add_argument("--pictures", type=Path, default=Path("results/tiny_world"), metavar="FOLDER",
+                     help="for grids of edits")
+
+
+def _run_zoo(options: argparse.Namespace) -> int:
+    from lr_helpers.study import zoo
+
+    zoo.run(options.cases, options.scenes, options.output, options.pictures)
+    return 0
+
+
+def _add_pie_data(studies) -> None:
+    from lr_helpers.files.paths import DATA
+
+    data = add_command(studies, "pie-data", _run_pie_data, summary="write a small benchmark in PIE-Bench's format")
+    add_count(data, "--count", low=4, default=60, help="items, as evenly over the edit types as can be")
+    data.add_argument("--output", type=Path, default=DATA / "pie_emoji", metavar="FOLDER",
+                      help="an empty or new folder")
+
+
+def _run_pie_data(options: argparse.Namespace) -> int:
+    from lr_helpers.study.pie import emoji
+
+    size = emoji.write(options.output, options.count)
+    print(f"{options.count} items, {size / 1000:.0f} kB: {options.output}")
+    return 0

@@ -1,0 +1,214 @@
+"""`python -m lr_helpers study regions`: ways to choose a region, on scenes whose regions are known.
+
+Every row is run on every task, so that they can be compared pair by pair; edits that several rows want are made once.
+The study `learning` is the same with other variants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from lr_helpers import plots
+from lr_helpers.baselines import TITLES, Edited, Request
+from lr_helpers.baselines.sharing import Share
+from lr_helpers.boxes import iou
+from lr_helpers.candidates import TERMS, Candidates, occlusion_table
+from lr_helpers.files.writing import write_csv
+from lr_helpers.losses import score
+from lr_helpers.method import METHODS
+from lr_helpers.models.loading import Models, load_models
+from lr_helpers.study import measures, tables
+from lr_helpers.study.learning import VARIANTS
+from lr_helpers.study.rules import curves, rules, sweeps
+from lr_helpers.study.run import Done, Study
+from lr_helpers.study.tasks import TEST, VALIDATION, Task, task
+from lr_helpers.study.variants import Variant, plain
+from tiny_world import judge
+
+ROWS = ("random_anchors", "random_sizes", "official_code", "paper", "straight_through", "reinforce", "learned",
+        "exhaustive", "occlusion", "known_region")
+"""The ways to choose a region that are compared."""
+COMPARED_WITH = "official_code"
+MEASURES = ("iou", "hit", "centre_inside", "target_seen", "source_gone", "others_kept", "success", "psnr", "ssim",
+            "vit_distance", "score", "evaluations", "seconds")
+COLUMNS = ("task", "objects", "row", "x0", "y0", "x1", "y1", *MEASURES)
+PRINTED = ("iou", "hit", "centre_inside", "success", "target_seen", "source_gone", "others_kept", "psnr",
+           "evaluations", "seconds")
+
+
+# One task
+
+
+def run_task(one: Task, models: Models, judge_model: judge.Judge, variants: Sequence[Variant] = (), steps: int = 12,
+             table: bool = False) -> dict:
+    """All variants (default: ROWS) on one task: a record of plain data, the measures of each in "choices".
+
+    With `table`, where the region is known, also all terms of the paper's whole table of candidates.
+    """
+    request = Request(one.picture, one.source, one.prompt, name=one.name, known=one.truth,
+                      traced=one.truth is not None)
+    choices = {}
+    for variant in variants or plain(ROWS):
+        if variant.row == "known_region" and one.truth is None:
+            continue
+        row = Variant(variant.name, variant.row, {"steps": steps, **variant.settings}).load(models)
+        choices[variant.name] = _measured(one, row.run(request), models, judge_model)
+    record = {"task": one.name, "kind": one.kind, "seed": one.seed, "source": one.source, "prompt": one.prompt,
+              "objects": len(one.recipe.objects), "truth": one.truth, "choices": choices}
+    if table and one.truth is not None:
+        record["table"] = _table(one, request, models, steps)
+    return record
+
+
+def _measured(one: Task, made: Edited, models: Models, judge_model: judge.Judge) -> dict:
+    """All that is measured of a row's choice, its box, and along its trace how good the box would have been."""
+    with torch.no_grad():
+        seen = models.clip.encode_image(torch.stack([made.picture, one.picture]))[0]
+        quality = score(seen[:1], seen[1], models.clip.encode_text([one.prompt])[0])
+    found = {**measures.region(one, made.box), **measures.success(one, made.box, made.picture, judge_model),
+             **measures.background(one, made.picture, models), "score": float(quality),
+             "evaluations": made.evaluations, "seconds": made.seconds}
+    trace = []
+    for edits, box in made.trace:
+        then = measures.region(one, box)
+        trace.append([edits, round(then["iou"], 5), then["hit"]])
+    return {"box": list(made.box), **{k: round(v, 5) for k, v in found.items()}, "trace": trace}
+
+
+def _table(one: Task, request: Request, models: Models, steps: int) -> dict:
+    """Boxes' IoU and all terms of the paper's K×M candidates, every one edited."""
+    method, share = METHODS["paper"].but(steps=steps), Share(request, models)
+    found = Candidates(models, one.picture, one.source, one.prompt, share.proposals(method).boxes, method,
+                       request.seed, edits=share.edits(steps))
+    found.losses(None)
+    found.terms["occlusion"] = occlusion_table(models, one.picture, one.source, found.boxes)
+    values = {**{term: found.terms[term] for term in TERMS}, "text": found.text_similarity,
+              "image": found.image_similarity,
+              "iou": iou(found.boxes.float(), torch.tensor(one.truth).float())}
+    return {name: [[round(v, 5) for v in row] for row in rows.tolist()] for name, rows in values.items()}
+
+
+# The study
+
+
+@dataclass
+class Regions(Study):
+    """So many tasks of each kind, each by all variants."""
+
+    folder: Path
+    name: str = "regions"
+    """"regions" or "learning"."""
+    replace: int = 200
+    add: int = 200
+    steps: int = 6
+    """Denoising steps of an edit."""
+    validation: bool = False
+    """On the scenes on which settings are chosen, instead of those that are reported."""
+
+    def settings(self, about: dict) -> dict:
+        return {"study": self.name, "steps": self.steps, "validation": self.validation,
+                "methods": {name: asdict(method) for name, method in METHODS.items()}}
+
+    def jobs(self) -> list[tuple[str, int]]:
+        return kinds_and_seeds(self.replace, self.add, self.validation)
+
+    def file(self, job: tuple[str, int]) -> str:
+        return f"{job[0]}_{job[1]}"
+
+    def load(self) -> None:
+        self.models, self.judge = load_models("tiny", device="cpu"), judge.load()
+
+    def do(self, job: tuple[str, int]) -> dict:
+        variants = VARIANTS if self.name == "learning" else plain(ROWS)
+        return run_task(task(*job), self.models, self.judge, variants, self.steps, table=self.name == "regions")
+
+    def summarise(self, done: Done) -> dict:
+        return {"study": self.name, "steps": self.steps, "scenes": "validation" if self.validation else "test",
+                "tasks": {"replace": self.replace, "add": self.add}, **summarise(done.records)}
+
+    def show(self, summary: dict, done: Done) -> None:
+        write_csv(self.folder / "tasks.csv", COLUMNS, flat(done.records))
+        for name, figure in figures(summary).items():
+            figure.savefig(self.folder / f"{name}.png", dpi=130)
+            plots.close(figure)
+        for title, means in summary["means"].items():
+            _print_means(title, means)
+        for title, found in summary["rules"].items():
+            print(f"\n{title}: if the final box were the best of the paper's whole table by …")
+            for rule, value in found.items():
+                print(f"  {rule:40} IoU {tables.said(value['iou'])}   hit {tables.said(value['hit'])}")
+
+
+def kinds_and_seeds(replace: int, add: int, validation: bool) -> list[tuple[str, int]]:
+    """So many tasks of each kind, as `tasks.task` takes them."""
+    first = VALIDATION if validation else TEST
+    return [(kind, seed) for kind, count in (("replace", replace), ("add", add))
+            for seed in range(first, first + count)]
+
+
+def flat(records: Sequence[dict]) -> list[dict]:
+    """One record for each task and variant, as `tables` wants them."""
+    found = []
+    for record in records:
+        for row, choice in record["choices"].items():
+            box = dict(zip(("x0", "y0", "x1", "y1"), choice["box"], strict=True))
+            found.append({"task": record["task"], "objects": record["objects"], "row": row, **box, **choice})
+    return found
+
+
+def summarise(records: Sequence[dict]) -> dict:
+    """Means and differences from the official code by group, row and measure; of replacements curves, rules, sweeps."""
+    groups = tables.by_group(flat(records))
+    means = {title: tables.means(part, MEASURES) for title, part in groups.items()}
+    differences = {title: _differences(part) for title, part in groups.items()}
+    replaced = [r for r in flat(records) if r["task"].startswith("replace")]
+    # The terms of the paper's candidates, a table a task.
+    known = {}
+    for title, part in tables.by_group(records).items():
+        terms = [{k: torch.tensor(v) for k, v in r["table"].items()} for r in part if "table" in r]
+        if terms:
+            known[title] = terms
+    return {"means": means, "differences": differences, "curves": curves(replaced),
+            "rules": {title: rules(part) for title, part in known.items()},
+            "sweeps": {title: sweeps(part) for title, part in known.items()}}
+
+
+def _differences(records: Sequence[dict]) -> dict:
+    """Each row less the official code on the same task; {} where that was not run."""
+    by_row = tables.rows_of(records)
+    if COMPARED_WITH not in by_row:
+        return {}
+    return {row: tables.differences(own, by_row[COMPARED_WITH], MEASURES) for row, own in by_row.items()
+            if row != COMPARED_WITH}
+
+
+def figures(summary: dict) -> dict:
+    """The figures of a summary by name."""
+    means = summary["means"]
+    titles = {name: TITLES.get(name, name) for found in means.values() for name in found}
+    known = {title: found for title, found in means.items() if any("hit" in value for value in found.values())}
+    drawn = {"success": plots.show_measures(means, titles, ("success", "target_seen", "source_gone", "others_kept"))}
+    if known:
+        drawn["regions"] = plots.show_measures(known, titles, ("hit", "iou"))
+    if summary["curves"] and summary["study"] == "regions":
+        drawn["curves"] = plots.show_cost(summary["curves"], TITLES)
+    for title, found in summary["sweeps"].items():
+        drawn["sweeps_" + _as_file(title)] = plots.show_sweeps(found)
+    for title, found in summary["rules"].items():
+        drawn["rules_" + _as_file(title)] = plots.show_rules(found, title)
+    return drawn
+
+
+def _as_file(title: str) -> str:
+    return title.replace(", ", "_").replace(" ", "_")
+
+
+def _print_means(title: str, means: dict) -> None:
+    count = next(iter(next(iter(means.values())).values()))["count"]
+    print(f"\n{title} (n = {count}): mean with 95 % interval")
+    for name, found in means.items():
+        print(f"  {TITLES.get(name, name)}\n    {tables.printed(found, PRINTED)}")

@@ -1,0 +1,87 @@
+"""From records to tables. A record here is flat: a dict of a task, a "row" of the registry, and what was measured.
+
+All tables are of plain data: means by row and measure, each with its 95 % interval and the number of values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lr_helpers.intervals import mean_with_interval
+
+Value = dict[str, float]
+"""A mean: "value", "low", "high" and "count"."""
+
+SHARES = ("hit", "centre_inside", "target_seen", "source_gone", "others_kept", "success", "a target seen")
+"""Measures that are 0 or 1 on each task."""
+
+GROUPS = {"replace, one object": ("replace", 1), "replace, two objects": ("replace", 2), "add, empty scene": ("add", 0),
+          "add, one object there": ("add", 1)}
+"""Tasks are told apart by what is asked, and by how many objects the scene has."""
+
+
+def by_group(records: Sequence[dict]) -> dict[str, list[dict]]:
+    """The records of each of GROUPS that there is, by "task" and "objects"."""
+    found = {}
+    for title, (kind, objects) in GROUPS.items():
+        part = [r for r in records if r["task"].startswith(kind) and r["objects"] == objects]
+        if part:
+            found[title] = part
+    return found
+
+
+def rows_of(records: Sequence[dict]) -> dict[str, list[dict]]:
+    """The records of each row, in the order in which rows appear."""
+    found: dict[str, list[dict]] = {}
+    for record in records:
+        found.setdefault(record["row"], []).append(record)
+    return found
+
+
+def means_of(records: Sequence[dict], measures: Sequence[str]) -> dict[str, Value]:
+    """By measure, over the records to which it applies: those that have it, and not as None."""
+    found = {}
+    for measure in measures:
+        values = [r[measure] for r in records if r.get(measure) is not None]
+        if values:
+            found[measure] = mean_with_interval(values, share=measure in SHARES)
+    return found
+
+
+def means(records: Sequence[dict], measures: Sequence[str]) -> dict[str, dict[str, Value]]:
+    """By row and measure."""
+    return {row: means_of(own, measures) for row, own in rows_of(records).items()}
+
+
+def differences(ours: Sequence[dict], theirs: Sequence[dict], measures: Sequence[str]) -> dict[str, Value]:
+    """By measure, ours less theirs on the same task, over the tasks to which it applies in both."""
+    other = {record["task"]: record for record in theirs}
+    found = {}
+    for measure in measures:
+        values = []
+        for record in ours:
+            a, b = record.get(measure), other.get(record["task"], {}).get(measure)
+            if a is not None and b is not None:
+                values.append(a - b)
+        if values:
+            found[measure] = mean_with_interval(values)
+    return found
+
+
+def said(value: Value, digits: int = 2) -> str:
+    """A mean and its interval as tables print it."""
+    return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
+def printed(found: Mapping[str, Value], measures: Sequence[str], count: bool = False) -> str:
+    """The measures that there are on one line; `count` says of how many tasks each is."""
+    parts = [f"{m} {said(found[m])}" + (f" of {found[m]['count']}" if count else "") for m in measures if m in found]
+    return "   ".join(parts)
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns stand under each other in a terminal too."""
+    widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
+    rows = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *lines)]
+    rule = "|".join("-" * (width + 2) for width in widths)
+    return "\n".join([f"| {rows[0]} |", f"|{rule}|", *(f"| {row} |" for row in rows[1:])])
