@@ -44,7 +44,7 @@ class DiscPainter(Editor):
             frames.append(torch.from_numpy(small).permute(2, 0, 1))
         return torch.stack(frames)
 
-    steps, guidance = 1, 1.0
+    steps, guidance, evaluations = 1, 1.0, 0
 
 
 def noise(width: int, height: int) -> Image.Image:
