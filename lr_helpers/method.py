@@ -35,93 +35,98 @@ CHOICES = ("score", "softmax_score", "loss")
 """What the final choice among the anchors' edits goes by."""
 
 
-def _setting(default: Any, meaning: str, within: tuple[float, float] | None = None,
-             options: tuple[str, ...] | None = None) -> Any:
-    """A field of Method: its default, what it means and where that is from, and which values work."""
+def setting(default: Any, meaning: str, within: tuple[float, float] | None = None,
+            options: tuple[str, ...] | None = None) -> Any:
+    """A field with a default, what it means and where that is from, and which values work."""
     return field(default=default, metadata={"help": meaning, "within": within, "options": options})
+
+
+def check_settings(settings: Any) -> None:
+    """Raise UserError for the first field of a dataclass whose value, or one of whose values, does not work."""
+    for known in fields(settings):
+        value = getattr(settings, known.name)
+        within, options = known.metadata.get("within"), known.metadata.get("options")
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, float) and not math.isfinite(one):
+                raise UserError(f"{known.name} is {value}; give finite numbers.")
+            if within and one is not None:  # None: the profile's own
+                check_range(known.name, one, *within)
+            if options and one not in options:
+                raise UserError(f"{known.name} is {one!r}; choose from {', '.join(options)}.")
 
 
 @dataclass(frozen=True)
 class Method:
     """How a region is found and learned; the defaults are the paper's. "Official" means the official code."""
 
-    anchors: int = _setting(9, "anchor points K (official: point_number 9)", within=(1, 256))
-    border: float = _setting(
+    anchors: int = setting(9, "anchor points K (official: point_number 9)", within=(1, 256))
+    border: float = setting(
         0.0,
         "anchors nearer to the border than this share of the picture's side are passed over while there are enough "
         "others (official 15/32; paper 0)",
         within=(0.0, 0.5))
-    distance: float = _setting(
+    distance: float = setting(
         0.0,
         "anchors keep at least this distance from each other, as a share of the picture's side (ours; paper 0); the "
         "border rule is not applied then",
         within=(0.0, 1.0))
-    sizes: tuple[float, ...] = _setting(
+    sizes: tuple[float, ...] = setting(
         (*OFFICIAL_SIZES, 1.0),
         "sides of the M proposals as shares of the picture's side (paper: M = 7, sizes not told; official: "
         "half-sizes 4, 6 … 14 of 32 tokens, the first six of these)",
         within=(0.02, 1.0))
-    shortlist: int = _setting(
+    shortlist: int = setting(
         0,
         "edit only this many different ones of the K×M boxes, those whose edit-free terms (occlusion and area) are "
         "lowest; 0: all (ours; paper 0)",
         within=(0, 256 * 64))
-    pool: int = _setting(7, "RoIAlign output side l (paper 7, official 8)", within=(1, 32))
-    standardise: bool = _setting(False, "pooled features standardised over the anchors (ours; not in the paper)")
-    estimator: str = _setting(
+    pool: int = setting(7, "RoIAlign output side l (paper 7, official 8)", within=(1, 32))
+    standardise: bool = setting(False, "pooled features standardised over the anchors (ours; not in the paper)")
+    estimator: str = setting(
         "straight_through",
         "gradient of the region network: 'straight_through' (paper), 'none' (official), 'expectation' (exact, ours) "
         "or 'reinforce' (ours)",
         options=ESTIMATORS)
-    temperature: float = _setting(
+    temperature: float = setting(
         1.0, "temperature of the Gumbel-softmax under straight_through (paper: not told)",
         within=(0.01, 100.0))
-    samples: int = _setting(
+    samples: int = setting(
         4, "draws an update under reinforce, each compared with the others (ours)",
         within=(2, 1000))
-    iterations: int = _setting(
+    iterations: int = setting(
         150, "updates of the region network (official 10; paper: 5 epochs, length not told)",
         within=(0, 100_000))
-    lr: float = _setting(3e-3, "learning rate of Adam (paper 3e-3, official 5e-3)", within=(1e-8, 1.0))
-    update_every: int = _setting(
+    lr: float = setting(3e-3, "learning rate of Adam (paper 3e-3, official 5e-3)", within=(1e-8, 1.0))
+    update_every: int = setting(
         1, "the optimiser steps every this many iterations (official 25, of 10)",
         within=(1, 100_000))
-    entropy_weight: float = _setting(
+    entropy_weight: float = setting(
         0.0, "bonus for undecided probabilities, fading to 0 (ours; paper 0)",
         within=WEIGHTS)
-    clip_weight: float = _setting(1.0, "weight of L_Clip, eq. 3 (paper 1)", within=WEIGHTS)
-    structure_weight: float = _setting(1.0, "weight of L_Str, eq. 4 (paper 1)", within=WEIGHTS)
-    direction_weight: float = _setting(1.0, "weight of L_Dir, eq. 5 (paper 1)", within=WEIGHTS)
-    source_weight: float = _setting(
+    clip_weight: float = setting(1.0, "weight of L_Clip, eq. 3 (paper 1)", within=WEIGHTS)
+    structure_weight: float = setting(1.0, "weight of L_Str, eq. 4 (paper 1)", within=WEIGHTS)
+    direction_weight: float = setting(1.0, "weight of L_Dir, eq. 5 (paper 1)", within=WEIGHTS)
+    source_weight: float = setting(
         0.0, "weight of cos(edit, source text): is the old object gone? (ours; paper 0)",
         within=WEIGHTS)
-    occlusion_weight: float = _setting(
+    occlusion_weight: float = setting(
         0.0,
         "weight of the occlusion loss: does hiding the box take the source away? needs no edit (ours; paper 0)",
         within=WEIGHTS)
-    area_weight: float = _setting(0.0, "weight of the box's share of the picture (ours; paper 0)", within=WEIGHTS)
-    alpha: float = _setting(2.0, "weight of cos(edit, prompt) in S, eq. 7 (paper 2)", within=WEIGHTS)
-    beta: float = _setting(1.0, "weight of cos(edit, source picture) in S (paper 1)", within=WEIGHTS)
-    choice: str = _setting(
+    area_weight: float = setting(0.0, "weight of the box's share of the picture (ours; paper 0)", within=WEIGHTS)
+    alpha: float = setting(2.0, "weight of cos(edit, prompt) in S, eq. 7 (paper 2)", within=WEIGHTS)
+    beta: float = setting(1.0, "weight of cos(edit, source picture) in S (paper 1)", within=WEIGHTS)
+    choice: str = setting(
         "score",
         "which anchor's edit is final: 'score' (highest S, paper), 'softmax_score' (official: S of similarities "
         "softmaxed over the anchors, among the three nearest to the text) or 'loss' (lowest loss, ours)",
         options=CHOICES)
-    steps: int | None = _setting(None, "denoising steps (default: the profile's)", within=(1, 500))
-    guidance: float | None = _setting(None, "guidance scale (default: the profile's)", within=(0.0, 100.0))
-    defects: tuple[str, ...] = _setting((), "defects of the official code to repeat", options=tuple(DEFECTS))
+    steps: int | None = setting(None, "denoising steps (default: the profile's)", within=(1, 500))
+    guidance: float | None = setting(None, "guidance scale (default: the profile's)", within=(0.0, 100.0))
+    defects: tuple[str, ...] = setting((), "defects of the official code to repeat", options=tuple(DEFECTS))
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            within, options = setting.metadata["within"], setting.metadata["options"]
-            for one in value if isinstance(value, tuple) else (value,):
-                if isinstance(one, float) and not math.isfinite(one):
-                    raise UserError(f"{setting.name} is {value}; give finite numbers.")
-                if within and one is not None:  # None: the profile's own
-                    check_range(setting.name, one, *within)
-                if options and one not in options:
-                    raise UserError(f"{setting.name} is {one!r}; choose from {', '.join(options)}.")
+        check_settings(self)
         check_range("number of sizes (M)", len(self.sizes), 1, 64)
         if len(set(self.sizes)) < len(self.sizes):
             raise UserError(f"sizes {self.sizes} name a size twice; give each once.")

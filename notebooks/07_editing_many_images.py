@@ -368,7 +368,7 @@ print(f"{len(rows)} items in {span:.1f} s: {3600 * len(rows) / span:,.0f} images
 #
 # ## 8. A million images
 #
-# One more machine is no harder: `torchrun --nnodes=2 …` on both, or a Ray pool with `--engine ray --address …` (the README has
+# One more machine is no harder: `torchrun --nnodes=2 …` on both, or a Ray pool with `--engine ray --address …` (docs/batch.md has
 # both commands). How many? Two figures of one item decide: its **seconds**, and the **memory** of a worker.
 #
 # $$\text{workers} = \left\lceil \frac{\text{items} \times \text{seconds}}{\text{hours} \times 3600} \right\rceil,

@@ -50,8 +50,9 @@ import numpy as np
 import torch
 
 from lr_helpers import checks, load_models, plots
+from lr_helpers.baselines import TITLES
 from lr_helpers.files.paths import DATA
-from lr_helpers.study.choosers import CHOOSERS, TITLES
+from lr_helpers.study.regions import ROWS
 
 regions = json.loads((DATA / "studies" / "regions.json").read_text(encoding="utf-8"))
 with (DATA / "studies" / "regions.csv").open(encoding="utf-8") as file:
@@ -117,14 +118,14 @@ checks.hit_rate(hit_rate)
 # Your function, on the boxes that the study stored:
 
 # %% tags=["nbval-check-output"]
-def boxes_of(chooser: str) -> torch.Tensor:
-    """The boxes of a chooser for all replacements, in the order of their seeds."""
+def boxes_of(name: str) -> torch.Tensor:
+    """The boxes that a row chose for all replacements, in the order of their seeds."""
     return torch.tensor([[int(r[k]) for k in ("x0", "y0", "x1", "y1")] for r in rows
-                         if r["chooser"] == chooser and r["task"].startswith("replace")])
+                         if r["row"] == name and r["task"].startswith("replace")])
 
 
-truths = boxes_of("oracle")
-for name in CHOOSERS:
+truths = boxes_of("known_region")
+for name in ROWS:
     print(f"{TITLES[name]:28} {hit_rate(boxes_of(name), truths):.2f} of {len(truths)}")
 
 # %% [markdown]
@@ -144,8 +145,8 @@ def side(row: dict) -> float:
     return float(np.sqrt((int(row["x1"]) - int(row["x0"])) * (int(row["y1"]) - int(row["y0"]))))
 
 
-for name in ("random_anchors", "official_code", "paper", "expectation"):
-    sides = [side(r) for r in rows if r["chooser"] == name and r["task"].startswith("add")]
+for name in ("random_anchors", "official_code", "paper", "learned"):
+    sides = [side(r) for r in rows if r["row"] == name and r["task"].startswith("add")]
     cells = [regions["means"][group][name]["success"] for group in ("add, empty scene", "add, one object there")]
     print(f"{TITLES[name]:26} box {np.mean(sides):.0f} pixels wide; added to an empty scene, beside an object:",
           *(f"  {c['value']:.2f} [{c['low']:.2f}, {c['high']:.2f}]" for c in cells))
@@ -153,7 +154,7 @@ for name in ("random_anchors", "official_code", "paper", "expectation"):
 # %% [markdown]
 # ## 3. Better than the official code?
 #
-# All choosers had the same tasks, and some tasks are hard for everybody. So the fair question is the *difference on the
+# All of them had the same tasks, and some tasks are hard for everybody. So the fair question is the *difference on the
 # same task*. Its interval comes from the **bootstrap**: draw as many tasks as there are, with replacement, average, and
 # repeat; the middle 95 % of these averages are the interval.
 #
@@ -174,13 +175,13 @@ def paired_difference(ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray) -
 checks.paired_difference(paired_difference)
 
 # %% tags=["nbval-check-output"]
-def results(chooser: str, measure: str) -> np.ndarray:
-    return np.array([float(r[measure]) for r in rows if r["chooser"] == chooser and r["task"].startswith("replace")])
+def results(name: str, measure: str) -> np.ndarray:
+    return np.array([float(r[measure]) for r in rows if r["row"] == name and r["task"].startswith("replace")])
 
 
 draws = np.random.default_rng(0).integers(0, len(truths), (2000, len(truths)))
 print(f"{'less the official code':28} {'hit rate':22} task success")
-for name in CHOOSERS:
+for name in ROWS:
     if name != "official_code":
         parts = [paired_difference(results(name, m), results("official_code", m), draws) for m in ("hit", "success")]
         print(f"{TITLES[name]:28}", "   ".join(f"{v:+.2f} [{low:+.2f}, {high:+.2f}]" for v, low, high in parts))
@@ -203,7 +204,7 @@ def preference(ours: str, theirs: str) -> dict:
 
 print("preferred over                      paper's users     judge: paper's method        judge: learned")
 for theirs, users in (("random_anchors", "83.9 ± 2.6 %"), ("random_sizes", "71.0 ± 3.2 %")):
-    cells = [preference(ours, theirs) for ours in ("paper", "expectation")]
+    cells = [preference(ours, theirs) for ours in ("paper", "learned")]
     print(f"{TITLES[theirs]:34}  {users:14}", *(
         f"   {100 * c['value']:3.0f} % [{100 * c['low']:.0f}, {100 * c['high']:.0f}] of {c['count']:3}" for c in cells))
 
@@ -258,14 +259,14 @@ plots.show_measures(learning["means"], {name: name for name in variants}, ("hit"
 #
 # ## 7. What does it cost?
 #
-# Edits are what costs. The hit rate, had each chooser stopped after so many different edits; a scene where it had chosen
+# Edits are what costs. The hit rate, had each of them stopped after so many different edits; a scene where it had chosen
 # nothing yet counts as a miss. *Occlusion alone* needs no edit to choose, only the final one.
 
 # %%
 plots.show_cost(regions["curves"], TITLES);
 
 # %% tags=["nbval-check-output"]
-for name in CHOOSERS:
+for name in ROWS:
     found = regions["means"]["replace, two objects"][name]
     print(f"{TITLES[name]:28} {found['evaluations']['value']:6.0f} denoiser evaluations, {found['seconds']['value']:5.1f} s, "
           f"background {found['psnr']['value']:.0f} dB")
@@ -277,7 +278,7 @@ for name in CHOOSERS:
 # function that the command calls.
 
 # %%
-from lr_helpers.study.runner import run_task
+from lr_helpers.study.regions import run_task
 from tiny_world import judge
 
 models = load_models(profile)
@@ -286,16 +287,16 @@ if models.profile.name == "tiny":  # the stored study is of these models
     again = [run_task(task("replace", TEST + i), models, judge_model, steps=regions["steps"]) for i in range(live)]
 
 # %% tags=["nbval-check-output"]
-stored = {(r["task"], r["chooser"]): [int(r[k]) for k in ("x0", "y0", "x1", "y1")] for r in rows}
+stored = {(r["task"], r["row"]): [int(r[k]) for k in ("x0", "y0", "x1", "y1")] for r in rows}
 for record in again:
-    same = [choice["box"] == stored[record["name"], name] for name, choice in record["choices"].items()]
+    same = [choice["box"] == stored[record["task"], name] for name, choice in record["choices"].items()]
     # Another CPU rounds otherwise, and a near tie may then fall the other way.
-    print(f"{record['name']}: at least 8 of {len(same)} choosers give the stored box: {sum(same) >= 8}")
+    print(f"{record['task']}: at least 8 of {len(same)} ways to choose give the stored box: {sum(same) >= 8}")
 
 # %%
 for record in again:
     one = task("replace", record["seed"])
-    names = ["official_code", "paper", "expectation", "oracle"]
+    names = ["official_code", "paper", "learned", "known_region"]
     choices = [record["choices"][n] for n in names]
     plots.show_pictures([one.picture] * 4, [f"{TITLES[n]}\nIoU {c['iou']:.2f}" for n, c in zip(names, choices)],
                         boxes=[c["box"] for c in choices], columns=4, side=1.8)
@@ -305,7 +306,7 @@ for record in again:
 #
 # * **The choice of the region matters**: as in the paper, random anchors are the worst of all, and anchors from a
 #   self-supervised ViT are good ones. With a good region the same frozen editor succeeds nearly always.
-# * **The official code does not learn**: its region is little better than one by lot, and its swapped rows and columns
+# * **The official code does not learn**: its region is little better than a random one, and its swapped rows and columns
 #   cost it even the anchors.
 # * **The paper's recipe beats random anchors, as its users said, but not DINO anchors with random sizes.** Its anchors are
 #   at the object, its loss often knows the right box, its final ranking $S$ gives it away. Large random boxes at least
@@ -317,7 +318,7 @@ for record in again:
 # * **Many anchors, few edits.** The nine most attended patches crowd together. Of two objects they may all lie on one, and then
 #   no loss finds the other. A question that needs no edit can be asked of the boxes around 48 anchors, and twelve edits
 #   are enough for the best of them.
-# * **To replace is not to add.** Who wants to add something is better served by a large box drawn by lot and the ranking by
+# * **To replace is not to add.** Who wants to add something is better served by a large random box and the ranking by
 #   $S$ than by `learned`, which looks for something to take away. A method for adding would have to look for what is free.
 # * **With a dozen edits there is little to learn.** The three estimators and the lowest loss of the same shortlist end at
 #   nearly the same box. A network pays where it saves edits or is trained on many pictures; on one picture, with a table
@@ -336,5 +337,5 @@ for record in again:
 # * Measure the parts (region, target, source, the others) and the cost, not only a score that the method optimises.
 #
 # **Next:** [09 Comparison](09_comparison.ipynb): other editors and other ways to find a region, on the same scenes; or
-# change a weight in `lr_helpers/config.py` and run
+# change a weight in `lr_helpers/method.py` and run
 # `python -m lr_helpers study regions --validation --replace 40 --add 0 --output results/mine`.

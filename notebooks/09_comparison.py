@@ -49,12 +49,12 @@ import numpy as np
 import torch
 
 from lr_helpers import checks, load_models, plots
-from lr_helpers.baselines import BASELINES, Parts
+from lr_helpers.baselines import BASELINES, TITLES, Parts
 from lr_helpers.files.paths import DATA
 
 stored = json.loads((DATA / "studies" / "compare.json").read_text(encoding="utf-8"))
 replaced = stored["means"]["replace"]
-titles, families = ({name: getattr(row, part) for name, row in BASELINES.items()} for part in ("title", "family"))
+families = {name: row.family for name, row in BASELINES.items()}
 tried = {variant.split(" at ")[0] for variant in replaced}
 print(f"{len(tried)} ways to edit, {len(replaced)} with all numbers of steps, on {stored['tasks']['replace']} scenes")
 
@@ -65,7 +65,7 @@ print(f"{len(tried)} ways to edit, {len(replaced)} with all numbers of steps, on
 # way to edit, from few denoising steps (small) to many. Good is up, right in one panel and left in the other.
 
 # %%
-plots.show_frontier(replaced, titles, families);
+plots.show_frontier(replaced, TITLES, families);
 
 # %% [markdown]
 # The stored figures come from `python -m lr_helpers study compare`; at the end of this notebook some of them are made
@@ -77,9 +77,10 @@ plots.show_frontier(replaced, titles, families);
 # a maintained library has the method, that one does the work.
 
 # %% tags=["nbval-check-output"]
-missing = stored["missing"]
+missing = stored["not_run"]
 for name, row in BASELINES.items():
-    print(f"{row.title:38} {row.family:22} {'not run here' if name in missing else row.library.split(', ')[0]}")
+    if name in tried or name in missing:
+        print(f"{row.title:38} {row.family:22} {'not run here' if name in missing else row.library.split(', ')[0]}")
 
 # %% [markdown]
 # *Not run here*: their weights lie on the hub only, and nobody has made a miniature of them. Their code runs on random weights
@@ -87,11 +88,11 @@ for name, row in BASELINES.items():
 #
 # * **SDEdit** adds noise to the picture and takes it away again under the prompt. How much noise decides everything: little
 #   changes nothing, much forgets the picture.
-# * **DiffEdit** asks the denoiser where caption and prompt disagree: that is its mask. Inside it, DDIM inversion, then the
+# * **DiffEdit** asks the denoiser where source and prompt disagree: that is its mask. Inside it, DDIM inversion, then the
 #   prompt.
 # * **InstructPix2Pix** was trained on pairs of pictures with the instruction between them.
-# * **LEDITS++** inverts the picture, then steers away from the caption and towards the prompt, each inside a mask of its own.
-# * **CLIP's patches** take the caption's nearest neighbours among the patches' own features. No edit, no learning.
+# * **LEDITS++** inverts the picture, then steers away from the source and towards the prompt, each inside a mask of its own.
+# * **CLIP's patches** take the source's nearest neighbours among the patches' own features. No edit, no learning.
 #
 # ## 2. The same scenes for everybody
 #
@@ -105,7 +106,7 @@ models = load_models(profile)
 world = models if models.profile.name == "tiny" else load_models("tiny", device="cpu")  # for all that is measured
 parts = Parts(world.profile, world)
 shown = ("known_region", "learned", "patch_similarity", "instruct_pix2pix", "diffedit", "ledits_pp", "sdedit")
-chosen = {v.baseline: v for v in variants(shown, steps=[stored["steps"]])}
+chosen = {v.row: v for v in variants(shown, steps=[stored["steps"]])}
 
 
 def edits_of(seed: int) -> dict:
@@ -117,20 +118,14 @@ first = {seed: edits_of(seed) for seed in range(TEST, TEST + seeds)}
 # %%
 import textwrap
 
-from torchvision.ops import masks_to_boxes
-
-
-def frame_of(region: torch.Tensor | None) -> list[float] | None:
-    return None if region is None or not region.any() else masks_to_boxes(region[None])[0].tolist()
-
 
 def show_rows(edits: dict) -> None:
     pictures, captions, frames = [], [], []
     for seed, made in edits.items():
         one = task("replace", seed)
         pictures += [one.picture, *(e.picture for e in made.values())]
-        captions += [f"{one.source}\n→ {one.prompt}", *(textwrap.fill(titles[name], 12) for name in made)]
-        frames += [None, *(frame_of(e.region) for e in made.values())]
+        captions += [f"{one.source}\n→ {one.prompt}", *(textwrap.fill(TITLES[name], 12) for name in made)]
+        frames += [None, *(e.box for e in made.values())]
     plots.show_pictures(pictures, captions, columns=1 + len(shown), boxes=frames, side=1.1)
 
 
@@ -147,7 +142,7 @@ strengths = (0.5, 0.65, 0.8, 0.95)
 rows = []
 for one in [task("replace", seed) for seed in first][:2]:
     rows += [one.picture, *(load_baseline("sdedit", world.profile, world, parts=parts, strength=s)(
-        one.picture, *asked(one, "sdedit"), 42).picture for s in strengths)]
+        one.picture, *asked(one, "sdedit")).picture for s in strengths)]
 plots.show_pictures(rows, ["given", *map(str, strengths)] + [""] * (len(rows) - 5), columns=5, side=1.1);
 
 # %% [markdown]
@@ -162,10 +157,10 @@ photo, theirs = sample(models.profile), Parts(models.profile, models)
 for name in () if models is world else (n for n in shown if n != "known_region"):
     try:
         rival = load_baseline(name, models.profile, models, parts=theirs)
-        made = rival(to_tensor(photo.picture, models.profile.size), photo.source, photo.prompt, 42)
-        plots.show_pictures([made.picture], [f"{titles[name]}, {made.evaluations} evaluations"], side=3)
+        made = rival(to_tensor(photo.picture, models.profile.size), photo.source, photo.prompt)
+        plots.show_pictures([made.picture], [f"{TITLES[name]}, {made.evaluations} evaluations"], side=3)
     except UserError as error:
-        print(f"{titles[name]}: not run here. {error}")
+        print(f"{TITLES[name]}: not run here. {error}")
 
 # %% [markdown]
 # ## 3. What is measured?
@@ -204,7 +199,7 @@ mask = box_mask(one.truth, 64, 64)[0]
 for name, made in first[TEST].items():
     changed = bool(((made.picture - one.picture).abs() * (1 - mask)).max() > 0)
     ours = background(one, made.picture, world)["psnr"]
-    print(f"{titles[name]:28} PIE-Bench {background_psnr(one.picture, made.picture, mask) if changed else float('inf'):5.1f} dB"
+    print(f"{TITLES[name]:28} PIE-Bench {background_psnr(one.picture, made.picture, mask) if changed else float('inf'):5.1f} dB"
           f"   outside only {ours:5.1f} dB")
 
 # %% [markdown]
@@ -245,17 +240,17 @@ for mine, others in stored["beaten_by"]["replace"].items():
     print(f"{mine:14}", "is beaten by " + ", ".join(others) if others else "is beaten by nobody")
 
 # %% [markdown]
-# On all 50 scenes, no rival does the task as often as `learned`, and only `edit_free` (its own first guess: occlusion alone, no
+# On all 50 scenes, no rival does the task as often as `learned`, and only `occlusion` (its own first guess: occlusion alone, no
 # edit to choose by) leaves more of the background as it was. What do the others lose it by?
 
 # %% tags=["nbval-check-output"]
 parts_of = ("target_seen", "source_gone", "others_kept")
 print(f"{'at 12 steps':34}" + "".join(f"{part.replace('_', ' '):>13}" for part in parts_of) + "   to add: task done")
-for name in titles:
+for name in TITLES:
     found, added = (stored["means"][kind].get(f"{name} at {stored['steps']}") for kind in ("replace", "add"))
     if found:
         extra = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**added["success"]) if added else ""
-        print(f"{titles[name]:34}" + "".join(f"{found[part]['value']:13.2f}" for part in parts_of) + f"   {extra}")
+        print(f"{TITLES[name]:34}" + "".join(f"{found[part]['value']:13.2f}" for part in parts_of) + f"   {extra}")
 
 # %% [markdown]
 # * **SDEdit** draws everything anew: the object comes, and the neighbours go.
@@ -277,7 +272,7 @@ for name in titles:
 # %%
 two = {title: stored["means"][title] for title in ("replace, one object", "replace, two objects")}
 for title, means in two.items():
-    plots.show_frontier(means, titles, families, (("evaluations", "success"), ("evaluations", "psnr"))).suptitle(title);
+    plots.show_frontier(means, TITLES, families, (("evaluations", "success"), ("evaluations", "psnr"))).suptitle(title);
 
 # %% [markdown]
 # ## 6. Where ours fails
@@ -342,8 +337,8 @@ from lr_helpers.course.vote_widget import VoteWidget
 from lr_helpers.files.pictures import to_image
 from lr_helpers.course.votes import Pair, paper_preferences, preferences, read_votes
 
-OURS = titles["learned"]
-pairs = [Pair(to_image(one.picture), one.source, one.prompt, {OURS: to_image(made["learned"].picture), titles[n]: to_image(e.picture)})
+OURS = TITLES["learned"]
+pairs = [Pair(to_image(one.picture), one.source, one.prompt, {OURS: to_image(made["learned"].picture), TITLES[n]: to_image(e.picture)})
          for seed, made in first.items() for one in [task("replace", seed)]
          for n, e in made.items() if n not in ("learned", "known_region")]
 votes = Path("results/09_comparison/votes.jsonl")

@@ -47,6 +47,7 @@ import json
 import torch
 
 from lr_helpers import METHODS, checks, edit, load_models, plots
+from lr_helpers.baselines import TITLES
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.pictures import to_image, to_tensor
 
@@ -64,7 +65,7 @@ quick = METHODS["learned"].but(steps=stored["steps"])
 # %%
 kinds = {"seen": "seen in training", "unseen": "unseen combination", "seen_twemoji": "other drawing style"}
 means = {title: stored["means"][kind] for kind, title in kinds.items() if kind in stored["means"]}
-plots.show_measures(means, {"expectation": "learned", "oracle": "known region"}, ("hit", "success", "target_seen"));
+plots.show_measures(means, {name: TITLES[name] for name in ("learned", "known_region")}, ("hit", "success", "target_seen"));
 
 # %% [markdown]
 # The stored figures come from `python -m lr_helpers study extended`.
@@ -76,7 +77,7 @@ plots.show_measures(means, {"expectation": "learned", "oracle": "known region"},
 # for an object that was held out somewhere else.
 
 # %%
-from lr_helpers.study.extended import COMPOSITIONAL, combinations
+from lr_helpers.study.tasks import COMPOSITIONAL, combinations
 
 pairs = [combinations(seed) for seed in range(COMPOSITIONAL, COMPOSITIONAL + scenes)]
 pictures, captions, boxes = [], [], []
@@ -103,7 +104,7 @@ for kind, found in stored["less seen"].items():
 # our editor, in the style that the judge knows.)
 
 # %%
-from lr_helpers.study.extended import restyled
+from lr_helpers.study.tasks import restyled
 from tiny_world.sprites import styles
 
 style = styles()[-1]
@@ -119,7 +120,7 @@ plots.show_pictures(pictures, captions, columns=3, boxes=boxes, side=1.6);
 for name, found in stored["judge names the objects"].items():
     print(f"the judge names the objects, {name:8} {found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}] of {found['count']}")
 for title, found in means.items():
-    hit = found["expectation"]["hit"]
+    hit = found["learned"]["hit"]
     print(f"{title:22} hit rate {hit['value']:.2f} [{hit['low']:.2f}, {hit['high']:.2f}] of {hit['count']}")
 
 # %% [markdown]
@@ -169,7 +170,7 @@ for group, found in stored["prompts"].items():
 # %% [markdown]
 # Eight prompts a group tell little about the groups: mind the intervals. What the pictures show is plain, though: the editor
 # learned one object a mask, so of several it paints one, or a mixture. The paper's own prompts are data too
-# (`lr_helpers.samples.prompts(group)`), for the profiles with real models:
+# (`lr_helpers.course.samples.prompts(group)`), for the profiles with real models:
 
 # %%
 from lr_helpers.course.samples import groups, prompts
@@ -202,7 +203,7 @@ checks.free_proposals(free_proposals)
 
 # %%
 from lr_helpers.sequence import edit_in_turn
-from lr_helpers.study.extended import TWO, two_turns
+from lr_helpers.study.tasks import TWO, two_turns
 
 two = two_turns(TWO)
 done = edit_in_turn(world, to_image(two.tasks[0].picture), two.turns, quick, progress=False)
@@ -247,11 +248,10 @@ checks.lost_at(lost_at)
 
 # %% [markdown]
 # The package asks a little more finely. Here are all missed regions of the study in notebook 08, counted by cause: no
-# picture was chosen for it. (By `python -m lr_helpers.study.causes`; the first few of `learned` are looked into again.)
+# picture was chosen for it. (By `python -m lr_helpers study causes`; the first few of `learned` are looked into again.)
 
 # %% tags=["nbval-check-output"]
 from lr_helpers.study.causes import CAUSES, failures, read_rows
-from lr_helpers.study.choosers import TITLES
 
 counts = json.loads((DATA / "studies" / "causes.json").read_text(encoding="utf-8"))
 print(" " * 13 + "".join(f"{TITLES[name]:>23}" for name in counts))
@@ -260,9 +260,9 @@ for cause in list(CAUSES)[:6]:
     print(f"{cause:13}" + "".join(f"{found['lost_region'][cause]:23}" for found in counts.values()) + f"   {CAUSES[cause]}")
 
 # %% tags=["nbval-check-output"]
-lost = counts["expectation"]["failures"]
+lost = counts["learned"]["failures"]
 first = {f["task"]: f["region_cause"] for f in lost[:4]}
-again = failures([row for row in read_rows() if row["task"] in first], "expectation", world)
+again = failures([row for row in read_rows() if row["task"] in first], "learned", world)
 print("again, the same causes:", {f["task"]: f["region_cause"] for f in again} == first)
 
 # %% [markdown]

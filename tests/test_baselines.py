@@ -113,7 +113,7 @@ def test_a_row_from_its_files_to_the_picture(name, world, load, one, worlds):
     models = worlds[world][0]
     settings = QUICK.get(name, {})
     baseline = load(name, world)
-    assert (baseline.name, baseline.title, baseline.family) == (name, BASELINES[name].title, BASELINES[name].family)
+    assert baseline.row is BASELINES[name]
     image = one.picture
     first, other, again = (run(baseline, one, seed) for seed in (1, 2, 1))
 
@@ -454,10 +454,13 @@ def test_a_trace_ends_with_the_choice_and_is_charged_to_nobody(name, load, one):
 
 
 def test_what_is_random_hangs_on_the_name(load, one):
-    def box(name: str, seed: int = 0):
-        return load("random_anchors").run(Request(one.picture, one.source, one.prompt, seed, name)).box
+    row = load("random_anchors", steps=1)
 
-    assert box("a") == box("a") and len({box(name) for name in "abcd"}) > 1
+    def box(name: str, seed: int = 0):
+        return row.run(Request(one.picture, one.source, one.prompt, seed, name)).box
+
+    first = box("a")
+    assert box("a") == first != box("b")
     assert box("") == box(f"{one.source}, {one.prompt}, 0")
 
 
@@ -544,10 +547,10 @@ def test_the_emoji_denoisers_borrow_the_editors_vae(worlds):
     ("instruct_pix2pix", {"image_guidance": 0.5}, "image_guidance is 0.5"),
     ("instruct_pix2pix", {"replace": "do {what}"}, "may hold {source} and {prompt} only"),
     ("ledits_pp", {"threshold": 2.0}, "threshold is 2.0"),
-    ("clipseg", {"shape": "circle"}, "shape is 'circle'; choose one of box, mask."),
+    ("clipseg", {"shape": "circle"}, "shape is 'circle'; choose from box, mask."),
     ("patch_similarity", {"path": "first"}, "path is 'first'"),
     ("learned", {"method": "best"}, "The method 'best' is unknown"),
-    ("random_anchors", {"anchors": "few"}, "anchors is 'few'; choose one of random, attended."),
+    ("random_anchors", {"anchors": "few"}, "anchors is 'few'; choose from random, attended."),
     ("sdedit", {"strenght": 0.5}, "The method 'sdedit' has no setting 'strenght'; choose from steps, guidance, strength."),
     ("magic", {}, "The method 'magic' is unknown; choose from whole_picture, ")])
 def test_wrong_settings(name, settings, said, load):

@@ -276,7 +276,7 @@ def test_failures_are_one_sentence(environment, repository, tmp_path) -> None:
     assert told.endswith("The course could not be fetched from GitHub; check the network, then run this cell again.\n")
 
     # Python is too old for the course if the course says that it needs a newer one.
-    old = (f"import sys; sys.path.insert(0, {str(repository)!r})\nfrom lr_helpers import colab; colab.OLDEST = (3, 99)\n"
+    old = (f"import sys; sys.path.insert(0, {str(repository)!r})\nfrom lr_helpers.course import colab; colab.OLDEST = (3, 99)\n"
            "try:\n    colab.set_up('v1')\nexcept colab.SetUpError as error:\n    print(error)")
     _, told = run_cell(environment, folder, "import os", first=old)
     assert told.startswith("The course needs Python 3.99 or newer and this is Python 3.")

@@ -524,7 +524,7 @@ def test_the_experiments_go_on_where_they_stopped(tmp_path, capsys):
     found = json.loads(pair.read_text(encoding="utf-8"))["found"]
     assert found["kept apart"]["boxes"][0] == found["free"]["boxes"][0]  # the first turn is the same
     said = capsys.readouterr().out
-    assert "two turns, kept apart" in said and "prompts, one kind" in said
+    assert "\n  kept apart " in said and "\n  one kind " in said
     command[command.index("--steps") + 1] = "2"
     assert main(command) == 2
     assert "other settings" in capsys.readouterr().err

@@ -23,8 +23,8 @@ def uniform(*shape, seed=0):
 # Gumbel-softmax
 
 
-@settings(max_examples=50, deadline=None)
 @given(temperature=st.floats(1e-6, 1e6), seed=st.integers(0, 1000), scale=st.floats(0, 100))
+@settings(max_examples=50, deadline=None)
 def test_a_soft_sample_is_a_distribution(temperature, seed, scale):
     logits = torch.randn(3, 5, generator=generator(seed)) * scale
     sample = gumbel_softmax(logits, temperature, uniform(3, 5, seed=seed))

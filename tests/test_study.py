@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lr_helpers.baselines import Request
-from lr_helpers.baselines.sharing import Share
+from lr_helpers.baselines.request import Share
 from lr_helpers.candidates import Candidates, Edits, shortlist
 from lr_helpers.cli import main
 from lr_helpers.editing import propose

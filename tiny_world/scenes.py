@@ -26,6 +26,7 @@ HELD_OUT_SEEDS = range(0, 1_000_000)
 
 TRAINING_SEEDS = range(1_000_000, 1_000_000_000)
 
+
 @dataclass(frozen=True)
 class Placed:
     """One object: its square has its left top corner at (x, y) and the side `size`, in pixels."""

@@ -16,6 +16,8 @@ PLACEHOLDER = "github.com/OWNER/"
 BRANCH = "main"
 """The branch whose notebooks the badges open; a notebook then fetches the code of its own version."""
 
+BADGE_PICTURE = "https://colab.research.google.com/assets/colab-badge.svg"
+
 TAG = "setup"
 """Tag of the set-up cell."""
 
@@ -44,12 +46,16 @@ def placeholder() -> str | None:
             "address there and run: python -m lr_helpers notebooks --badges")
 
 
-def badge(path: str) -> str:
-    """The Markdown of the badge that opens a notebook; `path` from the repository's root, e.g. notebooks/01_x.ipynb."""
+def colab_address(path: str) -> str:
+    """Where Colab opens a notebook; `path` from the repository's root, e.g. notebooks/01_x.ipynb."""
     address, _ = _project()
     place = address.removeprefix("https://github.com/")
-    return ("[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-            f"(https://colab.research.google.com/github/{place}/blob/{BRANCH}/{path})")
+    return f"https://colab.research.google.com/github/{place}/blob/{BRANCH}/{path}"
+
+
+def badge(path: str) -> str:
+    """The Markdown of the badge that opens a notebook; `path` as in `colab_address`."""
+    return f"[![Open in Colab]({BADGE_PICTURE})]({colab_address(path)})"
 
 
 def setup_cell() -> str:

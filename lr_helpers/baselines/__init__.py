@@ -14,11 +14,12 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
-from lr_helpers.baselines.base import Baseline, Edited, Request, Row
+from lr_helpers.baselines.base import Baseline, Edited, Row
 from lr_helpers.baselines.editors import DiffEdit, InstructPix2Pix, LEditsPlusPlus, SDEdit
 from lr_helpers.baselines.learned import Exhaustive, Learned, Occlusion, RandomBoxes
 from lr_helpers.baselines.parts import Parts
 from lr_helpers.baselines.regions import ClipSegRegion, GroundedRegion, KnownRegion, PatchSimilarity, WholePicture
+from lr_helpers.baselines.request import Request
 from lr_helpers.errors import UserError
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models
@@ -30,9 +31,10 @@ __all__ = ["ABLATIONS", "BASELINES", "TITLES", "Baseline", "Edited", "Parts", "R
 EDITOR, PROMPTED, CHOOSER = "editor", "text-prompted region", "region chooser"
 INPAINTING = "the profile's inpainting pipeline"
 PAPER = "arXiv 2311.16432"
-CLIPSEG = {"library": "transformers.CLIPSegForImageSegmentation", "source": "arXiv 2112.10003", "needs": ("clipseg",)}
+CLIPSEG = {"library": "transformers.CLIPSegForImageSegmentation", "published": "arXiv 2112.10003",
+           "needs": ("clipseg",)}
 DETECTOR = "transformers.GroundingDinoForObjectDetection"
-PATCHES = {"library": "open_clip.CLIP", "source": "arXiv 2112.01071"}
+PATCHES = {"library": "open_clip.CLIP", "published": "arXiv 2112.01071"}
 LEARNED = METHODS["learned"]
 
 BASELINES: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
@@ -55,11 +57,11 @@ BASELINES: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
     Row("patch_similarity", "CLIP's patches, their box", PROMPTED, PatchSimilarity, **PATCHES),
     Row("patch_similarity_mask", "CLIP's patches, their mask", PROMPTED, PatchSimilarity, **PATCHES,
         settings={"shape": "mask"}),
-    Row("random_anchors", "random anchors and sizes", CHOOSER, RandomBoxes, source=PAPER),
-    Row("random_sizes", "DINO anchors, random sizes", CHOOSER, RandomBoxes, source=PAPER,
+    Row("random_anchors", "random anchors and sizes", CHOOSER, RandomBoxes, published=PAPER),
+    Row("random_sizes", "DINO anchors, random sizes", CHOOSER, RandomBoxes, published=PAPER,
         settings={"anchors": "attended"}),
-    Row("official_code", "official code", CHOOSER, Learned, source=PAPER, settings={"method": "official_code"}),
-    Row("paper", "paper", CHOOSER, Learned, source=PAPER, settings={"method": "paper"}),
+    Row("official_code", "official code", CHOOSER, Learned, published=PAPER, settings={"method": "official_code"}),
+    Row("paper", "paper", CHOOSER, Learned, published=PAPER, settings={"method": "paper"}),
     Row("straight_through", "learned, straight-through", CHOOSER, Learned,
         settings={"method": LEARNED.but(estimator="straight_through")}),
     Row("reinforce", "learned, reinforce", CHOOSER, Learned,
@@ -105,6 +107,7 @@ def load_baseline(name: str, profile: str | Profile, models: Models, *, parts: P
         raise UserError(f"The method {name!r} has no setting {unknown[0]!r}; choose from {', '.join(known)}.")
     parts = parts or Parts(profile, models)
     baseline = row.make(row, models, parts, **{**row.settings, **settings})
+    # Load now what the row needs, so that a row that can't be run is told before any work.
     for part in row.needs:
         getattr(parts, part)
     return baseline

@@ -1,4 +1,4 @@
-"""What all ways to edit share: the request, the answer, what it is charged for, and how a row is described."""
+"""What all ways to edit have in common: the answer, what it is charged for, and how a row is described."""
 
 from __future__ import annotations
 
@@ -11,37 +11,14 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from lr_helpers.baselines.sharing import Share, Shared
+from lr_helpers.baselines.request import Request, Share
 from lr_helpers.boxes import Box
 from lr_helpers.errors import UserError
-from lr_helpers.method import check_input, check_range
+from lr_helpers.method import check_input, check_settings, setting
 from lr_helpers.models.loading import Models
 
 Trace = list[tuple[int, Box]]
 """Along the iterations: how many different edits were paid by then, and the box it would have chosen."""
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """What is asked of a way to edit. Rows that are run on the same object share their edits (see `sharing`)."""
-
-    picture: torch.Tensor
-    """(3, S, S) in 0..1, S the profile's size."""
-    source: str
-    """What is there now, e.g. "bird"; a whole sentence for a row that wants `sentences`, likewise below."""
-    prompt: str
-    """What is wanted, e.g. "a rabbit"."""
-    seed: int = 42
-    """The same seed on the same machine gives the same pixels."""
-    name: str = ""
-    """Seeds the boxes that a row draws at random; texts and seed if it is not given."""
-    known: Box | torch.Tensor | None = None
-    """The known region, for `known_region`: a box in pixels, or a mask (S, S) that is 1 where to edit, else 0."""
-    instruction: str = ""
-    """For who follows one; made of source and prompt if it is not given."""
-    traced: bool = False
-    """Also tell what would have been chosen earlier. Its edits are made beside, and nobody is charged for them."""
-    shared: Shared = field(default_factory=Shared, repr=False)
 
 
 @dataclass(frozen=True)
@@ -100,8 +77,8 @@ class Row:
     make: Callable[..., Baseline]
     library: str = ""
     """Class of the maintained library that does the work; "" where it is our own code."""
-    source: str = ""
-    """Where the method was published; "" where it is ours."""
+    published: str = ""
+    """Where the method is from; "" where it is ours."""
     needs: tuple[str, ...] = ()
     """Parts beside the profile's editor, backbone and CLIP, as `Profile.comparison` names them."""
     sentences: bool = False
@@ -119,27 +96,14 @@ class Baseline(ABC):
     models: Models = field(repr=False)
     parts: Any = field(repr=False)
     """The `Parts` that the row needs."""
-    steps: int | None = field(default=None, metadata={"help": "denoising steps of an edit (default: the profile's)"})
+    steps: int | None = setting(None, "denoising steps of an edit (default: the profile's)", within=(1, 1000))
 
     def __post_init__(self) -> None:
-        check_range("steps", self._steps, 1, 1000)
+        check_settings(self)
 
     @property
     def _steps(self) -> int:
         return self.models.profile.steps if self.steps is None else self.steps
-
-    @property
-    def name(self) -> str:
-        """Its key in BASELINES; likewise below."""
-        return self.row.name
-
-    @property
-    def title(self) -> str:
-        return self.row.title
-
-    @property
-    def family(self) -> str:
-        return self.row.family
 
     @property
     def counted(self) -> Counted:
@@ -165,21 +129,23 @@ class Baseline(ABC):
         try:
             made = self._edit(request, share)
         except torch.OutOfMemoryError as error:
-            raise UserError(f"The memory of {self.models.device} does not hold one edit by {self.name}; free it "
+            raise UserError(f"The memory of {self.models.device} does not hold one edit by {self.row.name}; free it "
                             "(nvidia-smi shows who holds it), or use a profile with a smaller model.") from error
         # The charge: what was done now, and what was found done already.
         seconds = time.perf_counter() - begun + share.saved_seconds
         evaluations = self.counted.evaluations - before + share.saved_evaluations
+        # Behind the clock: a trace is no part of the row's work.
         trace = made.retrace() if request.traced and made.retrace else []
         return Edited(made.picture, made.region, evaluations, seconds, trace)
 
     def _checked(self, request: Request) -> Request:
         """The request with its texts on one line each."""
+        # Line breaks in a text would decide pixels.
         source, prompt = check_input(request.source, request.prompt, request.seed)
         picture, size = request.picture, self.models.profile.size
         if picture.shape != (3, size, size):
-            raise UserError(f"The picture has the shape {tuple(picture.shape)}; {self.name} edits (3, {size}, {size}) "
-                            f"with the profile {self.models.profile.name!r}, as `files.pictures.to_tensor` gives.")
+            raise UserError(f"The picture has the shape {tuple(picture.shape)}; {self.row.name} edits (3, {size}, "
+                            f"{size}) with the profile {self.models.profile.name!r}, as `to_tensor` gives.")
         if not (picture.min() >= 0 and picture.max() <= 1):
             raise UserError(f"The picture has values from {picture.min():.3g} to {picture.max():.3g}; give 0 to 1.")
         return replace(request, source=source, prompt=prompt)

@@ -6,22 +6,18 @@ profile's unless given.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from lr_helpers.baselines.base import Baseline, Counted, Made, Request
-from lr_helpers.baselines.sharing import Share
+from lr_helpers.baselines.base import Baseline, Counted, Made
+from lr_helpers.baselines.request import Request, Share
 from lr_helpers.baselines.wording import ADD, REPLACE, adds, instruction
 from lr_helpers.errors import UserError
-from lr_helpers.method import check_range
+from lr_helpers.method import setting
 
 
 @dataclass(frozen=True, eq=False)
 class _Denoising(Baseline):
-    guidance: float | None = field(default=None, metadata={"help": "guidance scale (default: the profile's)"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("guidance", self._guidance, 1.0, 100.0)
+    guidance: float | None = setting(None, "guidance scale (default: the profile's)", within=(1.0, 100.0))
 
     @property
     def _guidance(self) -> float:
@@ -29,7 +25,7 @@ class _Denoising(Baseline):
 
 
 def _check_strength(name: str, strength: float, steps: int) -> None:
-    check_range(name, strength, 0.0, 1.0)
+    # The pipelines round down, and with no step left they fail.
     if int(steps * strength) < 1:
         raise UserError(f"{name} is {strength:g}, which leaves none of {steps} steps; give {1 / steps:.3g} or more.")
 
@@ -38,7 +34,7 @@ def _check_strength(name: str, strength: float, steps: int) -> None:
 class SDEdit(_Denoising):
     """Noise is added to the picture and taken away again under the prompt (Meng et al. 2022)."""
 
-    strength: float = field(default=0.8, metadata={"help": "how much noise, 0..1: the share of the steps that is made"})
+    strength: float = setting(0.8, "how much noise: the share of the steps that is made", within=(0.0, 1.0))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,12 +57,12 @@ class DiffEdit(_Denoising):
     empty, the picture stays as it is.
     """
 
-    strength: float = field(default=0.8, metadata={"help": "inpaint_strength: share of the steps inverted and made"})
-    maps: int = field(default=10, metadata={
-        "help": "noises that the mask is averaged over; four times as many pictures go through the denoiser at once"})
-    mask_strength: float = field(default=0.5, metadata={"help": "mask_encode_strength: how much noise, for the mask"})
-    ratio: float = field(default=3.0, metadata={
-        "help": "mask_thresholding_ratio: the mask is where the difference is above half of this times its mean"})
+    strength: float = setting(0.8, "inpaint_strength: share of the steps inverted and made", within=(0.0, 1.0))
+    maps: int = setting(10, "noises that the mask is averaged over; four times as many pictures go through the "
+                            "denoiser at once", within=(1, 1000))
+    mask_strength: float = setting(0.5, "mask_encode_strength: how much noise, for the mask", within=(0.0, 1.0))
+    ratio: float = setting(3.0, "mask_thresholding_ratio: the mask is where the difference is above half of this times "
+                                "its mean", within=(0.01, 100.0))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,8 +70,6 @@ class DiffEdit(_Denoising):
             raise UserError(f"guidance is {self._guidance:g}; the mask of DiffEdit needs more than 1.")
         for name in ("strength", "mask_strength"):
             _check_strength(name, getattr(self, name), self._steps)
-        check_range("maps", self.maps, 1, 1000)
-        check_range("ratio", self.ratio, 0.01, 100.0)
 
     @property
     def counted(self) -> Counted:
@@ -92,15 +86,15 @@ class DiffEdit(_Denoising):
 class InstructPix2Pix(_Denoising):
     """A denoiser trained to follow instructions (Brooks et al. 2023)."""
 
-    image_guidance: float = field(default=1.5, metadata={"help": "image_guidance_scale: nearness to the picture, ≥ 1"})
-    replace: str = field(default=REPLACE, metadata={"help": "the instruction where the prompt replaces the source"})
-    add: str = field(default=ADD, metadata={"help": "the instruction where the source is a place the prompt names"})
+    image_guidance: float = setting(1.5, "image_guidance_scale: nearness to the picture", within=(1.0, 100.0))
+    replace: str = setting(REPLACE, "the instruction where the prompt replaces the source")
+    add: str = setting(ADD, "the instruction where the source is a place the prompt names")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("image_guidance", self.image_guidance, 1.0, 100.0)
         for name in ("replace", "add"):
             try:
+                # A wrong wording shall be told before a model is loaded.
                 getattr(self, name).format(source="", prompt="")
             except (KeyError, IndexError, ValueError) as error:
                 raise UserError(f"{name} is {getattr(self, name)!r}; in curly brackets it may hold {{source}} and "
@@ -111,6 +105,7 @@ class InstructPix2Pix(_Denoising):
         return self.parts.instruct
 
     def _edit(self, request: Request, share: Share) -> Made:
+        # A benchmark has an instruction of its own; else source and prompt make one.
         told = request.instruction or instruction(request.source, request.prompt, self.replace, self.add)
         return Made(self.parts.instruct.follow(
             request.picture, told, steps=self._steps, guidance=self._guidance, image_guidance=self.image_guidance,
@@ -124,20 +119,16 @@ class LEditsPlusPlus(Baseline):
     step, so there is no region. Defaults are those of the pipeline's documented example, which replaces an object.
     """
 
-    steps: int | None = field(default=50, metadata={"help": "inversion steps, and as many back; None: the profile's"})
-    skip: float = field(default=0.2, metadata={"help": "share of the noisiest steps left out, 0..1"})
-    guidance: float = field(default=10.0, metadata={"help": "edit_guidance_scale towards the prompt"})
-    threshold: float = field(default=0.85, metadata={"help": "edit_threshold of the prompt: share of the picture kept"})
-    away_guidance: float = field(default=5.0, metadata={"help": "edit_guidance_scale away from the source"})
-    away_threshold: float = field(default=0.9, metadata={"help": "edit_threshold of the source"})
+    steps: int | None = setting(50, "inversion steps, and as many back; None: the profile's", within=(1, 1000))
+    skip: float = setting(0.2, "share of the noisiest steps left out", within=(0.0, 0.99))
+    guidance: float = setting(10.0, "edit_guidance_scale towards the prompt", within=(0.0, 100.0))
+    threshold: float = setting(0.85, "edit_threshold of the prompt: share of the picture kept", within=(0.0, 1.0))
+    away_guidance: float = setting(5.0, "edit_guidance_scale away from the source", within=(0.0, 100.0))
+    away_threshold: float = setting(0.9, "edit_threshold of the source", within=(0.0, 1.0))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("skip", self.skip, 0.0, 0.99)
-        for name in ("guidance", "away_guidance"):
-            check_range(name, getattr(self, name), 0.0, 100.0)
-        for name in ("threshold", "away_threshold"):
-            check_range(name, getattr(self, name), 0.0, 1.0)
+        # Its pipeline cuts attention maps at a quarter of the latents' side.
         if (size := self.models.profile.size) % 32:
             raise UserError(f"LEDITS++ edits squares whose side is a multiple of 32 pixels, not {size}; use a profile "
                             "of such a size.")
@@ -147,6 +138,7 @@ class LEditsPlusPlus(Baseline):
         return self.parts.text_to_image
 
     def _edit(self, request: Request, share: Share) -> Made:
+        # To add a cat to the grass, the grass must stay.
         away = None if adds(request.source, request.prompt) else request.source
         return Made(self.parts.text_to_image.steered(
             request.picture, away, request.prompt, steps=self._steps, skip=self.skip,

@@ -9,14 +9,13 @@ from random import Random
 import torch
 
 from lr_helpers.anchors import anchor_centres, top_anchors
-from lr_helpers.baselines.base import Baseline, Made, Request, Trace
-from lr_helpers.baselines.sharing import Share
+from lr_helpers.baselines.base import Baseline, Made, Trace
+from lr_helpers.baselines.request import Request, Share
 from lr_helpers.boxes import Box, box_mask
 from lr_helpers.candidates import Candidates, Edits
 from lr_helpers.editing import Proposals, Search, final_value, search
-from lr_helpers.errors import UserError
 from lr_helpers.learning import Estimator, Problem, make_estimator
-from lr_helpers.method import METHODS, Method, get_method
+from lr_helpers.method import METHODS, Method, get_method, setting
 
 
 def _inside(picture: torch.Tensor, box: Box, retrace: Callable[[], Trace] | None = None) -> Made:
@@ -48,9 +47,11 @@ class Learned(_Chooser):
 
     def _edit(self, request: Request, share: Share) -> Made:
         method, reached = self._method, []
+        # The same search as `edit` makes, with edits that other rows may have made.
         done = search(self.models, request.picture, request.source, request.prompt, method, request.seed,
                       found=share.proposals(method), edits=share.edits(method.steps, method.guidance),
                       estimator=_noting(method, reached))
+        # The best anchor's most probable box is the result.
         k = done.region.order[0]
         m = int(done.region.best[k])
         box, edits = tuple(done.candidates.boxes[k, m].tolist()), request.shared.edits[method.steps, method.guidance]
@@ -63,6 +64,7 @@ def _noting(method: Method, reached: list[torch.Tensor]) -> Estimator:
 
     def estimate(logits: torch.Tensor, problem: Problem, generator: torch.Generator) -> torch.Tensor:
         loss = plain(logits, problem, generator)
+        # An entry without a loss has not been edited.
         reached.append(~problem.loss.isnan())
         return loss
 
@@ -76,6 +78,7 @@ def retrace(done: Search, reached: list[torch.Tensor], edits: Edits) -> Trace:
     table stays as it is. Points that change nothing are left out.
     """
     known, method = done.candidates, done.candidates.method
+    # A table of its own, whose losses are those of the search.
     table = Candidates(known.models, known.image, known.source, known.prompt, known.boxes, method, known.seed,
                        kept=known.kept, occlusion=known.terms["occlusion"], edits=edits)
     rows, trace = torch.arange(len(known.boxes)), []
@@ -140,19 +143,15 @@ class RandomBoxes(_Chooser):
 
     method: str | Method = field(default="paper", metadata={
         "help": "whose attention, number of anchors and ranking: a preset or a Method"})
-    anchors: str = field(default="random", metadata={
-        "help": "'random': nine random patches; 'attended': the nine patches that the backbone attends to most"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.anchors not in RANDOM_SEEDS:
-            raise UserError(f"anchors is {self.anchors!r}; choose one of {', '.join(RANDOM_SEEDS)}.")
+    anchors: str = setting("random", "'random' patches, or those that the backbone 'attended' to most",
+                           options=tuple(RANDOM_SEEDS))
 
     def _edit(self, request: Request, share: Share) -> Made:
         method = self._method
         boxes = self._boxes(request, share.proposals(method), method.anchors)
         table = Candidates(self.models, request.picture, request.source, request.prompt, boxes, method, request.seed,
                            edits=share.edits(method.steps, method.guidance))
+        # Edits every box, then the paper's score ranks them.
         table.losses(None)
         best = int(table.score.argmax())
         return _inside(table.picture(best, 0), tuple(boxes[best, 0].tolist()))
@@ -162,6 +161,7 @@ class RandomBoxes(_Chooser):
         seed = request.name or f"{request.source}, {request.prompt}, {request.seed}"
         rng, size = Random(f"{RANDOM_SEEDS[self.anchors]} {seed}"), request.picture.shape[-1]
         height, width = found.attention.shape[1:]
+        # Anchors are (row, column) of the backbone's patches.
         if self.anchors == "random":
             anchors = torch.tensor([[rng.randrange(height), rng.randrange(width)] for _ in range(count)])
         else:

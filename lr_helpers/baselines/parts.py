@@ -48,6 +48,7 @@ class Parts:
         return self._load("sam", lambda origin, extra: Sam.load(origin, self.models.device))
 
     def _load(self, part: str, load: Callable[[str, Extra], tuple[T, str]]) -> T:
+        # Not every family of models has all parts.
         extra = self.profile.comparison.get(part)
         if extra is None:
             raise UserError(f"The profile {self.profile.name!r} has no {NAMES[part]}; name one in data/models.toml, "

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from lr_helpers.baselines.base import Baseline, Made, Request, smallest_box
-from lr_helpers.baselines.sharing import Share
+from lr_helpers.baselines.base import Baseline, Made, smallest_box
+from lr_helpers.baselines.request import Request, Share
 from lr_helpers.boxes import box_mask
 from lr_helpers.errors import UserError
 from lr_helpers.inpainting import composite
-from lr_helpers.method import check_range
-
-SHAPES = ("box", "mask")
+from lr_helpers.method import setting
 
 
 def bounding_box(mask: torch.Tensor) -> torch.Tensor:
@@ -28,13 +26,9 @@ def bounding_box(mask: torch.Tensor) -> torch.Tensor:
 class _Region(Baseline):
     """One edit inside `region`. Where nothing is found, nothing is edited: the picture stays as it is."""
 
-    shape: str = field(default="box", metadata={
-        "help": "what is edited: 'box', the smallest around what was found (the paper's regions are boxes), or 'mask'"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.shape not in SHAPES:
-            raise UserError(f"shape is {self.shape!r}; choose one of {', '.join(SHAPES)}.")
+    shape: str = setting(
+        "box", "what is edited: 'box', the smallest around what was found (the paper's regions are boxes), or 'mask'",
+        options=("box", "mask"))
 
     @abstractmethod
     def region(self, request: Request) -> torch.Tensor:
@@ -44,6 +38,7 @@ class _Region(Baseline):
         picture, mask = request.picture, self.region(request).float()
         if self.shape == "box":
             mask = bounding_box(mask)
+        # Nothing found: nothing to edit, and nothing to pay.
         if not mask.any():
             return Made(picture, mask)
         frame = self.models.editor.inpaint(picture, mask[None, None], request.prompt, seed=request.seed,
@@ -65,14 +60,15 @@ class WholePicture(Baseline):
 class KnownRegion(_Region):
     """Inpainting where the truth is known: the ceiling of all regions."""
 
-    shape: str = field(default="mask", metadata={
-        "help": "'mask': the known region as the request gives it, or 'box': the smallest around it"})
+    shape: str = setting("mask", "'mask': the known region as the request gives it, or 'box': the smallest around it",
+                         options=("box", "mask"))
 
     def region(self, request: Request) -> torch.Tensor:
         """Raises UserError for a request without a known region, and for one that does not fit the picture."""
         known, size = request.known, request.picture.shape[-1]
         if known is None:
             raise UserError("The known region is missing; give known=(x0, y0, x1, y1), or known=mask.")
+        # A mask is taken as it is, a box in pixels is filled.
         if isinstance(known, torch.Tensor):
             if known.shape != (size, size):
                 raise UserError(f"known has the shape {tuple(known.shape)}; give a mask of ({size}, {size}).")
@@ -86,11 +82,7 @@ class KnownRegion(_Region):
 class ClipSegRegion(_Region):
     """Where CLIPSeg sees the source: the closest peer of learned regions."""
 
-    threshold: float = field(default=0.4, metadata={"help": "a pixel belongs to the region above this probability"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("threshold", self.threshold, 0.0, 1.0)
+    threshold: float = setting(0.4, "a pixel belongs to the region above this probability", within=(0.0, 1.0))
 
     def region(self, request: Request) -> torch.Tensor:
         return self.parts.clipseg.heat(request.picture, request.source) > self.threshold
@@ -100,12 +92,8 @@ class ClipSegRegion(_Region):
 class GroundedRegion(_Region):
     """Where Grounding DINO detects the source; with `segment`, what SAM finds in these boxes. All boxes count."""
 
-    threshold: float = field(default=0.25, metadata={"help": "least score of a box (default: the processor's)"})
-    segment: bool = field(default=True, metadata={"help": "let SAM cut out what is in the boxes"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("threshold", self.threshold, 0.0, 1.0)
+    threshold: float = setting(0.25, "least score of a box (default: the processor's)", within=(0.0, 1.0))
+    segment: bool = setting(True, "let SAM cut out what is in the boxes")
 
     def region(self, request: Request) -> torch.Tensor:
         picture = request.picture
@@ -113,6 +101,7 @@ class GroundedRegion(_Region):
         region = torch.zeros(picture.shape[1:])
         if not len(boxes):
             return region
+        # SAM cuts out what is in each box; else the boxes themselves are the region.
         if self.segment:
             return self.parts.sam.mask(picture, boxes)
         # Whole pixels: every one that a box touches.
@@ -125,16 +114,10 @@ class GroundedRegion(_Region):
 class PatchSimilarity(_Region):
     """Where the profile's own CLIP finds patches like the source: the connected region around the most similar one."""
 
-    path: str = field(default="value", metadata={"help": "'value' or 'last', see `Clip.patches`"})
-    threshold: float = field(default=0.5, metadata={
-        "help": "a pixel belongs to the region from this height on, between the lowest similarity (0) and the highest "
-                "(1); chosen on validation scenes"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("threshold", self.threshold, 0.0, 1.0)
-        if self.path not in ("value", "last"):
-            raise UserError(f"path is {self.path!r}; choose 'value' or 'last'.")
+    path: str = setting("value", "'value' or 'last', see `Clip.patches`", options=("value", "last"))
+    threshold: float = setting(
+        0.5, "a pixel belongs to the region from this height on, between the lowest similarity (0) and the highest "
+             "(1); chosen on validation scenes", within=(0.0, 1.0))
 
     def similarity(self, picture: torch.Tensor, text: str) -> torch.Tensor:
         """(3, S, S) → (S, S) cosines of the patches with the text, interpolated between their centres."""
@@ -143,6 +126,7 @@ class PatchSimilarity(_Region):
 
     def region(self, request: Request) -> torch.Tensor:
         similar = self.similarity(request.picture, request.source)
+        # From 0 to 1 on this picture, because cosines lie close together.
         height = (similar - similar.min()) / (similar.max() - similar.min()).clamp(min=1e-9)
         # Of the pieces above the threshold, the one that holds the most similar pixel.
         pieces, _ = ndimage.label((height >= self.threshold).numpy())

@@ -70,6 +70,7 @@ class Detector(Segmenter):
         inputs = self._inputs(image, text=[phrase], truncation=True)
         found = self.processor.post_process_grounded_object_detection(
             self.model(**inputs), inputs.input_ids, threshold=threshold, target_sizes=[tuple(image.shape[1:])])[0]
+        # The highest score first, so that a higher threshold keeps the first ones.
         order = found["scores"].argsort(descending=True, stable=True)
         return found["boxes"][order].clamp(0, image.shape[-1]).float().cpu()
 

@@ -17,6 +17,7 @@ def adds(source: str, prompt: str) -> bool:
     """Does the prompt put something beside what is there, rather than in its place? True where it ends by naming the
     source as a place: `("grass", "a cat on the grass")`, `("the table", "a cabinet on top of the table")`.
     """
+    # "the table" is found in "on top of a table" too: articles don't count.
     thing = re.escape(re.sub(rf"^{DETERMINERS}", "", source.strip().lower()))
     return re.search(rf"\b{PLACING}\s+{DETERMINERS}{thing}\W*$", prompt.lower()) is not None
 
@@ -27,6 +28,7 @@ def instruction(source: str, prompt: str, replace: str = REPLACE, add: str = ADD
 
     `replace` and `add` are the wordings; "{source}" in them has lost its article, "{prompt}" stands as it is.
     """
+    # "turn the the wolf" would be nonsense.
     bare = re.sub(rf"^{DETERMINERS}", "", source.strip(), flags=re.IGNORECASE)
     wording = add if adds(source, prompt) else replace
     return wording.format(source=bare or source, prompt=prompt.strip().rstrip("."))

@@ -135,7 +135,7 @@ def resume(scratch: Path, count: int) -> dict[str, float]:
 
 BARE = """
 import time, torch
-from lr_helpers.models import load_models
+from lr_helpers.models.loading import load_models
 torch.set_num_threads(1)
 editor, picture, made = load_models("tiny", "cpu").editor, torch.rand(3, 64, 64), 0
 work = lambda: editor.edit(picture, [(8, 8, 40, 40)] * 6, "a fox", seed=0, steps=1)

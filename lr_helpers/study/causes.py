@@ -62,13 +62,16 @@ def region_cause(truth: Box, others: Sequence[Box], chosen: Box, proposed: Propo
     right, box = (torch.tensor(b) for b in (truth, chosen))
     if float(iou(box, right)) >= FITS:
         return None
+    # Could it have been chosen? First by all proposals, then by the shortlist.
     fits = iou(proposed.boxes, right) >= FITS
     if not fits.any():
+        # None fits: was no anchor on the object, or no size right?
         x, y = proposed.centres.unbind(1)
         on_it = (truth[0] <= x) & (x < truth[2]) & (truth[1] <= y) & (y < truth[3])
         return "sizes" if on_it.any() else "anchors"
     if not (fits & proposed.kept).any():
         return "shortlist"
+    # One that fits was offered, and another one chosen. What does that cover instead?
     covered = _covered(right, box)
     if any(_covered(torch.tensor(other), box) > covered for other in others):
         return "other object"
@@ -85,6 +88,7 @@ def cause(truth: Box, others: Sequence[Box], chosen: Box, proposed: Proposed, ve
         return None
     if lost := region_cause(truth, others, chosen, proposed):
         return lost
+    # The region is right, so the edit inside it is asked, in the order of the task.
     for part, name in (("target_seen", "editor"), ("source_gone", "leftover"), ("others_kept", "neighbour")):
         if not verdicts.get(part, 1.0):
             return name
@@ -98,7 +102,9 @@ def _covered(inner: torch.Tensor, box: torch.Tensor) -> float:
 
 def proposed(models: Models, one: Task, method: Method) -> Proposed:
     """What the method proposes for a task; nothing is edited."""
+    # Without a shortlist, so that what it left out is known too.
     whole = propose(models, one.picture, one.source, method.but(shortlist=0))
+    # The official code draws its boxes around the transposed anchors.
     drawn = whole.anchors.flip(1) if "transposed_anchors" in method.defects else whole.anchors
     centres = anchor_centres(drawn, tuple(whole.attention.shape[1:]), one.picture.shape[-1])
     return Proposed(centres, whole.boxes, shortlist(whole.edit_free, whole.boxes, method.shortlist))
@@ -132,6 +138,7 @@ def failures(lines: Iterable[dict[str, str]], row: str, models: Models) -> list[
         raise UserError(f"The row {row!r} has no proposals; choose one of {', '.join(METHOD_OF)}.")
     found = []
     for line in replacements(lines, row):
+        # The task may be done though the region was missed, and the other way round.
         if float(line["success"]) and float(line["hit"]):
             continue
         kind, seed = line["task"].split("_")

@@ -54,6 +54,7 @@ def variants(rows: Sequence[str] | None = None, steps: Sequence[int] = STEPS) ->
     """Each row (default: ROWS) at those of these steps at which it is tried: those in MANY at AT alone, `learned` at
     no more, LEDITS++ at 6 or more (it leaves out a fifth). Raises UserError for an unknown row.
     """
+    # The cost of a row is its number of denoising steps.
     found = []
     for row in rows or ROWS:
         known_row(row)
@@ -95,6 +96,7 @@ def calibrate(count: int, judge_model: Judge) -> dict[str, dict]:
     absent = present = 0
     for seed in range(VALIDATION, VALIDATION + count):
         one = task("replace", seed)
+        # The same scene with the target in the old object's place: a perfect edit.
         index = next(i for i, o in enumerate(one.recipe.objects) if o.name == one.source)
         absent += sees(one.picture, one.target, judge_model) >= SURE
         present += sees(tensor(one.recipe.replaced(index, one.target)), one.target, judge_model) >= SURE
@@ -116,9 +118,11 @@ def measure(one: Task, picture: torch.Tensor, region: torch.Tensor | None, model
         parts["others_kept"] = said == [name for name, _ in one.others]
     found = {**{k: float(v) for k, v in parts.items()}, "success": float(all(parts.values())),
              **measures.background(one, picture, models)}
+    # CLIP judges the edits of region choosers too, which favours them here.
     with torch.no_grad():
         found["clip"] = float(models.clip.encode_image(picture[None])[0][0] @ models.clip.encode_text([one.prompt])[0])
     if region is not None and one.truth is not None:
+        # A mask is compared by its box, as the known region is one.
         box = smallest_box(region) or (0, 0, 0, 0)
         found["iou"] = float(iou(torch.tensor(box).float(), torch.tensor(one.truth).float()))
         found["hit"] = float(found["iou"] >= 0.5)
@@ -155,6 +159,7 @@ class Compare(Study):
         return found
 
     def file(self, job: tuple[str, int, Variant]) -> str:
+        # One folder a variant.
         kind, seed, variant = job
         return f"{variant.name.replace(' ', '_')}/{kind}_{seed}"
 
@@ -180,17 +185,15 @@ class Compare(Study):
 
     def show(self, summary: dict, done: Done) -> None:
         write_csv(self.folder / "edits.csv", ("task", "objects", "row", *MEASURES), done.records)
+        # Additions have no known region, so no background to plot.
         if "replace" in summary["means"]:
             figure = plots.show_frontier(summary["means"]["replace"], TITLES,
                                          {name: row.family for name, row in BASELINES.items()})
             figure.savefig(self.folder / "frontier.png", dpi=130)
             plots.close(figure)
         for group, means in summary["means"].items():
-            print(f"\n{group}, at {AT} steps: mean with 95 % interval")
-            for name, found in means.items():
-                row, _, steps = name.partition(" at ")
-                if steps == str(AT):
-                    print(f"  {TITLES[row]:34} n = {found['success']['count']}   {tables.printed(found, PRINTED)}")
+            shown = {title: means[at(row, AT).name] for row, title in TITLES.items() if at(row, AT).name in means}
+            tables.print_means(f"{group}, at {AT} steps", shown, PRINTED)
         for group, found in summary["beaten_by"].items():
             for name, by in found.items():
                 print(f"{group}: {name} is beaten by {', '.join(by) or 'nobody'}")
@@ -220,10 +223,12 @@ def better(means: dict[str, dict], ours: str = "learned") -> dict[str, list[str]
         found = means[name]
         return found["success"]["value"], found["psnr"]["value"], -found["evaluations"]["value"]
 
+    # Our own other costs do not compete with us.
     others = [name for name in means if not name.startswith((f"{ours} at", "known_region"))]
     found = {}
     for mine in means:
         if mine.startswith(f"{ours} at"):
+            # At least as good in all three, and not the same in all three.
             found[mine] = [name for name in others if worth(name) != worth(mine)
                            and all(a >= b for a, b in zip(worth(name), worth(mine), strict=True))]
     return found

@@ -49,10 +49,12 @@ def combination_record(seed: int, style: str, models: Models, judge: Judge, step
     kinds = {one.kind: one for one in (seen, unseen, restyled(seen, style))}
     names = [o.name for o in seen.recipe.objects]
     looks = [square(o) for o in seen.recipe.objects]
+    # Does the judge know these objects, as they are drawn, before any edit?
     named = {}
     for name, one in ((SHIPPED, seen), (style, kinds[f"seen_{style}"])):
         said = judge.name(one.picture.expand(len(looks), -1, -1, -1), looks)
         named[name] = [a == b for a, b in zip(said, names, strict=True)]
+    # Each version edited by both rows; where `learned` missed, by which stage.
     choices, missed = {}, {}
     for kind, one in kinds.items():
         choices[kind] = run_task(one, models, judge, plain(ROWS), steps)["choices"]
@@ -70,6 +72,7 @@ def turns_record(seed: int, models: Models, judge: Judge, steps: int) -> dict:
     """Both edits of a scene, with and without keeping the second away from the first; measured on the final picture."""
     two, found = two_turns(seed), {}
     for name, keep in (("kept apart", True), ("free", False)):
+        # Both turns are made first: the second may spoil what the first did.
         done = edit_in_turn(models, to_image(two.tasks[0].picture), two.turns, METHODS["learned"].but(steps=steps),
                             keep=keep, progress=False)
         final = to_tensor(done.image)
@@ -83,6 +86,7 @@ def turns_record(seed: int, models: Models, judge: Judge, steps: int) -> dict:
 def prompt_record(group: str, one: EmojiPrompt, models: Models, judge: Judge, steps: int) -> dict:
     """One edit by a prompt of `samples.emoji_prompts`: its region, and which of its objects the judge sees there."""
     done = edit(models, one.picture, one.source, one.prompt, METHODS["learned"].but(steps=steps), progress=False)
+    # The judge looks where it was edited; of several targets, any will do.
     (said,) = judge.name(to_tensor(done.image)[None], [done.box])
     overlap = float(iou(torch.tensor(done.box), torch.tensor(one.truth)))
     return {"group": group, "prompt": one.prompt, "source": one.source, "targets": one.targets,
@@ -117,6 +121,7 @@ class Extended(Study):
         return {"style": self.style, "steps": self.steps, "method": asdict(METHODS["learned"])}
 
     def jobs(self) -> list[tuple[str, str]]:
+        # Names tell a job's kind; scenes and pairs are their seeds.
         scenes = [("scene", str(COMPOSITIONAL + i)) for i in range(self.scenes)]
         pairs = [("turns", str(TWO + i)) for i in range(self.pairs)]
         return [*scenes, *pairs, *(("prompt", name) for name in list(all_prompts())[:self.prompts])]
@@ -175,6 +180,7 @@ def flat(scenes: Sequence[dict], kind: str) -> list[dict]:
     """One record for each scene and row of this kind, without the JUDGED measures where the judge knew not all."""
     found = []
     for record in scenes:
+        # "seen" and "unseen" are drawn in the shipped style.
         style = kind.removeprefix("seen_")
         known = all(record["named"].get(style, record["named"][SHIPPED]))
         for row, choice in record["kinds"][kind].items():
@@ -192,6 +198,7 @@ def summarise_turns(pairs: Sequence[dict]) -> dict:
                        "no free proposal": sum(bool(f["warnings"]) for f in own)}
         for measure in ("hit", "target_seen", "source_gone", "others_kept"):
             for turn in (0, 1):
+                # A measure at a time, so that the two turns stand side by side.
                 mean = tables.means_of([f["turns"][turn] for f in own], (measure,))
                 found[name][f"{measure}, turn {turn + 1}"] = mean[measure]
     return found
@@ -200,18 +207,13 @@ def summarise_turns(pairs: Sequence[dict]) -> dict:
 def show(summary: dict) -> None:
     """Print the tables."""
     for kind, means in summary["means"].items():
-        print(f"\n{kind}")
-        for row, found in means.items():
-            print(f"  {row:12}" + tables.printed(found, MEASURES, count=True))
-        if less := summary["less seen"].get(kind):
-            print("  less seen   " + tables.printed(less, MEASURES, count=True))
-        lost_by = ", ".join(f"{cause} {count}" for cause, count in summary["regions lost"][kind].items())
-        print(f"  regions lost: {lost_by or 'none'}")
+        tables.print_means(kind, {**means, "less seen": summary["less seen"].get(kind, {})}, MEASURES)
+        lost_by = [f"{cause} {count}" for cause, count in summary["regions lost"][kind].items()]
+        print(f"  regions lost: {', '.join(lost_by) or 'none'}")
     for name, value in summary["judge names the objects"].items():
         print(f"\nThe judge names the objects of the scenes, {name}: {tables.said(value)} of {value['count']}")
     for name, found in summary["turns"].items():
-        print(f"\ntwo turns, {name}; no free proposal: {found['no free proposal']}")
-        measured = {m: v for m, v in found.items() if isinstance(v, dict)}
-        print("  " + tables.printed(measured, list(measured), count=True))
-    for group, found in summary["prompts"].items():
-        print(f"\nprompts, {group}\n  " + tables.printed(found, list(found), count=True))
+        measured = {name: value for name, value in found.items() if isinstance(value, dict)}
+        tables.print_means("two turns", {name: measured}, list(measured))
+        print(f"  no free proposal: {found['no free proposal']}")
+    tables.print_means("prompts", summary["prompts"], ("hit", "iou", "a target seen"))

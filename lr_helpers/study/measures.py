@@ -35,6 +35,7 @@ def success(task: Task, box: Sequence[int], edit: torch.Tensor, judge: Judge) ->
     `edit` (3, S, S) in 0..1. The parts, and "success" if all of them hold. A part is left out where there is
     nothing to ask: no object to go, no other object.
     """
+    # The judge names what it sees in each of these squares, in one batch.
     looks = [tuple(box), *([task.replaced[1]] if task.replaced else []), *(b for _, b in task.others)]
     said = judge.name(edit.expand(len(looks), -1, -1, -1), looks)
     parts = {"target_seen": said.pop(0) == task.target}
@@ -53,12 +54,15 @@ def background(task: Task, edit: torch.Tensor, models: Models) -> dict[str, floa
         return {}
     picture = task.picture
     size = picture.shape[-1]
+    # All that was not to change, whatever box was chosen.
     outside = box_mask(task.truth, size, size)[0] == 0
     same = torch.equal(edit[:, outside], picture[:, outside])
     psnr = EXACT if same else float(peak_signal_noise_ratio(edit[:, outside], picture[:, outside], data_range=1.0))
+    # SSIM of every pixel, so that it can be averaged outside only.
     _, ssim = structural_similarity_index_measure(edit[None], picture[None], data_range=1.0, return_full_image=True)
     before, after = models.backbone.encode_image(picture)[0], models.backbone.encode_image(edit)[0]
     distance = 1 - F.cosine_similarity(before, after, dim=0)
+    # A patch counts if its centre is outside.
     far = F.interpolate(outside[None, None].float(), size=distance.shape, mode="nearest-exact")[0, 0] > 0
     return {"psnr": min(psnr, EXACT), "ssim": float(ssim[0, :, outside].mean()),
             "vit_distance": float(distance[far].mean())}

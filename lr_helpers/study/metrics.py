@@ -76,6 +76,7 @@ METRICS: dict[str, Metric] = {m.name: m for m in (
 
 def self_similarity(keys: torch.Tensor) -> torch.Tensor:
     """(T, d) keys → (T, T) cosines between them."""
+    # Keys of length 0 are like nothing, not like NaN.
     norms = keys.norm(dim=1, keepdim=True)
     return keys @ keys.T / (norms @ norms.T).clamp(min=1e-8)
 
@@ -94,6 +95,7 @@ def background(before: torch.Tensor, after: torch.Tensor, mask: torch.Tensor) ->
     """
     if not bool((1 - mask).any()):
         return dict.fromkeys(("psnr", "mse", "ssim"), math.nan)
+    # The benchmark blackens the region in both and averages over all pixels.
     old, new = (picture[None] * (1 - mask) for picture in (before, after))
     return {"psnr": float(peak_signal_noise_ratio(new, old, data_range=1.0)),
             "mse": float(mean_squared_error(new, old)),
@@ -118,6 +120,7 @@ def clip_similarity(clip: Clip, picture: torch.Tensor, text: str, mask: torch.Te
     if mask is not None:
         if not bool(mask.any()):
             return math.nan
+        # Likewise what is outside of the mask is black to CLIP.
         picture = picture * mask
     return 100 * float(clip.encode_image(picture[None])[0][0] @ clip.encode_text([text])[0])
 
@@ -205,6 +208,7 @@ def load_measures(models: Models) -> Measures:
             missing[part] = str(error)
             return None
 
+    # Each measuring model may be out of reach by itself.
     without = "go without this metric"
     structure = attempt("structure", lambda: load_backbone(MEASURES["structure"], models.device, SIZE, without))
     clip = attempt("clip", lambda: load_clip(MEASURES["clip"], models.device, without))

@@ -31,6 +31,7 @@ def worker_pool(workers: int, start: Callable, arguments: tuple) -> Iterator[Eac
         start(*arguments)
         yield lambda work, jobs: (work(*job) for job in jobs)
         return
+    # More threads than cores would only wait for each other.
     threads = max(1, (os.cpu_count() or 1) // workers)
     # A fresh interpreter each: torch's thread pools do not survive a fork.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (threads, start, arguments))

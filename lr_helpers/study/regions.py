@@ -14,7 +14,7 @@ import torch
 
 from lr_helpers import plots
 from lr_helpers.baselines import TITLES, Edited, Request
-from lr_helpers.baselines.sharing import Share
+from lr_helpers.baselines.request import Share
 from lr_helpers.boxes import iou
 from lr_helpers.candidates import TERMS, Candidates, occlusion_table
 from lr_helpers.files.writing import write_csv
@@ -51,8 +51,10 @@ def run_task(one: Task, models: Models, judge_model: judge.Judge, variants: Sequ
     """
     request = Request(one.picture, one.source, one.prompt, name=one.name, known=one.truth,
                       traced=one.truth is not None)
+    # One request for all rows, so that they share its edits.
     choices = {}
     for variant in variants or plain(ROWS):
+        # An added object has no known place.
         if variant.row == "known_region" and one.truth is None:
             continue
         row = Variant(variant.name, variant.row, {"steps": steps, **variant.settings}).load(models)
@@ -67,6 +69,7 @@ def run_task(one: Task, models: Models, judge_model: judge.Judge, variants: Sequ
 def _measured(one: Task, made: Edited, models: Models, judge_model: judge.Judge) -> dict:
     """All that is measured of a row's choice, its box, and along its trace how good the box would have been."""
     with torch.no_grad():
+        # S of the paper, by which it ranks edits: here it is only measured.
         seen = models.clip.encode_image(torch.stack([made.picture, one.picture]))[0]
         quality = score(seen[:1], seen[1], models.clip.encode_text([one.prompt])[0])
     found = {**measures.region(one, made.box), **measures.success(one, made.box, made.picture, judge_model),
@@ -74,6 +77,7 @@ def _measured(one: Task, made: Edited, models: Models, judge_model: judge.Judge)
              "evaluations": made.evaluations, "seconds": made.seconds}
     trace = []
     for edits, box in made.trace:
+        # A trace has the box it would have chosen by then; what counts is how good that was.
         then = measures.region(one, box)
         trace.append([edits, round(then["iou"], 5), then["hit"]])
     return {"box": list(made.box), **{k: round(v, 5) for k, v in found.items()}, "trace": trace}
@@ -84,7 +88,9 @@ def _table(one: Task, request: Request, models: Models, steps: int) -> dict:
     method, share = METHODS["paper"].but(steps=steps), Share(request, models)
     found = Candidates(models, one.picture, one.source, one.prompt, share.proposals(method).boxes, method,
                        request.seed, edits=share.edits(steps))
+    # Edits all 63 candidates; those that `paper` has edited are there already.
     found.losses(None)
+    # The paper does not weigh this term, so its table lacks it.
     found.terms["occlusion"] = occlusion_table(models, one.picture, one.source, found.boxes)
     values = {**{term: found.terms[term] for term in TERMS}, "text": found.text_similarity,
               "image": found.image_similarity,
@@ -123,6 +129,7 @@ class Regions(Study):
         self.models, self.judge = load_models("tiny", device="cpu"), judge.load()
 
     def do(self, job: tuple[str, int]) -> dict:
+        # The study `learning` has no use for the table of candidates, which costs 63 edits a task.
         variants = VARIANTS if self.name == "learning" else plain(ROWS)
         return run_task(task(*job), self.models, self.judge, variants, self.steps, table=self.name == "regions")
 
@@ -136,7 +143,7 @@ class Regions(Study):
             figure.savefig(self.folder / f"{name}.png", dpi=130)
             plots.close(figure)
         for title, means in summary["means"].items():
-            _print_means(title, means)
+            tables.print_means(title, {TITLES.get(name, name): found for name, found in means.items()}, PRINTED)
         for title, found in summary["rules"].items():
             print(f"\n{title}: if the final box were the best of the paper's whole table by …")
             for rule, value in found.items():
@@ -189,6 +196,7 @@ def _differences(records: Sequence[dict]) -> dict:
 def figures(summary: dict) -> dict:
     """The figures of a summary by name."""
     means = summary["means"]
+    # Variants of the study `learning` are called what they are.
     titles = {name: TITLES.get(name, name) for found in means.values() for name in found}
     known = {title: found for title, found in means.items() if any("hit" in value for value in found.values())}
     drawn = {"success": plots.show_measures(means, titles, ("success", "target_seen", "source_gone", "others_kept"))}
@@ -205,10 +213,3 @@ def figures(summary: dict) -> dict:
 
 def _as_file(title: str) -> str:
     return title.replace(", ", "_").replace(" ", "_")
-
-
-def _print_means(title: str, means: dict) -> None:
-    count = next(iter(next(iter(means.values())).values()))["count"]
-    print(f"\n{title} (n = {count}): mean with 95 % interval")
-    for name, found in means.items():
-        print(f"  {TITLES.get(name, name)}\n    {tables.printed(found, PRINTED)}")

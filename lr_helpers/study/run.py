@@ -114,8 +114,10 @@ def run(study: Study, workers: int | None = None) -> dict:
 
 def work(study: Study, workers: int | None = None) -> Done:
     """Do what is missing, and read all records."""
+    # Nothing is loaded for a folder that can't be written to, or holds another study.
     prepare_folder(study.folder)
     jobs, about, not_run = study.jobs(), {}, {}
+    # A study that asks the models needs a worker even if it is done; the others load nothing then.
     todo = jobs if study.asks_models else _todo(study, jobs, about)
     if todo:
         with worker_pool(min(workers or study.processes(), len(todo)), _start, (study,)) as each:
@@ -137,6 +139,7 @@ def _do(study: Study, todo: Sequence[Job], total: int, each: Each) -> dict[str, 
     """Why rows could not be run, by name."""
     not_run = {}
     with tqdm(total=total, initial=total - len(todo), desc=study.unit, unit="") as bar:
+        # Results come as they are done; the records lie on the disk by then.
         for name, row, reason in each(_work, [(job,) for job in todo]):
             if reason:
                 not_run[row] = reason
@@ -150,6 +153,7 @@ def _check_settings(folder: Path, settings: dict) -> None:
     file, wanted = folder / "settings.json", json.loads(json.dumps(settings))  # as they come back from a file
     if file.exists():
         there = read(file) or {}
+        # Only what differs is named, so that one option can be set right.
         if other := [name for name in {**wanted, **there} if there.get(name) != wanted.get(name)]:
             raise UserError(f"{folder} holds a study with other settings ({', '.join(other)}); give another --output, "
                             "or delete it.")
@@ -197,5 +201,6 @@ def _work(job: Job) -> tuple[str, str | None, str]:
             raise
         _failed[row] = str(error)
         return name, row, str(error)
+    # Whole or not at all: what is killed before this line is done again.
     write_json(study.record(job), record)
     return name, row, ""

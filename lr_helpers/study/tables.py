@@ -24,6 +24,7 @@ def by_group(records: Sequence[dict]) -> dict[str, list[dict]]:
     """The records of each of GROUPS that there is, by "task" and "objects"."""
     found = {}
     for title, (kind, objects) in GROUPS.items():
+        # "replace_400000" is a task of the kind "replace".
         part = [r for r in records if r["task"].startswith(kind) and r["objects"] == objects]
         if part:
             found[title] = part
@@ -42,6 +43,7 @@ def means_of(records: Sequence[dict], measures: Sequence[str]) -> dict[str, Valu
     """By measure, over the records to which it applies: those that have it, and not as None."""
     found = {}
     for measure in measures:
+        # A scene of one object has no others to keep: such tasks don't count.
         values = [r[measure] for r in records if r.get(measure) is not None]
         if values:
             found[measure] = mean_with_interval(values, share=measure in SHARES)
@@ -62,6 +64,7 @@ def differences(ours: Sequence[dict], theirs: Sequence[dict], measures: Sequence
         for record in ours:
             a, b = record.get(measure), other.get(record["task"], {}).get(measure)
             if a is not None and b is not None:
+                # Some tasks are hard for every row; the difference on the same task leaves that out.
                 values.append(a - b)
         if values:
             found[measure] = mean_with_interval(values)
@@ -73,14 +76,18 @@ def said(value: Value, digits: int = 2) -> str:
     return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
 
 
-def printed(found: Mapping[str, Value], measures: Sequence[str], count: bool = False) -> str:
-    """The measures that there are on one line; `count` says of how many tasks each is."""
-    parts = [f"{m} {said(found[m])}" + (f" of {found[m]['count']}" if count else "") for m in measures if m in found]
-    return "   ".join(parts)
+def print_means(title: str, means: Mapping[str, Mapping[str, Value]], measures: Sequence[str]) -> None:
+    """A line for each row that has some of the measures, each with the number of tasks to which it applies."""
+    print(f"\n{title}: means with 95 % intervals")
+    for row, found in means.items():
+        parts = [f"{name} {said(found[name])} of {found[name]['count']}" for name in measures if name in found]
+        if parts:
+            print(f"  {row:34} {'   '.join(parts)}")
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns stand under each other in a terminal too."""
+    # Each column is as wide as its widest cell.
     widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
     rows = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *lines)]
     rule = "|".join("-" * (width + 2) for width in widths)

@@ -61,11 +61,13 @@ def task(kind: str, seed: int) -> Task:
     full = scene(seed, 1 + seed % 2)
     rng = Random(f"task {seed}")
     index = rng.randrange(len(full.objects))
+    # A target that is not there yet, and that the editor has seen in this place.
     names = [n for n in NAMES if n not in {o.name for o in full.objects} and not held_out(n, full.place)]
     target = rng.choice(names)
     if kind == "replace":
         return replacing(kind, seed, full, index, target)
     if kind == "add":
+        # The source is the place, and the prompt names both.
         prompt = f"{with_article(target)} {PLACES[full.place]}"
         return Task(kind, seed, full.removed(index), full.place, prompt, target, None, _others(full, index), None)
     raise ValueError(f"kind is {kind!r}; use 'replace' or 'add'.")
@@ -95,6 +97,7 @@ def combinations(seed: int) -> tuple[Task, Task]:
     """
     full, rng = scene(seed, 1 + seed % 2), Random(f"combination {seed}")
     there, index = {o.name for o in full.objects}, rng.randrange(len(full.objects))
+    # Both targets are among the objects that are held out in some place.
     somewhere = [n for n in NAMES if n not in there and any(held_out(n, p) for p in PLACES)]
     unseen = rng.choice([n for n in somewhere if held_out(n, full.place)])
     seen = rng.choice([n for n in somewhere if not held_out(n, full.place)])
@@ -134,6 +137,7 @@ def two_turns(seed: int) -> TwoTurns:
     there = {o.name for o in full.objects}
     names = [n for n in NAMES if n not in there and not held_out(n, full.place)]
     targets = dict(zip((first, second), rng.sample(names, 2), strict=True))
+    # How the scene looks when both turns are done: what must still be there.
     final = full.replaced(first, targets[first]).replaced(second, targets[second])
     tasks = []
     for index, other in ((first, second), (second, first)):

@@ -40,11 +40,13 @@ def cases(kind: str, count: int) -> list[tuple[Recipe, Box, str]]:
         seed += 1
         rng, recipe = Random(f"case {seed}"), scene(seed)
         names = [n for n in NAMES if n not in {o.name for o in recipe.objects} and not held_out(n, recipe.place)]
+        # Every object in turn is painted into empty places.
         name = names[len(found) % len(names)] if kind == "empty" else rng.choice(names)
         if kind == "replace":
             thing = rng.choice(recipe.objects)
         else:
             thing = random_placed(name, rng)
+            # A place counts as empty if the judge's square there holds nothing of an object.
             if any(judge.overlap_share(o.box, square(thing)) > 0 for o in recipe.objects):
                 continue
         found.append((recipe, square(thing), name))
@@ -59,6 +61,7 @@ def edits(models: Models, chosen: list[tuple[Recipe, Box, str]]) -> tuple[torch.
             pictures = torch.stack([tensor(recipe) for recipe, _, _ in part])
             masks = torch.stack([box_mask(box, SIZE, SIZE) for _, box, _ in part])
             frames = models.editor.inpaint(pictures, masks, [with_article(name) for _, _, name in part], seed=done)
+            # The model's own frame, before anything is pasted: what does it do to the rest?
             error = ((frames - pictures).square() * (1 - masks)).sum((1, 2, 3)) / (3 * (1 - masks).sum((1, 2, 3)))
             made.append(composite(frames, pictures, masks))
             outside.append(-10 * error.log10())
@@ -77,6 +80,7 @@ def evaluate_judge(judge_model: judge.Judge, count: int) -> dict:
         said = judge_model.name(pictures, looks)
         right += sum(a == o.name for a, o in zip(said, recipe.objects, strict=True))
         total += len(said)
+        # Whoever names an object that is painted over guesses by the surroundings.
         hidden = judge_model.name(occluded(pictures[0], torch.tensor(looks)), looks)
         guessed += sum(a == o.name for a, o in zip(hidden, recipe.objects, strict=True))
     empty = cases("empty", count)
@@ -100,6 +104,7 @@ def evaluate_editor(models: Models, judge_model: judge.Judge, count: int, pictur
         result[f"{kind}: own frame outside the box, PSNR dB"] = mean_with_interval(outside.tolist())
         result[f"{kind}: pasted edit exact outside the box"] = rate(kept, count)
         write_image(pictures / f"{kind}.png", to_image(tiles(made[:60], 10)))
+    # One more grid: all objects, each once, in the middle of a place.
     thing = Placed("", 12, 12, 40)
     grid = [(Recipe(list(PLACES)[i % 8], i % 48, ()), square(thing), n) for i, n in enumerate(NAMES)]
     write_image(pictures / "all_objects.png", to_image(tiles(edits(models, grid)[0], 10)))
@@ -115,6 +120,7 @@ def evaluate_comparison(models: Models, judge_model: judge.Judge, count: int, pi
     with quiet():
         painter = StableDiffusionPipeline.from_pipe(parts.text_to_image.pipeline)
         painter.set_progress_bar_config(disable=True)
+        # A text alone decides the picture, so the object may stand anywhere.
         painted = torch.cat([painter(texts[i:i + 16], num_inference_steps=steps, guidance_scale=guidance,
                                      generator=noise, output_type="pt").images for i in range(0, count, 16)])
     right = sum(judge.sees(p, name, judge_model) >= judge.SURE for p, (_, _, name) in zip(painted, chosen, strict=True))
@@ -148,6 +154,7 @@ def evaluate_vae(models: Models, count: int) -> dict:
 
 def evaluate_clip(models: Models, count: int) -> dict:
     """Retrieval among 200 scenes with different captions, and the right one of two scenes."""
+    # Two scenes with the same caption could not be told apart; one of them stays.
     by_caption = {scene(s).caption(): scene(s) for s in range(FIRST_SEED, FIRST_SEED + 300)}
     texts = list(by_caption)[:200]
     with torch.no_grad():
@@ -158,6 +165,7 @@ def evaluate_clip(models: Models, count: int) -> dict:
         recipe, rng = scene(seed), Random(f"pair {seed}")
         index = rng.randrange(len(recipe.objects))
         other = rng.choice([n for n in NAMES if n not in {o.name for o in recipe.objects}])
+        # The scene with its object, and with another in its place: which is nearer to the word?
         pair = torch.stack([tensor(recipe), tensor(recipe.replaced(index, other))])
         with torch.no_grad():
             text = models.clip.encode_text([with_article(recipe.objects[index].name)])[0]
@@ -175,6 +183,7 @@ def evaluate_anchors(models: Models, count: int, top: int = 9) -> dict:
         recipe = scene(seed)
         attention = models.backbone.encode_image(tensor(recipe))[1]
         grid = attention.shape[1:]
+        # Chance: the same share over all patches.
         everywhere = anchor_centres(torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1])), grid, SIZE)
         chance.append(_inside(everywhere, recipe))
         shares.append(_inside(anchor_centres(top_anchors(attention, top), grid, SIZE), recipe))

@@ -49,10 +49,12 @@ def edit(kind: int, seed: int) -> tuple[Recipe, Recipe, int | None]:
     full, rng = scene(seed, 1 + seed % 2), Random(f"pie {kind} {seed}")
     index = rng.randrange(len(full.objects))
     if kind == 1:
+        # Another object in the same square.
         there = {thing.name for thing in full.objects}
         name = rng.choice([n for n in NAMES if n not in there and not held_out(n, full.place)])
         return full, full.replaced(index, name), index
     if kind in (2, 3):
+        # To add is to delete the other way round.
         less = full.removed(index)
         return (less, full, index) if kind == 2 else (full, less, index)
     places = [p for p in PLACES if p != full.place and not any(held_out(t.name, p) for t in full.objects)]
@@ -64,11 +66,13 @@ def true_mask(before: Recipe, after: Recipe, index: int | None) -> np.ndarray:
     all that no object covers by half.
     """
     if index is None:
+        # How much of each pixel an object covers.
         covered = np.zeros((SIZE, SIZE, 1))
         for thing in before.objects:
             part = covered[thing.y:thing.y + thing.size, thing.x:thing.x + thing.size]
             np.maximum(part, sprite(thing.name, thing.size)[1], out=part)
         return (covered[..., 0] < 0.5).astype(np.uint8)
+    # The box of every pixel in which the two scenes differ.
     changed = (before.render() != after.render()).any(2)
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     mask = np.zeros((SIZE, SIZE), np.uint8)
@@ -79,6 +83,7 @@ def true_mask(before: Recipe, after: Recipe, index: int | None) -> np.ndarray:
 def entry(kind: int, seed: int) -> tuple[dict, Recipe, Recipe]:
     """One entry of the mapping file but its image_path, and the recipes before and after."""
     before, after, index = edit(kind, seed)
+    # Which object of each scene stands in brackets.
     old, new = index if kind in (1, 3) else None, index if kind in (1, 2) else None
     names = [thing.name for thing in before.objects]
     target = "" if new is None else after.objects[new].name
@@ -153,6 +158,7 @@ def success(before: Recipe, after: Recipe, picture: torch.Tensor, judge: Judge) 
     def seen(boxes: Sequence[Box]) -> list[str]:
         return judge.name(picture.expand(len(boxes), -1, -1, -1), list(boxes)) if boxes else []
 
+    # Recipes tell which objects went, came and stayed.
     old, new = set(before.objects), set(after.objects)
     gone, came, stay = old - new, new - old, sorted(old & new, key=lambda t: t.name)
     parts = {}

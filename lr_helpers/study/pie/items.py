@@ -86,6 +86,7 @@ def load(folder: str | Path) -> Benchmark:
     digest, items, problems = sha256(raw), [], [f"{shown(name)}: The id is there twice; give each once."
                                                 for name in entries.twice]
     resolved = root.resolve()
+    # Everything wrong with any entry is told at once, before any work.
     for name, entry in entries.items():
         item, wrong = _item(name, entry, root, resolved)
         problems += [f"{shown(name)}: {message}" for message in wrong]
@@ -101,11 +102,13 @@ def dealt(items: tuple[Item, ...], limit: int | None) -> list[Item]:
     """
     if limit is None:
         return list(items)
+    # How many of its type come before each item?
     rank: dict[int, int] = {}
     turns = []
     for item in items:
         rank[item.kind] = rank.get(item.kind, -1) + 1
         turns.append(rank[item.kind])
+    # The first of every type, then the second of every type …
     order = sorted(range(len(items)), key=lambda i: (turns[i], items[i].kind))
     return [items[i] for i in order[:limit]]
 
@@ -139,6 +142,7 @@ def _item(name: str, entry: Any, root: Path, resolved: Path) -> tuple[Item | Non
             wrong.append(str(error))
             return None
 
+    # Each field is tried, whatever is wrong with the others.
     attempt(check_name, name)
     path = attempt(find_image, entry["image_path"], root, resolved)
     size = attempt(_size, path) if path else None

@@ -22,6 +22,7 @@ def decode(runs: Any, height: int, width: int, border: bool = True) -> np.ndarra
     if len(runs) and (min(runs) < 0 or max(starts) >= pixels):
         raise UserError(f"The mask has a run that does not begin within its {width}×{height} pixels; "
                         "check the picture's size.")
+    # Runs may overlap: count how many begin and end at each pixel, then sum.
     steps = np.zeros(pixels + 1, np.int64)
     np.add.at(steps, starts.astype(np.int64), 1)
     np.add.at(steps, np.minimum(starts + lengths, pixels).astype(np.int64), -1)
@@ -34,6 +35,7 @@ def decode(runs: Any, height: int, width: int, border: bool = True) -> np.ndarra
 
 def encode(mask: np.ndarray) -> list[int]:
     """The runs of a (height, width) mask, whose values are 0 and not 0; each as long as can be, in order."""
+    # A run begins and ends where two neighbours differ; the row of pixels is framed by zeros.
     flat = np.concatenate([[False], np.asarray(mask).ravel() != 0, [False]])
     edges = np.flatnonzero(flat[1:] != flat[:-1]).reshape(-1, 2)
     return [int(n) for start, end in edges for n in (start, end - start)]

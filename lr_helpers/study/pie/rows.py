@@ -47,11 +47,13 @@ def edit(row: str, item: Item, models: Models, parts: Parts, seed: int) -> Edite
     picture. Raises UserError where the row can't be run here.
     """
     size = models.profile.size
+    # Only the row MASK looks at the known region, only InstructPix2Pix at the instruction.
     known = _resized(_mask(item), size, "nearest-exact")[0]
     request = Request(to_tensor(item.picture, size), *asked(row, item), seed, known=known, instruction=item.instruction)
     made = load_baseline(row, models.profile, models, parts=parts).run(request)
     if item.size == size:
         return made
+    # The edit is smaller than the item: enlarge it, and keep the item's own pixels outside.
     picture = _resized(made.picture, item.size, "bicubic").clamp(0, 1)
     if made.region is not None and BASELINES[row].family != EDITOR:
         region = _resized(made.region[None].float(), item.size, "nearest-exact")

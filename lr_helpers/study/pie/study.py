@@ -86,6 +86,7 @@ class Pie(Study):
 
     def processes(self) -> int:
         """One fills a GPU, and large models fill the memory."""
+        # Only the emoji world's models are so small that each core can have its own.
         small = self.profile.vocabulary is not None and (self.device or default_device()) == "cpu"
         return super().processes() if small else 1
 
@@ -100,6 +101,7 @@ class Pie(Study):
 
     def complete(self, job: Job, about: dict) -> bool:
         """What was measured by other models is measured again."""
+        # An edit that is there is not made again, though it may have to be measured again.
         record = self._kept(job)
         return record is not None and record["measured_by"] == about["labels"]
 

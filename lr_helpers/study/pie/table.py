@@ -25,6 +25,7 @@ def flat(records: Sequence[dict], percent: bool = False) -> list[dict]:
     """One record for each item and row, metrics in the table's units; `percent`: what is judged as well."""
     found = []
     for record in records:
+        # A record keeps its measures in their own units; a table has the published ones.
         line = {**record, "type": TYPES[record["kind"]], **record["judge"]}
         for name, value in record["measures"].items():
             line[name] = None if value is None else value * METRICS[name].factor
@@ -80,6 +81,7 @@ def page(summary: dict, setting: str) -> str:
 
 def _group(means: dict, not_run: Sequence[str], of: str) -> str:
     """One table: all metrics, and of what is judged, found and paid what there is."""
+    # All metrics, even those that were not run, as the published table has them.
     columns = list(METRICS)
     for column in ("success", "others_kept", "iou", *COST):
         if any(column in found for found in means.values()):

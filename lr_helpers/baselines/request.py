@@ -1,24 +1,21 @@
-"""Edits and proposals that several rows want of the same picture: each is made once, and charged to every row.
+"""What is asked of a way to edit; and the edits and proposals that several rows want of the same picture.
 
 A study runs ten rows on one task, and many of them edit the same boxes. An edit depends on picture, prompt, seed,
-steps, guidance and box only, so whoever asks first makes it. A row that finds one made is charged what it had cost.
+steps, guidance and box only, so whoever asks first makes it, and a row that finds it made is charged what it had cost.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 
+from lr_helpers.boxes import Box
 from lr_helpers.candidates import Edits
 from lr_helpers.editing import Proposals, propose
 from lr_helpers.method import Method
 from lr_helpers.models.loading import Models
-
-if TYPE_CHECKING:
-    from lr_helpers.baselines.base import Request
 
 LATER = {"estimator", "temperature", "samples", "iterations", "lr", "update_every", "entropy_weight", "clip_weight",
          "structure_weight", "direction_weight", "source_weight", "alpha", "beta", "choice", "steps", "guidance"}
@@ -35,6 +32,29 @@ class Shared:
     """With the seconds they took, by the settings that decide them."""
 
 
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What is asked of a way to edit. Rows that are run on the same object share their edits."""
+
+    picture: torch.Tensor
+    """(3, S, S) in 0..1, S the profile's size."""
+    source: str
+    """What is there now, e.g. "bird"; a whole sentence for a row that wants `sentences`, likewise below."""
+    prompt: str
+    """What is wanted, e.g. "a rabbit"."""
+    seed: int = 42
+    """The same seed on the same machine gives the same pixels."""
+    name: str = ""
+    """Seeds the boxes that a row draws at random; texts and seed if it is not given."""
+    known: Box | torch.Tensor | None = None
+    """The known region, for `known_region`: a box in pixels, or a mask (S, S) that is 1 where to edit, else 0."""
+    instruction: str = ""
+    """For who follows one; made of source and prompt if it is not given."""
+    traced: bool = False
+    """Also tell what would have been chosen earlier. Its edits are made beside, and nobody is charged for them."""
+    shared: Shared = field(default_factory=Shared, repr=False)
+
+
 class Share:
     """One row's use of what a request's rows share, and what it was spared by finding things made."""
 
@@ -45,6 +65,7 @@ class Share:
 
     def proposals(self, method: Method) -> Proposals:
         """What the method proposes for the request's picture."""
+        # Rows that differ in how they learn propose the same.
         key = tuple(value for name, value in vars(method).items() if name not in LATER)
         known = self.request.shared.proposals
         if key in known:

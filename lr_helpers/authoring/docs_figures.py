@@ -1,0 +1,93 @@
+"""The figures of README.md and docs/, and whether they are stale.
+
+Each is a `Drawing`: the plain data it shows, and a function that draws them. A figure is stale when its data or the
+code that draws it have changed since it was written. Its pixels are not compared: they differ between versions of
+matplotlib.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lr_helpers.authoring import diagram
+from lr_helpers.authoring import docs_drawings as drawings
+from lr_helpers.authoring.docs_store import TITLES, Store
+from lr_helpers.files.writing import write_bytes
+from lr_helpers.method import METHODS
+
+FOLDER = Path("docs") / "figures"
+DPI = 160
+"""Dots an inch; the figures are ten inches wide, so twice as wide as the 800 pixels that GitHub shows."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure: what it shows, and how."""
+
+    data: Callable[[Store], Any]
+    """What is drawn, as plain data for JSON; the figure is stale when it has changed."""
+    draw: Callable[[Any], Figure]
+    """Data → figure, whose label is the alternative text."""
+
+
+def _method_data(store: Store) -> dict:
+    weights = sha256()
+    for part in ("clip", "dino", "inpainting"):
+        for file in sorted((store.root / "data" / "tiny_world" / part).rglob("*.safetensors")):
+            weights.update(file.read_bytes())
+    return {"weights": weights.hexdigest(), "method": asdict(METHODS["learned"]), "seed": diagram.SEED}
+
+
+DRAWINGS: Mapping[str, Drawing] = {
+    "method": Drawing(_method_data, lambda _: diagram.draw(diagram.run())),
+    "regions": Drawing(drawings.regions_data, drawings.draw_regions),
+    "rules": Drawing(drawings.rules_data, drawings.draw_rules),
+    "cost": Drawing(drawings.compare_data, drawings.draw_cost),
+    "background": Drawing(drawings.compare_data, drawings.draw_background),
+    "causes": Drawing(drawings.causes_data, drawings.draw_causes),
+    "unseen": Drawing(drawings.unseen_data, drawings.draw_unseen),
+    "pie": Drawing(drawings.pie_data, drawings.draw_pie),
+    "world": Drawing(drawings.world_data, drawings.draw_world),
+}
+"""By file name, without .png."""
+
+
+def digest(name: str, store: Store) -> str:
+    """What a figure's data and the code that draws it come to."""
+    found = sha256(json.dumps(DRAWINGS[name].data(store), sort_keys=True).encode())
+    # The diagram has a file of its own; the others share one, and the names of the ways to edit.
+    if name == "method":
+        found.update(Path(diagram.__file__).read_bytes())
+    else:
+        found.update(Path(drawings.__file__).read_bytes() + json.dumps(TITLES).encode())
+    return found.hexdigest()
+
+
+def recorded(name: str, store: Store) -> dict[str, str]:
+    """What the figure's file says of itself: Digest and Description (its alternative text); empty without a file."""
+    try:
+        with Image.open(store.root / FOLDER / f"{name}.png") as picture:
+            return {key: str(value) for key, value in picture.info.items() if key in ("Digest", "Description")}
+    except OSError:
+        return {}
+
+
+def write(name: str, store: Store) -> None:
+    """Draw the figure and write its PNG, which says what it was drawn from."""
+    with plt.rc_context({"font.size": 11.5}):
+        figure = DRAWINGS[name].draw(DRAWINGS[name].data(store))
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={
+        "Software": None, "Digest": digest(name, store), "Description": figure.get_label()})
+    plt.close(figure)
+    write_bytes(store.root / FOLDER / f"{name}.png", buffer.getvalue())

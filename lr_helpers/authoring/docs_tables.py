@@ -1,0 +1,250 @@
+"""The tables of README.md and docs/, written from the stored studies."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+
+from lr_helpers.authoring import badges
+from lr_helpers.authoring import docs_drawings as drawings
+from lr_helpers.authoring.docs_store import TITLES, Store
+from lr_helpers.errors import UserError
+
+DECIMALS = {"psnr": 1, "iou": 2, "evaluations": 0, "seconds": 1}
+"""Measures that are not shares, and how many decimals they are written with; all others are written in percent."""
+NOTHING = ""
+"""What a table shows where a measure does not apply."""
+
+
+def interval(found: Mapping[str, float], measure: str, count: bool = False) -> str:
+    """A mean with its 95 % interval: "93 % [88, 98]", "33.0 [30.1, 36.3]"; alone where the interval has no width."""
+    decimals = DECIMALS.get(measure)
+    scale, decimals, unit = (100, 0, " %") if decimals is None else (1, decimals, "")
+    value, low, high = (f"{scale * found[key]:,.{decimals}f}" for key in ("value", "low", "high"))
+    written = f"{value}{unit}" if low == value == high and not unit else f"{value}{unit} [{low}, {high}]"
+    return f"{written} of {found['count']}" if count else written
+
+
+def difference(found: Mapping[str, float]) -> str:
+    """A difference of shares in points with its sign: "−7 points [−17, +2]"."""
+    value, low, high = (f"{100 * found[key]:+.0f}".replace("-", "−") for key in ("value", "low", "high"))
+    return f"{value} points [{low}, {high}]"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; where a cell is narrow, an interval stays on one line."""
+    lines = [head, ["---"] * len(head), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return re.sub(r"(\[[^],|]+), ([^],|]+\])", "\\1,\u00a0\\2", table)
+
+
+def _row_title(name: str) -> str:
+    """A way to edit as tables call it; ours in bold."""
+    return f"**{TITLES[name]}**" if name == "learned" else TITLES[name]
+
+
+def _measured(found: Mapping[str, dict], measure: str) -> str:
+    """One cell."""
+    return interval(found[measure], measure) if measure in found else NOTHING
+
+
+# The notebooks, for README.md.
+
+def _notebooks(store: Store) -> str:
+    """Title and badge of each notebook, with the one idea that docs/notebooks.toml gives it; and a sentence while the
+    badges lead nowhere.
+    """
+    ideas = tomllib.loads((store.root / "docs" / "notebooks.toml").read_text(encoding="utf-8"))
+    rows = []
+    for file in sorted((store.root / "notebooks").glob("[0-9A-Z]*.py")):
+        if file.stem not in ideas:
+            raise UserError(f"docs/notebooks.toml has no line for {file.stem}; say its one idea there.")
+        title = re.search(r"^# # (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)[1].replace(" · ", " ")
+        path = f"notebooks/{file.stem}.ipynb"
+        rows.append([f"[{title}]({path})", ideas[file.stem], f"[![Colab][badge]]({badges.colab_address(path)})"])
+    table = f"{markdown(['notebook', 'the one idea', ''], rows)}\n\n[badge]: {badges.BADGE_PICTURE}"
+    if badges.placeholder():
+        table += ("\n\nThe badges open nothing yet: the repository has no public address, and `OWNER` stands in its "
+                  "place ([more](docs/notebooks.md#on-colab)).")
+    return table
+
+
+# Tables of the studies.
+
+FRONT_ROWS = ("official_code", "paper", "learned", "instruct_pix2pix", "sdedit", "known_region")
+REGION_ROWS = ("random_anchors", "random_sizes", "official_code", "paper", "straight_through", "reinforce", "learned",
+               "exhaustive", "occlusion", "known_region")
+
+
+def _front(store: Store) -> str:
+    """The one table of README.md: who finds the region (study `regions`), and what the edit is worth (`compare`)."""
+    regions, compared, steps = store.regions["means"], store.compare["means"]["replace"], store.compare["steps"]
+    rows = []
+    for name in FRONT_ROWS:
+        found = compared[f"{name} at {steps}"]
+        hits = [NOTHING, NOTHING]  # who paints the whole picture finds no region; the known one needs no finding
+        if name in regions["replace, one object"] and name != "known_region":
+            hits = [_measured(regions[group][name], "hit") for group in ("replace, one object", "replace, two objects")]
+        rows.append([_row_title(name), *hits, _measured(found, "success"), _measured(found, "psnr"),
+                     f"{found['evaluations']['value']:,.0f}"])
+    return markdown(["", "region found, one object", "region found, two objects", "task done", "background PSNR, dB",
+                     "denoiser evaluations"], rows)
+
+
+def _regions(store: Store) -> str:
+    means = store.regions["means"]
+    one, two = means["replace, one object"], means["replace, two objects"]
+    rows = []
+    for name in REGION_ROWS:
+        hits = [NOTHING, NOTHING] if name == "known_region" else [_measured(g[name], "hit") for g in (one, two)]
+        evaluations = (one[name]["evaluations"]["value"] + two[name]["evaluations"]["value"]) / 2  # as many scenes each
+        rows.append([_row_title(name), *hits, _measured(one[name], "success"), _measured(two[name], "success"),
+                     f"{evaluations:,.0f}"])
+    return markdown(["region", "found, one object", "found, two objects", "task done, one", "task done, two",
+                     "denoiser evaluations"], rows)
+
+
+def _add(store: Store) -> str:
+    empty, beside = (store.regions["means"][g] for g in ("add, empty scene", "add, one object there"))
+    rows = [[_row_title(name), _measured(empty[name], "success"), _measured(beside[name], "success")]
+            for name in REGION_ROWS if name in empty]
+    return markdown(["region", "add to an empty scene", "add beside an object"], rows)
+
+
+def _causes(store: Store) -> str:
+    names = drawings.CAUSE_ROWS
+    found = store.causes
+    tasks = found["learned"]["tasks"]
+    rows = [[f"regions missed, of {tasks}", *(str(found[n]["missed"]) for n in names)]]
+    for cause, (title, _) in drawings.CAUSES.items():
+        rows.append([title, *(str(found[n]["lost_region"][cause]) for n in names)])
+    rows.append([f"tasks failed, of {tasks}", *(str(found[n]["failed"]) for n in names)])
+    rows.append(["of them in a right region: the editor's", *(str(found[n]["lost"]["editor"]) for n in names)])
+    return markdown(["", *(TITLES[n] for n in names)], rows)
+
+
+def _unseen(store: Store) -> str:
+    means = store.extended["means"]
+    rows = []
+    for name, title in drawings.UNSEEN_ROWS.items():
+        found = means[name]["learned"]
+        judged = found["success"]["count"] < found["hit"]["count"]
+        rows.append([title, interval(found["hit"], "hit"), interval(found["target_seen"], "target_seen"),
+                     interval(found["success"], "success", count=judged)])
+    return markdown(["the same scenes", "region found", "new object seen there", "task done"], rows)
+
+
+def _prompts(store: Store) -> str:
+    rows = [[group, interval(found["hit"], "hit"), interval(found["a target seen"], "target_seen"),
+             str(found["hit"]["count"])] for group, found in store.extended["prompts"].items()]
+    return markdown(["kind of prompt", "region found", "a named object seen", "n"], rows)
+
+
+def _compare(store: Store) -> str:
+    means = store.compare["means"]["replace"]
+    steps = store.compare["steps"]
+    wanted = [f"{name} at {steps}" for name in TITLES if f"{name} at {steps}" in means] + ["learned at 3"]
+    rows = []
+    for variant in sorted(wanted, key=lambda v: -means[v]["success"]["value"]):
+        found, (name, at) = means[variant], variant.split(" at ")
+        title = _row_title(name) + ("" if int(at) == steps else f", {at} steps an edit")
+        rows.append([title, *(_measured(found, m) for m in ("success", "psnr")),
+                     f"{found['evaluations']['value']:,.0f}", f"{found['seconds']['value']:.1f}"])
+    return markdown(["", "task done", "background PSNR, dB", "denoiser evaluations", "seconds, one thread"], rows)
+
+
+def _pie(store: Store) -> str:
+    found = store.pie["groups"]["all"]
+    titles = {**TITLES, "known_region": "the benchmark's own mask"}
+    rows = []
+    for name in drawings.PIE_ROWS:
+        mine = found[name]
+        shares = [{k: v / 100 if k != "count" else v for k, v in mine[m].items()} for m in ("success", "others_kept")]
+        rows.append([titles[name], *(interval(share, "success") for share in shares), _measured(mine, "psnr"),
+                     f"{mine['evaluations']['value']:,.0f}"])
+    count = found["learned"]["success"]["count"]
+    return markdown(["", f"task done, of {count}", f"others kept, of {found['learned']['others_kept']['count']}",
+                     "background PSNR, dB", "denoiser evaluations"], rows)
+
+
+ZOO = (
+    ("editor", "paints the asked object into an empty place", "empty: judge sees the object"),
+    ("editor", "replaces an object by another in its box", "replace: judge sees the object"),
+    ("editor", "its own frame outside the box, empty place, PSNR in dB", "empty: own frame outside the box, PSNR dB"),
+    ("editor", "its own frame outside the box, replacing, PSNR in dB", "replace: own frame outside the box, PSNR dB"),
+    ("editor", "the pasted edit is exact outside the box", "replace: pasted edit exact outside the box"),
+    ("vae", "its autoencoder, PSNR in dB", "reconstruction PSNR dB"),
+    ("clip", "finds the right caption for a picture, of 200", "caption found for picture, of 200"),
+    ("clip", "finds the right picture for a caption, of 200", "picture found for caption, of 200"),
+    ("clip", "prefers the scene with X to the same with Y", "prefers the scene with X to the one with Y"),
+    ("dino", "its top 9 anchors lie inside an object", "top 9 anchors inside an object"),
+    ("dino", "the same by chance", "chance"),
+    ("judge", "names real objects", "names real objects"),
+    ("judge", "names objects that are painted over", "names objects that are painted over"),
+    ("judge", "sees nothing where nothing is", "sees nothing where nothing is"),
+)
+"""Model, what is measured, and its name in METRICS.json."""
+MODELS = {"editor": "editor (`StableDiffusionInpaintPipeline`)", "vae": "", "clip": "CLIP (open_clip, ViT tower)",
+          "dino": "ViT (`ViTModel`, DINO-style)", "judge": "judge (small CNN, only measures)"}
+
+
+def _zoo(store: Store) -> str:
+    rows, before = [], None
+    for model, what, key in ZOO:
+        found = store.zoo[model][key]
+        scale, unit = (1, " dB") if "PSNR" in key else (100, " %")
+        value, low, high = (f"{scale * found[k]:.1f}" for k in ("value", "low", "high"))
+        rows.append([MODELS[model] if model != before else "", what, f"{value}{unit} [{low}, {high}]",
+                     str(found["count"])])
+        before = model
+    return markdown(["model", "measured", "value", "n"], rows)
+
+
+def _profiles(store: Store) -> str:
+    known = tomllib.loads((store.root / "data" / "models.toml").read_text(encoding="utf-8"))["profiles"]
+    rows = []
+    for name, profile in known.items():
+        size = sum(profile[part]["gigabytes"] for part in ("editor", "backbone", "clip"))
+        needs = "nothing" if "vocabulary" in profile else f"a GPU, and {size:.1f} GB from the hub"
+        rows.append([f"`{name}`", profile["title"], str(profile["size"]), str(profile["steps"]), needs])
+    return markdown(["profile", "models", "edits at", "steps", "needs"], rows)
+
+
+def _true_size(store: Store) -> str:
+    from lr_helpers.costs import true_size
+
+    return true_size.table(store.benchmarks)
+
+
+def _batch_costs(store: Store) -> str:
+    found = store.costs["batch"]
+    speed, layer = found["throughput"], found["overhead"]
+    rows = [
+        ["images an hour: one process with one thread / two with one each / one with two",
+         " / ".join(f"{v:,}" for k, v in speed.items() if k.startswith("images an hour"))],
+        ["two processes against one, one thread each; the goal was 1.7",
+         str(speed["2 processes against 1, 1 thread each"])],
+        ["the same for the bare editor: what this machine gives at most",
+         str(found["machine limit"]["2 processes against 1"])],
+        ["seconds of an item, one thread", str(speed["seconds of an item, 1 thread"])],
+        ["seconds until the first edit begins", str(speed["seconds until the first edit"])],
+        ["MiB of a process at its peak", f"{speed['MiB of the largest process, at its peak']:,}"],
+        ["the batch layer over bare `edit` and `save`; the goal was at most 3 %",
+         f"{layer['overhead %, median of pairs']:+} % (median of {layer['edits compared']} pairs)"],
+        [f"memory over {found['memory']['items']} items, last quarter against the first",
+         f"{found['memory']['growth %']:+} %"],
+        [f"seconds to start a batch of {found['resume']['finished items']:,} finished items again; the goal was 5",
+         str(found["resume"]["seconds to resume, median of 3"])],
+        ["the same when the contact sheets have to be drawn",
+         str(found["resume"]["seconds of the first time, which draws the contact sheets"])],
+    ]
+    return markdown(["", "measured"], rows)
+
+
+BLOCKS: Mapping[str, Callable[[Store], str]] = {
+    "notebooks": _notebooks, "front": _front, "regions": _regions, "add": _add, "causes": _causes, "unseen": _unseen,
+    "prompts": _prompts, "compare": _compare, "pie": _pie, "zoo": _zoo, "profiles": _profiles,
+    "true size": _true_size, "batch costs": _batch_costs,
+}
+"""Blocks by name; each is a paragraph of its own."""
