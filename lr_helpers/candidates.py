@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from lr_helpers.boxes import Box, area, box_mask
-from lr_helpers.canvas import Canvas, Patch, inner_box, scaled
+from lr_helpers.files.canvas import Canvas, Patch, inner_box, scaled
 from lr_helpers.inpainting import composite
 from lr_helpers.losses import clip_loss, direction_loss, occluded, occlusion_loss, source_loss, structure_loss
 from lr_helpers.method import Method

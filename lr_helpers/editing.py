@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import diffusers
-import open_clip
 import torch
-import transformers
 from PIL import Image
 from tqdm.auto import tqdm
 
 from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
 from lr_helpers.boxes import Box, box_mask, least_overlap
 from lr_helpers.candidates import Candidates, Edits, area_table, occlusion_table, shortlist, weighted
-from lr_helpers.canvas import Canvas
+from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.pictures import open_picture, paste_back
 from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
 from lr_helpers.losses import softmax_score
 from lr_helpers.method import Method, check_input, get_method
+from lr_helpers.models.libraries import versions
 from lr_helpers.models.loading import Models
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
 from lr_helpers.result import Candidate, EditResult
@@ -226,9 +223,3 @@ def final_value(candidates: Candidates, rows: torch.Tensor, best: torch.Tensor, 
         return -candidates.loss[rows, best]
     return softmax_score(candidates.text_similarity[rows, best], candidates.image_similarity[rows, best],
                          method.alpha, method.beta)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide the pixels."""
-    return {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__,
-            "transformers": transformers.__version__, "open_clip": open_clip.__version__}

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from lr_helpers.boxes import Box
-from lr_helpers.canvas import Canvas, scaled
 from lr_helpers.errors import UserError
+from lr_helpers.files.canvas import Canvas, scaled
 from lr_helpers.files.outputs import FINAL, NUMBERED, RESULT, clear, remove
 from lr_helpers.files.pictures import draw_box, on_white, read_image, to_image, to_tensor
 from lr_helpers.files.writing import prepare_folder, write_image, write_json

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 from lr_helpers import METHODS, edit
 from lr_helpers.boxes import box_mask
 from lr_helpers.candidates import Edits, area_table, occlusion_table
-from lr_helpers.canvas import Canvas, inner_box, scaled
 from lr_helpers.editing import propose
+from lr_helpers.files.canvas import Canvas, inner_box, scaled
 from lr_helpers.files.pictures import paste_back, to_image
 from lr_helpers.inpainting import Editor
 
