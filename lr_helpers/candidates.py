@@ -87,7 +87,8 @@ class Candidates:
         prompt, seed and editor's settings share.
         """
         self.canvas = canvas = Canvas.of(image, models.editor.size)
-        self.models, self.image, self.source, self.boxes, self.method = models, canvas.frame, source, boxes, method
+        self.models, self.image, self.boxes, self.method = models, canvas.frame, boxes, method
+        self.source, self.prompt, self.seed = source, prompt, seed
         k, m = boxes.shape[:2]
         self.kept = torch.ones(k, m, dtype=torch.bool) if kept is None else kept
         self.store = edits or Edits(models, canvas, prompt, seed, method.steps, method.guidance)

@@ -79,7 +79,7 @@ def retrace(done: Search, reached: list[torch.Tensor], edits: Edits) -> Trace:
     """
     known, method = done.candidates, done.candidates.method
     # A table of its own, whose losses are those of the search.
-    table = Candidates(known.models, known.image, known.source, known.prompt, known.boxes, method, known.seed,
+    table = Candidates(known.models, known.canvas, known.source, known.prompt, known.boxes, method, known.seed,
                        kept=known.kept, occlusion=known.terms["occlusion"], edits=edits)
     rows, trace = torch.arange(len(known.boxes)), []
     # The network that an update leaves is the one of the next entry of the history.
