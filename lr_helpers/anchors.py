@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from lr_helpers.boxes import Size, height_width
 from lr_helpers.errors import UserError
 
 
@@ -20,13 +21,13 @@ def top_anchors(attention: torch.Tensor, count: int) -> torch.Tensor:
     return torch.stack([order // w, order % w], dim=1)
 
 
-def anchor_centres(anchors: torch.Tensor, grid: tuple[int, int], size: int) -> torch.Tensor:
-    """(K, 2) patches (row, column) of an h×w grid → (K, 2) float centres (x, y) in pixels of a size×size
-    picture. (The official code swaps rows and columns here.)
+def anchor_centres(anchors: torch.Tensor, grid: tuple[int, int], size: Size) -> torch.Tensor:
+    """(K, 2) patches (row, column) of an h×w grid → (K, 2) float centres (x, y) in pixels of a picture of this size
+    (the side of a square, or (height, width)). (The official code swaps rows and columns here.)
     """
-    h, w = grid
-    x = (anchors[:, 1] + 0.5) * size / w
-    y = (anchors[:, 0] + 0.5) * size / h
+    (h, w), (height, width) = grid, height_width(size)
+    x = (anchors[:, 1] + 0.5) * width / w
+    y = (anchors[:, 0] + 0.5) * height / h
     return torch.stack([x, y], dim=1)
 
 

@@ -35,11 +35,21 @@ def box_mask(box: Box, height: int, width: int) -> torch.Tensor:
     return mask
 
 
-def square_around(x: float, y: float, side: float, size: int) -> tuple[int, int, int, int]:
-    """The square of this side centred on (x, y), rounded to pixels and clamped to a size×size picture."""
-    x0, y0 = round(x - side / 2), round(y - side / 2)
-    x1, y1 = round(x + side / 2), round(y + side / 2)
-    return max(x0, 0), max(y0, 0), min(x1, size), min(y1, size)
+Size = int | tuple[int, int]
+"""A picture's size in pixels: the side of a square, or (height, width)."""
+
+
+def height_width(size: Size) -> tuple[int, int]:
+    """Both sides of a picture in pixels."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def square_around(x: float, y: float, side: float, size: Size) -> Box:
+    """The square of this side centred on (x, y), rounded to pixels and clamped to the picture; a pixel at least."""
+    height, width = height_width(size)
+    x0, y0 = min(max(round(x - side / 2), 0), width - 1), min(max(round(y - side / 2), 0), height - 1)
+    x1, y1 = min(round(x + side / 2), width), min(round(y + side / 2), height)
+    return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
 
 
 def least_overlap(boxes: torch.Tensor, others: Sequence[Box]) -> torch.Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional as F
 
-from lr_helpers.boxes import Box, area
+from lr_helpers.boxes import Box, area, box_mask
+from lr_helpers.files.canvas import Canvas, Patch, inner_box, scaled
 from lr_helpers.inpainting import composite
 from lr_helpers.losses import clip_loss, direction_loss, occluded, occlusion_loss, source_loss, structure_loss
 from lr_helpers.method import Method
@@ -27,52 +28,70 @@ class Edits:
     An edit depends on picture, prompt, seed, steps, guidance and box only, so methods can share them.
     """
 
-    def __init__(self, models: Models, image: torch.Tensor, prompt: str, seed: int, steps: int | None = None,
+    def __init__(self, models: Models, image: Canvas | torch.Tensor, prompt: str, seed: int, steps: int | None = None,
                  guidance: float | None = None):
-        self.editor, self.image, self.prompt, self.seed = models.editor, image, prompt, seed
+        self.editor, self.prompt, self.seed = models.editor, prompt, seed
+        self.canvas = Canvas.of(image, models.editor.size)
         self.settings = {"steps": steps, "guidance": guidance}
-        self.pictures: dict[Box, torch.Tensor] = {}
-        """(3, S, S) in 0..1 by box."""
+        self.patches: dict[Box, Patch] = {}
+        """At the editor's resolution, by box in the picture's own pixels."""
         self.seconds: dict[Box, float] = {}
         """What each took when it was made (its share of the batch)."""
         self.evaluations: dict[Box, int] = {}
         """Denoiser evaluations of each."""
 
     def __call__(self, boxes: torch.Tensor) -> torch.Tensor:
-        """(N, 4) boxes → (N, 3, S, S) in 0..1; what is missing is edited in batches."""
+        """(N, 4) boxes in the picture's pixels → (N, 3, h, w) in 0..1: its frame with each edit pasted in.
+
+        What is missing is edited in batches.
+        """
         wanted = [tuple(box) for box in boxes.tolist()]
-        missing = [box for box in dict.fromkeys(wanted) if box not in self.pictures]
+        missing = [box for box in dict.fromkeys(wanted) if box not in self.patches]
         for part in self.editor.batches(missing):
             begun, before = time.perf_counter(), self.editor.evaluations
-            pictures = self.editor.edit(self.image, part, self.prompt, seed=self.seed, **self.settings)
+            patches = self._edited(part)
             # The edits of a batch take the same time, and the same evaluations.
             spent = (time.perf_counter() - begun) / len(part)
             evaluations = (self.editor.evaluations - before) // len(part)
-            for box, picture in zip(part, pictures, strict=True):
-                self.pictures[box], self.seconds[box], self.evaluations[box] = picture, spent, evaluations
-        return torch.stack([self.pictures[box] for box in wanted])
+            for box, patch in zip(part, patches, strict=True):
+                self.patches[box], self.seconds[box], self.evaluations[box] = patch, spent, evaluations
+        return torch.stack([self.canvas.pasted(self.patches[box]) for box in wanted])
+
+    def _edited(self, boxes: Sequence[Box]) -> list[Patch]:
+        """Each box is edited in a window of its own; the mask is the box in pixels of the window."""
+        size = self.editor.size
+        windows = [self.canvas.window(box) for box in boxes]
+        pictures = torch.stack([self.canvas.crop(window) for window in windows])
+        inside = [[round(v) for v in inner_box(*pair, size)] for pair in zip(boxes, windows, strict=True)]
+        masks = torch.stack([box_mask(box, size, size) for box in inside])
+        frames = self.editor.inpaint(pictures, masks, self.prompt, seed=self.seed, **self.settings)
+        edits = composite(frames, pictures, masks)
+        return [Patch.of(*parts) for parts in zip(boxes, windows, edits, strict=True)]
 
 
 class Candidates:
     """Edits are made when first asked for, in batches; boxes that are clamped to the same are shared.
 
-    Attributes after `make`: `edits` (K, M, 3, S, S) in 0..1, `terms[name]` (K, M) for each of TERMS,
-    `text_similarity` and `image_similarity` (K, M), all NaN where nothing was edited. The terms
-    "occlusion" and "area" need no edit and are there from the start ("occlusion" is NaN if its weight is 0).
+    Attributes after `make`: `terms[name]` (K, M) for each of TERMS, `text_similarity` and `image_similarity` (K, M),
+    all NaN where nothing was edited. The terms "occlusion" and "area" need no edit and are there from the start
+    ("occlusion" is NaN if its weight is 0). `image` is the picture's frame (3, h, w).
     """
 
-    def __init__(self, models: Models, image: torch.Tensor, source: str, prompt: str, boxes: torch.Tensor,
+    def __init__(self, models: Models, image: Canvas | torch.Tensor, source: str, prompt: str, boxes: torch.Tensor,
                  method: Method, seed: int, *, kept: torch.Tensor | None = None,
                  occlusion: torch.Tensor | None = None, edits: Edits | None = None):
-        """`kept` (K, M) boolean: the shortlist (default: all); others are never edited and have loss 0.
+        """`boxes` (K, M, 4) in the picture's own pixels. `kept` (K, M) boolean: the shortlist (default: all); others
+        are never edited and have loss 0.
 
         `occlusion` (K, M): that term if it is known already. `edits`: a store that tables of the same picture,
         prompt, seed and editor's settings share.
         """
-        self.models, self.image, self.source, self.boxes, self.method = models, image, source, boxes, method
+        self.canvas = canvas = Canvas.of(image, models.editor.size)
+        self.models, self.image, self.boxes, self.method = models, canvas.frame, boxes, method
+        self.source, self.prompt, self.seed = source, prompt, seed
         k, m = boxes.shape[:2]
         self.kept = torch.ones(k, m, dtype=torch.bool) if kept is None else kept
-        self.store = edits or Edits(models, image, prompt, seed, method.steps, method.guidance)
+        self.store = edits or Edits(models, canvas, prompt, seed, method.steps, method.guidance)
         self.on_edit: Callable[[int], None] | None = None
         """Called with the number of new edits after each batch, for a progress bar."""
         self.seconds = 0.0
@@ -85,15 +104,14 @@ class Candidates:
         self._made = torch.zeros(len(self._unique), dtype=torch.bool)
 
         nothing = torch.full((k, m), float("nan"))
-        self.edits = torch.full((k, m, *image.shape), float("nan"))
         self.text_similarity, self.image_similarity = nothing.clone(), nothing.clone()
         self._slopes = torch.full((k, m, m), float("nan"))  # see `_find_slopes`
         if occlusion is None:
-            occlusion = occlusion_table(models, image, source, boxes) if method.occlusion_weight else nothing.clone()
+            occlusion = occlusion_table(models, canvas, source, boxes) if method.occlusion_weight else nothing.clone()
         self.terms = {name: nothing.clone() for name in TERMS}
-        self.terms |= {"occlusion": occlusion, "area": area_table(image, boxes)}
+        self.terms |= {"occlusion": occlusion, "area": area_table(boxes, canvas.shape)}
         with torch.no_grad():
-            embedding, tokens = models.clip.encode_image(image[None])
+            embedding, tokens = models.clip.encode_image(canvas.frame[None])
             self._image, self._tokens = embedding[0], tokens[0]
             self._prompt, self._source = models.clip.encode_text([prompt, source])
 
@@ -107,6 +125,25 @@ class Candidates:
         """How many different boxes have been edited so far."""
         return int(self._made.sum())
 
+    @property
+    def edits(self) -> torch.Tensor:
+        """(K, M, 3, h, w) in 0..1: every edit pasted into the frame, NaN where nothing was edited. To look at: it is
+        large, and made anew at each call.
+        """
+        table = torch.full((*self.boxes.shape[:2], *self.image.shape), float("nan"))
+        made = self._made[self._slot]
+        if made.any():
+            table[made] = self.store(self.boxes[made])
+        return table
+
+    def picture(self, k: int, m: int) -> torch.Tensor:
+        """(3, h, w) in 0..1: the frame with the edit of anchor k's proposal m; it must have been made."""
+        return self.canvas.pasted(self.patch(k, m))
+
+    def patch(self, k: int, m: int) -> Patch:
+        """The edit of anchor k's proposal m, at the editor's resolution; it must have been made."""
+        return self.store.patches[tuple(self.boxes[k, m].tolist())]
+
     def different(self, wanted: torch.Tensor) -> int:
         """How many different boxes there are in the (K, M) boolean `wanted`."""
         return len(self._slot[wanted].unique())
@@ -117,7 +154,7 @@ class Candidates:
         other.method, other.terms = method, dict(self.terms)
         other._slopes = torch.full_like(self._slopes, float("nan"))
         if method.occlusion_weight and bool(self.terms["occlusion"].isnan().any()):
-            other.terms["occlusion"] = occlusion_table(self.models, self.image, self.source, self.boxes)
+            other.terms["occlusion"] = occlusion_table(self.models, self.canvas, self.source, self.boxes)
         return other
 
     @torch.no_grad()
@@ -135,7 +172,6 @@ class Candidates:
             place[slots] = torch.arange(len(slots))
             here = place[self._slot] >= 0
             which = place[self._slot[here]]
-            self.edits[here] = edits[which]
             for name, values in self._judge(seen, tokens).items():
                 self.terms[name][here] = values[which]
             self.text_similarity[here] = (seen @ self._prompt)[which]
@@ -146,7 +182,7 @@ class Candidates:
                 self.on_edit(len(slots))
 
     def _encode(self, edits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, 3, S, S) → CLIP's unit embeddings (N, D) and visual tokens (N, L, d)."""
+        """(N, 3, h, w) → CLIP's unit embeddings (N, D) and visual tokens (N, L, d)."""
         return self.models.clip.encode_image(edits, scale=255.0 if "pixels_255" in self.method.defects else 1.0)
 
     def _judge(self, seen: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -200,27 +236,32 @@ class Candidates:
             return
         with torch.enable_grad():
             weights = F.one_hot(choices[rows], self.kept.shape[1]).float().requires_grad_()
-            masks = region_mask(weights, self.boxes[rows], self.image.shape[-1])
-            pictures = composite(self.edits[rows, choices[rows]], self.image, masks)
+            masks = region_mask(weights, self.canvas.in_frame(self.boxes[rows]), tuple(self.image.shape[1:]))
+            pictures = composite(self.store(self.boxes[rows, choices[rows]]), self.image, masks)
             # A proposal that is not in the shortlist is never drawn; what it would be worth does not matter.
             own = {name: (weights * self.terms[name][rows].nan_to_num()).sum(dim=1) for name in EDIT_FREE}
             loss = weighted({**self._judge(*self._encode(pictures)), **own}, self.method)
             self._slopes[rows, choices[rows]] = torch.autograd.grad(loss.sum(), weights)[0]
 
 
-def area_table(image: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """(K, M) shares of the picture (3, H, W) that the (K, M, 4) boxes cover, 0..1."""
-    return area(boxes).float() / image[0].numel()
+def area_table(boxes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """(K, M) areas of the (K, M, 4) boxes as shares of the largest square in a picture of this (height, width)."""
+    return area(boxes).float() / min(shape)**2
 
 
 @torch.no_grad()
-def occlusion_table(models: Models, image: torch.Tensor, source: str, boxes: torch.Tensor) -> torch.Tensor:
+def occlusion_table(models: Models, image: Canvas | torch.Tensor, source: str, boxes: torch.Tensor) -> torch.Tensor:
     """(K, M) occlusion losses of the (K, M, 4) boxes in 0..2: CLIP looks once with each different box hidden; no edit.
+
+    They are hidden in a copy of the size that CLIP sees anyway, so a large picture costs no more than a small one.
     """
+    canvas = Canvas.of(image, models.editor.size)
+    small = models.clip.resized(canvas.frame[None])[0]
     different, slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
-    # 64 pictures at a time: hundreds of large ones would fill the memory.
-    hidden = torch.cat([models.clip.encode_image(occluded(image, part))[0] for part in different.split(64)])
-    (seen,), _ = models.clip.encode_image(image[None])
+    inside = scaled(different, canvas.shape, tuple(small.shape[1:]))
+    # 64 pictures at a time: hundreds would fill the memory.
+    hidden = torch.cat([models.clip.encode_image(occluded(small, part))[0] for part in inside.split(64)])
+    (seen,), _ = models.clip.encode_image(small[None])
     (text,) = models.clip.encode_text([source])
     return occlusion_loss(hidden, seen, text)[slot].reshape(boxes.shape[:2])
 

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import diffusers
-import open_clip
 import torch
-import transformers
 from PIL import Image
 from tqdm.auto import tqdm
 
 from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
 from lr_helpers.boxes import Box, box_mask, least_overlap
 from lr_helpers.candidates import Candidates, Edits, area_table, occlusion_table, shortlist, weighted
-from lr_helpers.files.pictures import open_picture, paste_back, to_image, to_tensor
+from lr_helpers.files.canvas import Canvas
+from lr_helpers.files.pictures import open_picture, paste_back
 from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
 from lr_helpers.losses import softmax_score
 from lr_helpers.method import Method, check_input, get_method
+from lr_helpers.models.libraries import versions
 from lr_helpers.models.loading import Models
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
 from lr_helpers.result import Candidate, EditResult
 from lr_helpers.threads import adapt
+
+FEATHER = 0.06
+"""Width of the blend at a region's edges, as a share of its side, where the picture is not of the editor's size."""
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Proposals:
     anchors: torch.Tensor
     """(K, 2) rows and columns."""
     boxes: torch.Tensor
-    """(K, M, 4) in pixels."""
+    """(K, M, 4) in the picture's own pixels."""
     kept: torch.Tensor
     """(K, M) boolean: the shortlist."""
     occlusion: torch.Tensor | None
@@ -48,14 +49,15 @@ class Proposals:
     """(K, M·d, l, l): what the region network sees of them."""
 
 
-def propose(models: Models, picture: torch.Tensor, source: str, method: Method, avoid: Sequence[Box] = ()) -> Proposals:
-    """Anchors, the boxes around them and what the backbone sees there; `picture` (3, S, S) in 0..1.
+def propose(models: Models, picture: Canvas | torch.Tensor, source: str, method: Method,
+            avoid: Sequence[Box] = ()) -> Proposals:
+    """Anchors, the boxes around them and what the backbone sees there; `picture` a canvas, or (3, H, W) in 0..1.
 
     Boxes that overlap a box of `avoid` are left out of the shortlist; where all do, those that overlap least stay.
     """
-    size = picture.shape[-1]
+    canvas = Canvas.of(picture, models.editor.size)
     # Anchors: where the [CLS] token of a self-supervised ViT looks.
-    features, attention = models.backbone.encode_image(picture, normalise="raw_backbone" not in method.defects)
+    features, attention = models.backbone.encode_image(canvas.frame, normalise="raw_backbone" not in method.defects)
     grid = (attention.shape[1], attention.shape[2])
     if method.distance:
         anchors = spread_anchors(attention, method.anchors, method.distance * min(grid))
@@ -64,16 +66,17 @@ def propose(models: Models, picture: torch.Tensor, source: str, method: Method, 
 
     # Proposals around each; the shortlist goes by what can be known without an edit.
     drawn = anchors.flip(1) if "transposed_anchors" in method.defects else anchors
-    boxes = proposals(anchor_centres(drawn, grid, size), method.sizes, size)
-    free = {"area": area_table(picture, boxes)}
+    boxes = proposals(anchor_centres(drawn, grid, canvas.shape), method.sizes, canvas.shape)
+    free = {"area": area_table(boxes, canvas.shape)}
     if method.occlusion_weight:
-        free["occlusion"] = occlusion_table(models, picture, source, boxes)
+        free["occlusion"] = occlusion_table(models, canvas, source, boxes)
     known, apart = weighted(free, method), least_overlap(boxes, avoid)
     kept = shortlist(known.masked_fill(~apart, torch.inf), boxes, method.shortlist) & apart
     rows = kept.any(1)
 
     # What the ViT sees in them.
-    pooled = pool_proposals(features, boxes, size, method.pool, 1 / 8 if "scaled_twice" in method.defects else 1.0)
+    scale = 1 / 8 if "scaled_twice" in method.defects else 1.0
+    pooled = pool_proposals(features, boxes, canvas.shape, method.pool, scale)
     if method.standardise:
         pooled = standardise(pooled)
     occlusion = free["occlusion"][rows] if method.occlusion_weight else None
@@ -133,15 +136,16 @@ class Search:
                 for k in self.region.order]
 
 
-def search(models: Models, picture: torch.Tensor, source: str, prompt: str, method: Method, seed: int, *,
+def search(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: str, method: Method, seed: int, *,
            avoid: Sequence[Box] = (), found: Proposals | None = None, edits: Edits | None = None,
            estimator: Estimator | None = None, progress: bool = False) -> Search:
-    """Learn where to edit one picture, (3, S, S) in 0..1, S the profile's size: propose, learn, choose.
+    """Learn where to edit one picture, a canvas or (3, H, W) in 0..1: propose, learn, choose.
 
     `avoid` as in `propose`; `found`: what was proposed already; `edits`: a store that searches in the same picture
     share (see `Candidates`); `estimator` replaces the method's own.
     """
     adapt()  # torch's threads to what else the machine does now
+    picture = Canvas.of(picture, models.editor.size)
     found = found or propose(models, picture, source, method, avoid)
     # Edits are made as the estimator asks for them.
     candidates = Candidates(models, picture, source, prompt, found.boxes, method, seed, kept=found.kept,
@@ -161,10 +165,10 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
     `image`: the path of a file, or any PIL picture; one with an EXIF orientation is turned as that says.
 
     The final picture has the size of the input, whose pixels outside the region it keeps, transparency included.
-    With `full_frame` it is instead what the model made of the whole picture, at the model's size: for one more edit,
-    without the paste's edge, but pixels outside the region change too.
+    With `full_frame` all that the model saw and made is pasted in instead, without an edge at the region, for one more
+    edit: pixels outside the region change too.
 
-    `avoid`: boxes in pixels of the edited square in which nothing shall change, as `propose` takes them.
+    `avoid`: boxes in the picture's own pixels in which nothing shall change, as `propose` takes them.
 
     The same seed on the same machine gives the same pixels, and with the same number of threads the same bits of every
     figure (see `threads`). Raises UserError for input that can't work.
@@ -182,23 +186,26 @@ def edit_checked(models: Models, original: Image.Image, source: str, prompt: str
     The command line and the batch call it: they read and check before they load a model.
     """
     begun, evaluations, size = time.perf_counter(), models.editor.evaluations, models.profile.size
-    picture = to_tensor(original, size)
+    canvas = Canvas(original, size)
 
-    found = search(models, picture, source, prompt, method, seed, avoid=avoid, progress=progress)
+    found = search(models, canvas, source, prompt, method, seed, avoid=avoid, progress=progress)
     best, *others = found.ranked
+    patch = found.candidates.patch(best.anchor, best.proposal)
+    feather = 0 if original.size == (size, size) else FEATHER
     if full_frame:
-        frames = models.editor.inpaint(picture, box_mask(best.box, size, size)[None], prompt, seed=seed,
-                                       steps=method.steps, guidance=method.guidance)
-        final = to_image(frames[0])
+        mask = box_mask([round(v) for v in patch.inner], size, size)
+        frames = models.editor.inpaint(canvas.crop(patch.window), mask[None], prompt, seed=seed, steps=method.steps,
+                                       guidance=method.guidance)
+        final = paste_back(original, frames[0], (0, 0, size, size), feather, patch.window)
     else:
-        final = paste_back(original, best.picture, best.box, feather=0 if original.size == (size, size) else 0.06)
+        final = paste_back(original, patch.edited, patch.inner, feather, patch.window)
 
     table, region = found.candidates, found.region
     seconds = {"learning": found.seconds, "edits": table.seconds, "total": time.perf_counter() - begun}
     return EditResult(
-        image=final, original=original, picture=picture, candidates=[best, *others], network=region.network,
+        image=final, original=original, picture=canvas.frame, candidates=[best, *others], network=region.network,
         history=region.history, attention=found.proposals.attention, anchors=found.proposals.anchors,
-        boxes=table.boxes, probabilities=region.probabilities, edits=table.edits, terms=table.terms, loss=table.loss,
+        boxes=table.boxes, probabilities=region.probabilities, table=table, terms=table.terms, loss=table.loss,
         scores=table.score, prompt=prompt, source=source, seed=seed, method=method,
         cost={"denoiser_evaluations": models.editor.evaluations - evaluations,
               "edits": int((~table.loss.isnan()).sum()), "different_edits": table.made,
@@ -219,9 +226,3 @@ def final_value(candidates: Candidates, rows: torch.Tensor, best: torch.Tensor, 
         return -candidates.loss[rows, best]
     return softmax_score(candidates.text_similarity[rows, best], candidates.image_similarity[rows, best],
                          method.alpha, method.beta)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide the pixels."""
-    return {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__,
-            "transformers": transformers.__version__, "open_clip": open_clip.__version__}

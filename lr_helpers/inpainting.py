@@ -75,8 +75,9 @@ class Editor(ABC):
 
         `image` (3, S, S) or (N, 3, S, S) and `masks` (N, 1, S, S) in 0..1, 1 = edit here → (N, 3, S, S) in
         0..1. Every mask gets the same initial noise (common random numbers), so edits of one picture differ
-        by the mask alone. Where the memory does not hold a batch, smaller ones are made from then on; raises
-        UserError if it does not hold one edit.
+        by the mask alone. Where the memory does not hold a batch, smaller ones are made from then on; where half
+        precision gives numbers that are not finite, the model works in float32 from then on. Raises UserError if
+        the memory does not hold one edit, and if frames are not finite in float32 either.
         """
         n = len(masks)
         if n == 0:
@@ -92,7 +93,12 @@ class Editor(ABC):
             part = slice(done, min(done + self.batch, n))
             try:
                 own = {name: values[part] for name, values in texts.items()}
-                frames.append(self._paint(images[part], masks[part], own, seed, steps, guidance).float().cpu())
+                made = self._paint(images[part], masks[part], own, seed, steps, guidance).float().cpu()
+                if not made.isfinite().all():
+                    self._use_float32()  # or gives up
+                    texts = {name: values.float() for name, values in texts.items()}
+                    continue
+                frames.append(made)
                 done = part.stop
                 continue
             except torch.OutOfMemoryError as error:
@@ -102,6 +108,15 @@ class Editor(ABC):
                                     "with a smaller model.") from error
             self._halve(part.stop - done)  # outside of `except`, whose traceback holds the tensors
         return torch.cat(frames)
+
+    def _use_float32(self) -> None:
+        """Half precision overflows in some models: nothing of such a frame is used."""
+        if self.pipeline.dtype == torch.float32:
+            raise UserError("The editor's frames hold numbers that are not finite, in float32 too; its weights are "
+                            "damaged, or it does not fit this library: give another copy of it by --editor.")
+        print(f"warning: The editor gives numbers that are not finite in {str(self.pipeline.dtype)[6:]}; going on in "
+              "float32, which is slower and takes twice the memory.", file=sys.stderr)
+        self.pipeline.to(dtype=torch.float32)
 
     def _halve(self, held: int) -> None:
         self.batch = (held + 1) // 2

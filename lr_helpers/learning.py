@@ -147,6 +147,9 @@ def learn(network: RegionNetwork, pooled: torch.Tensor, problem: Problem, *, est
     for step in range(iterations):
         logits = shortlisted(network(pooled), kept)
         loss = estimator(logits, problem, generator)
+        if not loss.isfinite():
+            raise UserError(f"The loss is {float(loss.detach())} at iteration {step + 1}; the learning left the finite "
+                            "numbers: give a lower lr, a higher temperature, or smaller weights.")
         objective = loss
         if entropy_weight and not loss.is_leaf:
             objective = loss - entropy_weight * (1 - step / iterations) * entropy(logits)

@@ -25,6 +25,12 @@ the estimator 'none'."""
 ESTIMATORS = ("expectation", "reinforce", "straight_through", "none")
 """How the gradient reaches the region network; `learning` has one class for each."""
 
+LOSSES = ("clip", "structure", "direction", "source", "occlusion", "area")
+"""The terms of the loss; each has a weight."""
+
+WEIGHTS = (-1000.0, 1000.0)
+"""Range of the weights; a larger one would drown the other terms, and at last leave the numbers of float32."""
+
 CHOICES = ("score", "softmax_score", "loss")
 """What the final choice among the anchors' edits goes by."""
 
@@ -94,23 +100,28 @@ class Method:
     update_every: int = setting(
         1, "the optimiser steps every this many iterations (official 25, of 10)",
         within=(1, 100_000))
-    entropy_weight: float = setting(0.0, "bonus for undecided probabilities, fading to 0 (ours; paper 0)")
-    clip_weight: float = setting(1.0, "weight of L_Clip, eq. 3 (paper 1)")
-    structure_weight: float = setting(1.0, "weight of L_Str, eq. 4 (paper 1)")
-    direction_weight: float = setting(1.0, "weight of L_Dir, eq. 5 (paper 1)")
-    source_weight: float = setting(0.0, "weight of cos(edit, source text): is the old object gone? (ours; paper 0)")
+    entropy_weight: float = setting(
+        0.0, "bonus for undecided probabilities, fading to 0 (ours; paper 0)",
+        within=WEIGHTS)
+    clip_weight: float = setting(1.0, "weight of L_Clip, eq. 3 (paper 1)", within=WEIGHTS)
+    structure_weight: float = setting(1.0, "weight of L_Str, eq. 4 (paper 1)", within=WEIGHTS)
+    direction_weight: float = setting(1.0, "weight of L_Dir, eq. 5 (paper 1)", within=WEIGHTS)
+    source_weight: float = setting(
+        0.0, "weight of cos(edit, source text): is the old object gone? (ours; paper 0)",
+        within=WEIGHTS)
     occlusion_weight: float = setting(
         0.0,
-        "weight of the occlusion loss: does hiding the box take the source away? needs no edit (ours; paper 0)")
-    area_weight: float = setting(0.0, "weight of the box's share of the picture (ours; paper 0)")
-    alpha: float = setting(2.0, "weight of cos(edit, prompt) in S, eq. 7 (paper 2)")
-    beta: float = setting(1.0, "weight of cos(edit, source picture) in S (paper 1)")
+        "weight of the occlusion loss: does hiding the box take the source away? needs no edit (ours; paper 0)",
+        within=WEIGHTS)
+    area_weight: float = setting(0.0, "weight of the box's share of the picture (ours; paper 0)", within=WEIGHTS)
+    alpha: float = setting(2.0, "weight of cos(edit, prompt) in S, eq. 7 (paper 2)", within=WEIGHTS)
+    beta: float = setting(1.0, "weight of cos(edit, source picture) in S (paper 1)", within=WEIGHTS)
     choice: str = setting(
         "score",
         "which anchor's edit is final: 'score' (highest S, paper), 'softmax_score' (official: S of similarities "
         "softmaxed over the anchors, among the three nearest to the text) or 'loss' (lowest loss, ours)",
         options=CHOICES)
-    steps: int | None = setting(None, "denoising steps (default: the profile's)", within=(1, 1000))
+    steps: int | None = setting(None, "denoising steps (default: the profile's)", within=(1, 500))
     guidance: float | None = setting(None, "guidance scale (default: the profile's)", within=(0.0, 100.0))
     defects: tuple[str, ...] = setting((), "defects of the official code to repeat", options=tuple(DEFECTS))
 
@@ -119,6 +130,9 @@ class Method:
         check_range("number of sizes (M)", len(self.sizes), 1, 64)
         if len(set(self.sizes)) < len(self.sizes):
             raise UserError(f"sizes {self.sizes} name a size twice; give each once.")
+        if not any(getattr(self, f"{term}_weight") for term in LOSSES):
+            names = ", ".join(f"{term}_weight" for term in LOSSES)
+            raise UserError(f"All weights of the loss are 0 ({names}); give one of them another value.")
         if self.shortlist and not (self.occlusion_weight or self.area_weight):
             raise UserError("shortlist needs edit-free terms; give occlusion_weight or area_weight a value above 0.")
 

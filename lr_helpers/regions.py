@@ -11,32 +11,36 @@ from safetensors.torch import load_file, save
 from torch import nn
 from torchvision.ops import roi_align
 
-from lr_helpers.boxes import square_around
+from lr_helpers.boxes import Size, height_width, square_around
 from lr_helpers.errors import UserError
 from lr_helpers.files.writing import write_bytes
 
 
-def proposals(centres: torch.Tensor, sizes: Sequence[float], size: int) -> torch.Tensor:
+def proposals(centres: torch.Tensor, sizes: Sequence[float], size: Size) -> torch.Tensor:
     """M squares of growing side around each of K centres (section 3.2).
 
-    `centres` (K, 2) as (x, y) in pixels; `sizes` sides as shares of the picture's side; `size` that side
-    in pixels → (K, M, 4) int64 boxes (x0, y0, x1, y1), clamped to the picture.
+    `centres` (K, 2) as (x, y) in pixels; `sizes` sides as shares of the picture's shorter side; `size` of the picture
+    in pixels, the side of a square or (height, width) → (K, M, 4) int64 boxes (x0, y0, x1, y1), clamped to the picture.
     """
-    boxes = [[square_around(x, y, share * size, size) for share in sizes] for x, y in centres.tolist()]
+    shorter = min(height_width(size))
+    boxes = [[square_around(x, y, share * shorter, size) for share in sizes] for x, y in centres.tolist()]
     return torch.tensor(boxes, dtype=torch.int64)
 
 
-def pool_proposals(features: torch.Tensor, boxes: torch.Tensor, size: int, side: int,
+def pool_proposals(features: torch.Tensor, boxes: torch.Tensor, size: Size, side: int,
                    scale: float = 1.0) -> torch.Tensor:
     """RoIAlign of each proposal, the M results of an anchor side by side in the channels.
 
-    `features` (d, h, w), `boxes` (K, M, 4) in pixels of a size×size picture → (K, M·d, side, side).
+    `features` (d, h, w), `boxes` (K, M, 4) in pixels of a picture of this size (the side of a square, or (height,
+    width)) → (K, M·d, side, side).
     `scale` multiplies the boxes' coordinates first; 1/8 repeats a defect of the official code, which scales boxes
     that are in patches already and so pools another place.
     """
     k, m = boxes.shape[:2]
-    pooled = roi_align(features[None], [boxes.reshape(-1, 4).to(features)], output_size=side,
-                       spatial_scale=scale * features.shape[-1] / size, sampling_ratio=2, aligned=True)
+    (h, w), (height, width) = features.shape[1:], height_width(size)
+    to_grid = torch.tensor([scale * w / width, scale * h / height] * 2)
+    pooled = roi_align(features[None], [boxes.reshape(-1, 4).to(features) * to_grid], output_size=side,
+                       sampling_ratio=2, aligned=True)
     return pooled.reshape(k, m * features.shape[0], side, side)
 
 
@@ -80,19 +84,20 @@ def straight_through(soft: torch.Tensor) -> torch.Tensor:
     return hard + (soft - soft.detach())  # in this order: x − x is exactly 0
 
 
-def region_mask(weights: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:
+def region_mask(weights: torch.Tensor, boxes: torch.Tensor, size: Size) -> torch.Tensor:
     """The weighted sum of the boxes' masks, Σ_m w_m · mask_m; differentiable in the weights.
 
-    `weights` (..., M), `boxes` (..., M, 4) in pixels of a size×size picture, end exclusive →
-    (..., 1, size, size); in 0..1 if the weights of a row are not negative and sum to 1. One-hot weights
-    give the mask of that box. Raises UserError if there isn't one box for each weight.
+    `weights` (..., M), `boxes` (..., M, 4) in pixels of a picture of this size (the side of a square, or (height,
+    width)), end exclusive → (..., 1, height, width); in 0..1 if the weights of a row are not negative and sum to 1.
+    One-hot weights give the mask of that box. Raises UserError if there isn't one box for each weight.
     """
     if weights.shape[-1:] != boxes.shape[-2:-1] or boxes.shape[-1] != 4:
         raise UserError(f"weights have the shape {tuple(weights.shape)}, boxes {tuple(boxes.shape)}; "
                         "give one box of four numbers for each weight.")
-    at = torch.arange(size, device=weights.device)
+    height, width = height_width(size)
+    x, y = torch.arange(width, device=weights.device), torch.arange(height, device=weights.device)
     x0, y0, x1, y1 = boxes.to(weights.device).unsqueeze(-1).unbind(-2)
-    columns, rows = ((low <= at) & (at < high) for low, high in ((x0, x1), (y0, y1)))
+    columns, rows = (x0 <= x) & (x < x1), (y0 <= y) & (y < y1)
     mask = torch.einsum("...m,...my,...mx->...yx", weights, rows.to(weights), columns.to(weights))
     return mask.unsqueeze(-3)
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
+from lr_helpers.boxes import Box
 from lr_helpers.errors import UserError
+from lr_helpers.files.canvas import Canvas, scaled
 from lr_helpers.files.outputs import FINAL, NUMBERED, RESULT, clear, remove
 from lr_helpers.files.pictures import draw_box, on_white, read_image, to_image, to_tensor
 from lr_helpers.files.writing import prepare_folder, write_image, write_json
@@ -33,8 +35,8 @@ class Candidate:
     """Index of the anchor, 0 the most attended."""
     proposal: int
     """Index of its size, 0 the smallest."""
-    box: tuple[int, int, int, int]
-    """(x0, y0, x1, y1) in pixels of the edited square."""
+    box: Box
+    """(x0, y0, x1, y1) in the picture's own pixels."""
     probability: float
     loss: float
     terms: dict[str, float]
@@ -42,7 +44,7 @@ class Candidate:
     text_similarity: float
     image_similarity: float
     picture: torch.Tensor = field(repr=False)
-    """(3, S, S) in 0..1."""
+    """(3, h, w) in 0..1: what the encoders see of the picture, edited."""
 
     @classmethod
     def of(cls, table: Candidates, probabilities: torch.Tensor, k: int, m: int) -> Candidate:
@@ -50,7 +52,7 @@ class Candidate:
         return cls(k, m, tuple(table.boxes[k, m].tolist()), float(probabilities[k, m]), float(table.loss[k, m]),
                    {name: float(values[k, m]) for name, values in table.terms.items()},
                    float(table.score[k, m]), float(table.text_similarity[k, m]),
-                   float(table.image_similarity[k, m]), table.edits[k, m])
+                   float(table.image_similarity[k, m]), table.picture(k, m))
 
     def to_dict(self) -> dict:
         """Plain data for JSON, without the picture."""
@@ -62,11 +64,10 @@ class EditResult:
     """The final picture, and everything that led to it. Tables are (K, M), NaN where nothing was edited."""
 
     image: Image.Image
-    """The final picture, as large as the input (or as the model's, if the full frame was asked for). RGB, or RGBA
-    where the input has transparency; likewise `original`."""
+    """The final picture, as large as the input. RGB, or RGBA where the input has transparency; likewise `original`."""
     original: Image.Image
     picture: torch.Tensor
-    """The input as the models saw it, (3, S, S) in 0..1."""
+    """The input as the encoders saw it, (3, h, w) in 0..1: its own aspect, about S² pixels."""
     candidates: list[Candidate]
     """One for each anchor, best first; the first is the final one."""
     network: RegionNetwork
@@ -76,13 +77,13 @@ class EditResult:
     anchors: torch.Tensor
     """(K, 2) rows and columns."""
     boxes: torch.Tensor
-    """(K, M, 4) proposals in pixels of the edited square."""
+    """(K, M, 4) proposals in the picture's own pixels."""
     probabilities: torch.Tensor
     terms: dict[str, torch.Tensor]
     loss: torch.Tensor
     scores: torch.Tensor
-    edits: torch.Tensor | None
-    """(K, M, 3, S, S) all edits; None after loading from disk, where only the candidates are kept."""
+    table: Candidates | None = field(repr=False)
+    """All edits; None after loading from disk, where only the candidates are kept."""
     prompt: str
     source: str
     seed: int
@@ -93,9 +94,23 @@ class EditResult:
     warnings: list[str]
 
     @property
-    def box(self) -> tuple[int, int, int, int]:
-        """The learned region: (x0, y0, x1, y1) in pixels of the edited square."""
+    def box(self) -> Box:
+        """The learned region: (x0, y0, x1, y1) in the picture's own pixels."""
         return self.candidates[0].box
+
+    @property
+    def edits(self) -> torch.Tensor | None:
+        """(K, M, 3, h, w) in 0..1, NaN where nothing was edited; None after loading from disk."""
+        return self.table.edits if self.table else None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the picture, in whose pixels boxes are given."""
+        return self.original.height, self.original.width
+
+    def in_frame(self, boxes: torch.Tensor) -> torch.Tensor:
+        """(..., 4) boxes in the picture's own pixels → in pixels of `picture` and of the candidates' pictures."""
+        return scaled(boxes, self.shape, tuple(self.picture.shape[1:]))
 
     def save(self, folder: str | Path, draw_boxes: bool = False) -> Path:
         """Write pictures as the official code lays them out, then `result.json` last; returns the folder.
@@ -115,8 +130,9 @@ class EditResult:
             picture = to_image(candidate.picture)
             write_image(folder / "results" / f"{i:02}.png", picture)
             if draw_boxes:
-                large = picture.resize((max(256, picture.width),) * 2, Image.Resampling.NEAREST)
-                write_image(folder / "boxes" / f"{i:02}.png", draw_box(large, candidate.box, picture.width))
+                times = max(1, round(256 / max(picture.size)))  # small pictures are drawn large
+                large = picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
+                write_image(folder / "boxes" / f"{i:02}.png", draw_box(large, candidate.box, self.shape))
         if draw_boxes:
             write_image(folder / "overview.png", self._overview())
         write_image(folder / FINAL, self.image)
@@ -131,7 +147,7 @@ class EditResult:
         scaling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
         before, after = (on_white(p).resize(size, scaling) for p in (self.original, self.image))
         sheet = Image.new("RGB", (3 * size[0] + 16, size[1]), "white")
-        for i, panel in enumerate((before, draw_box(before, self.box, self.picture.shape[-1]), after)):
+        for i, panel in enumerate((before, draw_box(before, self.box, self.shape), after)):
             sheet.paste(panel, (i * (size[0] + 8), 0))
         return sheet
 
@@ -165,11 +181,11 @@ class EditResult:
             record = {k: d[k] for k in (*RECORD, "avoid") if k in RECORD or k in d}
             return cls(
                 image=read_image(folder / FINAL, keep_alpha=True), original=original,
-                picture=to_tensor(original, d["size"]), candidates=candidates,
+                picture=Canvas(original, d["size"]).frame, candidates=candidates,
                 network=RegionNetwork.load(folder / "region_network.safetensors"), history=History(**d["history"]),
                 attention=_table(d["attention"]), anchors=torch.tensor(d["anchors"]), boxes=torch.tensor(d["boxes"]),
                 probabilities=_table(d["probabilities"]), terms={k: _table(v) for k, v in d["terms"].items()},
-                loss=_table(d["loss"]), scores=_table(d["scores"]), edits=None, prompt=d["prompt"],
+                loss=_table(d["loss"]), scores=_table(d["scores"]), table=None, prompt=d["prompt"],
                 source=d["source"], seed=d["seed"], method=method, cost=d["cost"], record=record,
                 warnings=d["warnings"])
         except (KeyError, TypeError, ValueError) as error:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from lr_helpers import METHODS, EditResult, edit, method
@@ -21,10 +20,12 @@ from lr_helpers.batch.items import plan
 from lr_helpers.batch.work import DONE, FAILED, KEPT, Outcome, edit_item
 from lr_helpers.boxes import box_mask
 from lr_helpers.cli import main
+from lr_helpers.editing import FEATHER
 from lr_helpers.errors import UserError
 from lr_helpers.files import pictures
+from lr_helpers.files.canvas import Canvas, inner_box
 from lr_helpers.files.paths import DATA
-from lr_helpers.files.pictures import read_image, to_image, to_tensor, upright
+from lr_helpers.files.pictures import paste_back, read_image, to_tensor, upright
 from lr_helpers.method import check_text
 from lr_helpers.models.profiles import get_profile
 from tiny_world.scenes import scene
@@ -407,10 +408,9 @@ def test_an_option_that_is_wrong_is_told_before_any_work(images, capsys, bad):
 # Pictures of other sizes and kinds
 
 
-def region(result: EditResult, size: tuple[int, int]) -> tuple[slice, slice]:
+def region(result: EditResult) -> tuple[slice, slice]:
     """Rows and columns of the region in the input."""
-    side = result.picture.shape[-1]
-    x0, y0, x1, y1 = (round(v * s / side) for v, s in zip(result.box, size * 2, strict=True))
+    x0, y0, x1, y1 = result.box
     return slice(y0, y1), slice(x0, x1)
 
 
@@ -433,7 +433,7 @@ def test_outside_the_region_the_result_is_the_input(models, images, name):
         assert written.getexif().get(0x0112) is None
         final = np.asarray(written).copy()
     assert final.shape == given.shape
-    rows_, columns = region(result, (given.shape[1], given.shape[0]))
+    rows_, columns = region(result)
     assert (final[rows_, columns] != given[rows_, columns]).mean() > 0.5
     if name == "rgba.png":
         middle = final[rows_, columns][final[rows_, columns].shape[0] // 2]
@@ -448,15 +448,20 @@ def test_the_full_frame_is_the_models_own(models, images):
     assert done(wanted, models) == 0
     item = wanted.items[0]
     result = EditResult.load(item.folder)
-    assert result.image.size == (64, 64) and result.record["full_frame"] is True
+    assert result.image.size == (300, 130) and result.record["full_frame"] is True
     assert result.cost["denoiser_evaluations"] == (result.cost["different_edits"] + 1) * 2
-    frame = models.editor.inpaint(result.picture, box_mask(result.box, 64, 64)[None], item.prompt, seed=item.seed,
+    canvas = Canvas(read_image(item.image), 64)
+    left, top, right, bottom = window = canvas.window(result.box)
+    inside = [round(v) for v in inner_box(result.box, window, 64)]
+    frame = models.editor.inpaint(canvas.crop(window), box_mask(inside, 64, 64)[None], item.prompt, seed=item.seed,
                                   steps=1)[0]
-    assert result.image.tobytes() == to_image(frame).tobytes()
-    outside = torch.ones(64, 64, dtype=torch.bool)
-    x0, y0, x1, y1 = result.box
-    outside[y0:y1, x0:x1] = False
-    assert (to_tensor(result.image) != result.picture).any(0)[outside].float().mean() > 0.5
+    expected = paste_back(canvas.picture, frame, (0, 0, 64, 64), FEATHER, window)
+    assert result.image.tobytes() == expected.tobytes()
+    # All of what the model saw has changed, region or not, and nothing else.
+    changed = (np.asarray(result.image) != np.asarray(canvas.picture)).any(2)
+    assert changed[top:bottom, left:right].mean() > 0.5
+    changed[top:bottom, left:right] = False
+    assert not changed.any()
 
 
 def test_the_edit_command_gives_the_full_frame_too(images, capsys):

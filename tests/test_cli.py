@@ -109,12 +109,13 @@ def test_a_written_edit_is_loaded_again_and_is_what_the_arguments_say(edited, mo
 
 def test_drawn_boxes_show_where(edited):
     folder, _ = edited
+    original = read_image(folder / "input.png")
     for i, candidate in enumerate(EditResult.load(folder).candidates):
         plain = read_image(folder / "results" / f"{i:02}.png")
         marked = read_image(folder / "boxes" / f"{i:02}.png")
         large = to_tensor(plain.resize(marked.size, Image.Resampling.NEAREST))
         rows, columns = np.nonzero((large != to_tensor(marked)).any(0).numpy())
-        scale = marked.width / plain.width
+        scale = marked.width / original.width
         found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         assert np.abs(np.array(found) - np.array(candidate.box) * scale).max() <= 2
 

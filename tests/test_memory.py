@@ -93,7 +93,7 @@ def test_the_store_makes_every_edit_once(boxes, batch, holds):
     for _ in range(2):  # the second time nothing is left to do
         found = store(torch.tensor(boxes))
         assert editor.painted == Counter(set(boxes))
-        assert set(store.seconds) == set(store.pictures) == set(boxes)
+        assert set(store.seconds) == set(store.patches) == set(boxes)
         for box, picture in zip(boxes, found, strict=True):
             (value,) = inside(picture, box)
             assert value == expected(box, "ab")
@@ -108,13 +108,13 @@ def test_a_stop_loses_one_batch_at_most(boxes, batch, holds, stop):
     try:
         store(torch.tensor(boxes))
     except KeyboardInterrupt:
-        kept = set(store.pictures)
+        kept = set(store.patches)
         lost = sum(editor.painted.values()) - len(kept)
         assert 0 <= lost < batch
         store(torch.tensor(boxes))
         assert {editor.painted[box] for box in kept} <= {1}
         assert sum(editor.painted.values()) == len(set(boxes)) + lost
-    assert set(store.pictures) == set(boxes)
+    assert set(store.patches) == set(boxes)
 
 
 @settings(deadline=None)
@@ -150,7 +150,7 @@ def test_the_table_makes_and_judges_every_kept_box_once(models, boxes, kept, bat
         made = [table.loss, table.score, *(table.terms[name] for name in ("clip", "structure", "direction", "source"))]
         assert [bool(values[k, m].isfinite()) for values in made] == [box in wanted] * 6
         if box in wanted:
-            (value,) = inside(table.edits[k, m], box)
+            (value,) = inside(table.picture(k, m), box)
             assert value == expected(box)
 
 

@@ -61,7 +61,7 @@ class Learned(_Chooser):
                                                            occlusion=found.occlusion)
             return retrace(done, reached, table, method)
 
-        return _inside(done.candidates.edits[k, m], tuple(found.boxes[k, m].tolist()), trace)
+        return _inside(done.candidates.picture(k, m), tuple(found.boxes[k, m].tolist()), trace)
 
 
 def _noting(method: Method, reached: list[torch.Tensor]) -> Estimator:
@@ -154,7 +154,7 @@ class RandomBoxes(_Chooser):
         # Edits every box, then the paper's score ranks them.
         table.losses(None)
         best = int(table.score.argmax())
-        return _inside(table.edits[best, 0], tuple(boxes[best, 0].tolist()))
+        return _inside(table.picture(best, 0), tuple(boxes[best, 0].tolist()))
 
     def _boxes(self, request: Request, found: Proposals, count: int) -> torch.Tensor:
         """(count, 1, 4): height and width uniform up to the picture's side, clamped to it."""

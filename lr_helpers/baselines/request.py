@@ -95,14 +95,14 @@ class SharedEdits:
 
     def __init__(self, store: Edits, share: Share):
         self.store, self.share = store, share
-        self.seconds = store.seconds
+        self.seconds, self.patches = store.seconds, store.patches
         self._asked: set[tuple[int, ...]] = set()
 
     def __call__(self, boxes: torch.Tensor) -> torch.Tensor:
-        """(N, 4) boxes → (N, 3, S, S) in 0..1."""
+        """(N, 4) boxes → (N, 3, h, w) in 0..1, as `Edits` gives them."""
         for box in map(tuple, boxes.tolist()):
             # What is there although this row has not asked for it was made for another one.
-            if box not in self._asked and box in self.store.pictures:
+            if box not in self._asked and box in self.store.patches:
                 self.share.saved_seconds += self.store.seconds[box]
                 self.share.saved_evaluations += self.store.evaluations[box]
             self._asked.add(box)

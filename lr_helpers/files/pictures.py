@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from lr_helpers.errors import UserError
 if TYPE_CHECKING:  # torch takes seconds to load; a wrong option or a finished batch need not wait for it
     import torch
 
-    from lr_helpers.boxes import Box
+    from lr_helpers.boxes import Box, Size
 
 
 def read_image(path: str | Path, keep_alpha: bool = False) -> Image.Image:
@@ -120,38 +121,69 @@ def to_image(tensor: torch.Tensor) -> Image.Image:
     return Image.fromarray(array.permute(1, 2, 0).numpy())
 
 
-def paste_back(original: Image.Image, edited: torch.Tensor, box: Box, feather: float = 0.0) -> Image.Image:
-    """Put the inside of `box` of the edited square into the original at its own resolution.
+def paste_back(original: Image.Image, edited: torch.Tensor, box: Sequence[float], feather: float = 0.0,
+               window: Box | None = None) -> Image.Image:
+    """Put the inside of `box` of an edited square into the original at its own resolution.
 
-    `box` is in pixels of `edited` (3, S, S); pixels outside the box stay bit-identical. `feather` is
-    the width of the inward blend as a share of the box's side. A transparent (RGBA) original becomes opaque inside
-    the box and keeps its transparency outside.
+    `edited` (3, S, S) in 0..1 shows the `window` of the original, (x0, y0, x1, y1) in the original's pixels (default:
+    all of it); `box` is in pixels of `edited`. Pixels outside the box stay bit-identical. `feather` is the width of
+    the inward blend as a share of the box's shorter side; edges that lie on the original's own border are not blended.
+    A transparent (RGBA) original becomes opaque inside the box and keeps its transparency outside.
     """
-    side = edited.shape[-1]
-    if original.size == (side, side) and feather == 0:
-        result, whole = original.copy(), to_image(edited).convert(original.mode)
-        result.paste(whole.crop(tuple(box)), (int(box[0]), int(box[1])))
-        return result
-    w, h = original.size
-    x0, x1 = round(box[0] * w / side), round(box[2] * w / side)
-    y0, y1 = round(box[1] * h / side), round(box[3] * h / side)
+    side, (w, h) = edited.shape[-1], original.size
+    left, top, right, bottom = window or (0, 0, w, h)
+    sx, sy = (right - left) / side, (bottom - top) / side
+    x0, x1 = (left + round(v * sx) for v in (box[0], box[2]))
+    y0, y1 = (top + round(v * sy) for v in (box[1], box[3]))
     if x1 <= x0 or y1 <= y0:  # a sliver of an extremely long picture
         return original.copy()
-    patch = to_image(edited).resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=tuple(box))
-    patch = patch.convert(original.mode)
-    edge = max(1, round(feather * min(x1 - x0, y1 - y0))) if feather else 0
-    ramps = [np.minimum(np.arange(n) + 1, np.arange(n)[::-1] + 1) / (edge + 1) for n in (x1 - x0, y1 - y0)]
-    alpha = np.minimum(np.minimum.outer(ramps[1], ramps[0]), 1) if edge else np.ones((y1 - y0, x1 - x0))
+    patch = to_image(edited)
+    if (sx, sy) == (1, 1) and all(float(v).is_integer() for v in box):
+        patch = patch.crop(tuple(int(v) for v in box))
+    else:
+        patch = patch.resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=tuple(box))
+    weight = _ramp(x0, x1, y0, y1, w, h, feather)
     result = original.copy()
-    result.paste(patch, (x0, y0), Image.fromarray((alpha * 255).round().astype(np.uint8)))
+    result.paste(_blended(original.crop((x0, y0, x1, y1)), patch, weight), (x0, y0))
     return result
 
 
-def draw_box(image: Image.Image, box: Box, side: int, colour: str = "#d55e00") -> Image.Image:
-    """A copy with `box` (in pixels of a side×side picture) drawn on it."""
+def _ramp(x0: int, x1: int, y0: int, y1: int, width: int, height: int, feather: float) -> np.ndarray:
+    """(y1 − y0, x1 − x0) weights of a patch: 1 inside, falling towards each edge that is not the picture's own."""
+    edge = max(1, round(feather * min(x1 - x0, y1 - y0))) if feather else 0
+    sides = []
+    for low, high, end in ((y0, y1, height), (x0, x1, width)):
+        at, ramp = np.arange(high - low), np.ones(high - low)
+        if edge and low > 0:
+            ramp = np.minimum(ramp, (at + 1) / (edge + 1))
+        if edge and high < end:
+            ramp = np.minimum(ramp, (at[::-1] + 1) / (edge + 1))
+        sides.append(ramp)
+    return np.minimum.outer(*sides)
+
+
+def _blended(below: Image.Image, above: Image.Image, weight: np.ndarray) -> Image.Image:
+    """An opaque picture laid over another with these weights. Colours are weighed by how opaque they are
+    (premultiplied): what is transparent has a colour, too, that nobody sees.
+    """
+    if (weight == 1).all():
+        return above.convert(below.mode)
+    old, new = np.asarray(below, np.float64), np.asarray(above, np.float64)
+    weight = weight[..., None]
+    if below.mode == "RGB":
+        return Image.fromarray((weight * new + (1 - weight) * old).round().astype(np.uint8))
+    opacity = (1 - weight) * old[..., 3:] / 255
+    alpha = weight + opacity
+    colour = (weight * new + opacity * old[..., :3]) / np.maximum(alpha, 1e-9)
+    return Image.fromarray(np.concatenate([colour, 255 * alpha], 2).round().astype(np.uint8), "RGBA")
+
+
+def draw_box(image: Image.Image, box: Box, size: Size, colour: str = "#d55e00") -> Image.Image:
+    """A copy with `box` (in pixels of a picture of this size, see `boxes.Size`) drawn on it."""
     image = image.copy()
-    sx, sy = image.width / side, image.height / side
+    height, width = (size, size) if isinstance(size, int) else size
+    sx, sy = image.width / width, image.height / height
     x0, y0, x1, y1 = box[0] * sx, box[1] * sy, box[2] * sx - 1, box[3] * sy - 1
-    width = max(1, round(min(image.size) / 100))
-    ImageDraw.Draw(image).rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=width)
+    thick = max(1, round(min(image.size) / 100))
+    ImageDraw.Draw(image).rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=thick)
     return image

@@ -30,6 +30,16 @@ class Backbone:
         processor = AutoImageProcessor.from_pretrained(folder)
         return cls(vit.to(device), processor.image_mean, processor.image_std, size)
 
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of patches for a picture of this size: its own aspect, as many patches as the square of
+        side `size` has, as nearly as whole patches allow.
+        """
+        side = self.size // self.vit.config.patch_size
+        if height == width:
+            return side, side
+        columns = max(1, round(side * (width / height) ** 0.5))
+        return max(1, round(side * side / columns)), columns
+
     @torch.no_grad()
     def encode_image(self, image: torch.Tensor, normalise: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """(3, H, W) in 0..1 → features (d, h, w) of the last layer, and the last layer's attention of
@@ -37,14 +47,15 @@ class Backbone:
 
         Without `normalise` the pixels go in as 0..1 (a defect of the official code).
         """
-        pixels = F.interpolate(image[None].to(self.vit.device), size=(self.size, self.size), mode="bicubic",
+        h, w = self.grid(*image.shape[1:])
+        patch = self.vit.config.patch_size
+        pixels = F.interpolate(image[None].to(self.vit.device), size=(h * patch, w * patch), mode="bicubic",
                                antialias=True).clamp(0, 1)
         if normalise:
             pixels = (pixels - self.mean) / self.std
         out = self.vit(pixels, output_attentions=True, interpolate_pos_encoding=True)
-        side = self.size // self.vit.config.patch_size
-        features = out.last_hidden_state[0, 1:].T.reshape(-1, side, side)
-        attention = out.attentions[-1][0, :, 0, 1:].reshape(-1, side, side)
+        features = out.last_hidden_state[0, 1:].T.reshape(-1, h, w)
+        attention = out.attentions[-1][0, :, 0, 1:].reshape(-1, h, w)
         return features.float().cpu(), attention.float().cpu()
 
     @torch.no_grad()
@@ -87,15 +98,21 @@ class Clip:
             raise ValueError(f"its tokenizer has {len(words)} tokens, its text tower {model.vocab_size}")
         return cls(model.float(), tokenizer, device)
 
+    def resized(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) in 0..1 → (N, 3, h, w) of the size that the image tower takes; all of the picture, squashed if
+        it is not square: what is cut off at the sides could not be judged.
+        """
+        if tuple(images.shape[-2:]) == self.size:
+            return images
+        return F.interpolate(images, size=self.size, mode="bicubic", antialias=True).clamp(0, 1)
+
     def encode_image(self, images: torch.Tensor, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, 3, H, W) in 0..1 → unit embeddings (N, D) and the (N, L, d) visual tokens that enter the
         last block (as the official code takes them for its structural loss). Differentiable.
 
         `scale` multiplies the pixels first; 255 repeats a defect of the official code.
         """
-        pixels = images.to(self.device)
-        if tuple(pixels.shape[-2:]) != self.size:
-            pixels = F.interpolate(pixels, size=self.size, mode="bicubic", antialias=True).clamp(0, 1)
+        pixels = self.resized(images.to(self.device))
         out = self.model.forward_intermediates(
             image=(scale * pixels - self.mean) / self.std, image_indices=2, image_output_fmt="NLC")
         return out["image_features"].cpu(), out["image_intermediates"][0].cpu()
@@ -108,9 +125,7 @@ class Clip:
         2022, arXiv 2112.01071); "last" takes the tokens that leave the last block, which were trained only through
         what [CLS] reads from them, and say little of their place.
         """
-        tower, pixels = self.model.visual, image[None].to(self.device)
-        if tuple(pixels.shape[-2:]) != self.size:
-            pixels = F.interpolate(pixels, size=self.size, mode="bicubic", antialias=True).clamp(0, 1)
+        tower, pixels = self.model.visual, self.resized(image[None].to(self.device))
         before, tokens = self.model.forward_intermediates(
             image=(pixels - self.mean) / self.std, image_indices=2, image_output_fmt="NLC")["image_intermediates"]
         if path == "value":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers.utils.logging
+import open_clip
 import torch
 import transformers.utils.logging
 
@@ -75,3 +77,9 @@ def truncated(pipeline: Any, text: str) -> str:
         if len(ids) > most:
             lost.append(tokenizer.decode(ids[most - 1:-1]).strip())  # the last place is the end token's
     return max(lost, key=len)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide the pixels."""
+    return {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__,
+            "transformers": transformers.__version__, "open_clip": open_clip.__version__}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
+from lr_helpers.anchors import anchor_centres
 from lr_helpers.plots.charts import show_tables
 from lr_helpers.plots.style import BLACK, BLUE, HEAT, ORANGE, add_box, pixels, show_pictures
 from lr_helpers.result import EditResult
@@ -14,13 +16,12 @@ from lr_helpers.result import EditResult
 def show_attention(result: EditResult) -> Figure:
     """The picture, its [CLS] attention averaged over the heads, and the anchor points on the picture."""
     h, w = result.attention.shape[1:]
-    size = result.picture.shape[-1]
-    x = (result.anchors[:, 1] + 0.5) * size / w - 0.5
-    y = (result.anchors[:, 0] + 0.5) * size / h - 0.5
+    height, width = result.picture.shape[1:]
+    x, y = (anchor_centres(result.anchors, (h, w), (height, width)) - 0.5).T
     figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
     axes[0].imshow(pixels(result.picture))
     axes[0].set_title("picture")
-    shown = axes[1].imshow(result.attention.mean(0), cmap=HEAT, extent=(-0.5, size - 0.5, size - 0.5, -0.5))
+    shown = axes[1].imshow(result.attention.mean(0), cmap=HEAT, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     axes[1].set_title(f"attention of [CLS], {h}×{w} patches")
     figure.colorbar(shown, ax=axes[1], shrink=0.8)
     axes[2].imshow(pixels(result.picture))
@@ -38,7 +39,7 @@ def show_proposals(result: EditResult, anchor: int = 0) -> Figure:
     figure, axes = plt.subplots(figsize=(3.4, 3.6), layout="constrained")
     axes.imshow(pixels(result.picture))
     shades = plt.get_cmap("plasma")(np.linspace(0.1, 0.85, result.boxes.shape[1]))
-    for box, shade in zip(result.boxes[anchor].tolist(), shades, strict=True):
+    for box, shade in zip(result.in_frame(result.boxes[anchor]).tolist(), shades, strict=True):
         add_box(axes, box, shade)
     axes.set_title(f"{result.boxes.shape[1]} proposals around anchor {anchor}")
     axes.axis("off")
@@ -51,7 +52,7 @@ def show_candidates(result: EditResult, columns: int = 5) -> Figure:
               for i, c in enumerate(result.candidates)]
     colours = [ORANGE if i == 0 else BLUE for i in range(len(titles))]
     return show_pictures([c.picture for c in result.candidates], titles, columns,
-                         [c.box for c in result.candidates], colours=colours)
+                         [result.in_frame(torch.tensor(c.box)).tolist() for c in result.candidates], colours=colours)
 
 
 def show_terms(result: EditResult) -> Figure:
@@ -93,8 +94,6 @@ def show_learning(result: EditResult) -> Figure:
 
 def show_before_after(result: EditResult) -> Figure:
     """The input with the learned region, and the final picture."""
-    w, h = result.original.size
-    side = result.picture.shape[-1]
-    box = [result.box[0] * w / side, result.box[1] * h / side, result.box[2] * w / side, result.box[3] * h / side]
     return show_pictures([result.original, result.original, result.image],
-                         [f"“{result.source}”", "learned region", f"“{result.prompt}”"], 3, [None, box, None], side=2.8)
+                         [f"“{result.source}”", "learned region", f"“{result.prompt}”"], 3,
+                         [None, result.box, None], side=2.8)
