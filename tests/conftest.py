@@ -9,13 +9,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from PIL import Image
+from shorter import shorten
 
 LONGEST = ("test_other_profile.py",)
 """Files that take longest, measured; the longest first."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files come first: begun last, one would keep a process busy when all others are done."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Notebooks measure on less, unless all tests are wanted; and long files come first: begun last, one would keep a
+    process busy when all others are done."""
+    if config.option.markexpr == "not all":
+        for item in items:
+            cell = getattr(item, "cell", None)  # of a notebook, collected by nbval
+            if cell and "parameters" in cell.metadata.get("tags", []):
+                cell.source = shorten(item.path.stem, cell.source)
     place = {name: at for at, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))  # stable: in a file the order stays
 

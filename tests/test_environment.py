@@ -1,15 +1,19 @@
-"""The three lists of packages (pyproject.toml, environment.yml, constraints.txt) agree."""
+"""The three lists of packages (pyproject.toml, environment.yml, constraints.txt) agree; what the suite is told about its
+files is about files that are there."""
 
 import re
 import tomllib
 from itertools import chain
 from pathlib import Path
 
+import jupytext
 import pytest
 import yaml
+from conftest import LONGEST
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from shorter import FEWER, shorten
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -73,3 +77,22 @@ def test_every_dependency_is_pinned_within_its_range(python: str, platform: str)
         name = canonicalize_name(requirement.name)
         assert name in pins, f"{name} is not in constraints.txt"
         assert requirement.specifier.contains(pins[name], prereleases=False), f"{name} {pins[name]} is outside {line}"
+
+
+def test_the_files_that_begin_early_are_there() -> None:
+    there = {file.name for file in (*(ROOT / "tests").glob("test_*.py"), *(ROOT / "notebooks").glob("*.ipynb"))}
+    assert set(LONGEST) <= there and len(set(LONGEST)) == len(LONGEST)
+
+
+def test_every_value_that_is_cut_down_is_a_larger_parameter() -> None:
+    cut = set()
+    for source in (ROOT / "notebooks").glob("[0-9][0-9]_*.py"):
+        for cell in jupytext.read(source).cells:
+            if "parameters" in cell.metadata.get("tags", []) and source.stem[:2] in FEWER:
+                cut.add(source.stem[:2])
+                for name, value in FEWER[source.stem[:2]].items():
+                    (before,) = re.findall(rf"^{name} = (\d+)", cell.source, re.MULTILINE)
+                    assert int(before) > value and f"\n{name} = {value}" in "\n" + shorten(source.stem, cell.source)
+    assert cut == set(FEWER)
+    with pytest.raises(ValueError, match="does not set the parameter 'scenes' once"):
+        shorten("01_other", "seed = 1")

@@ -2,13 +2,13 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from shorter import shorten
 
 from lr_helpers.authoring import notebooks, report
 
@@ -29,11 +29,6 @@ editor.origins = ["tiny_world/inpainting"]
 backbone.origins = ["tiny_world/dino"]
 clip.origins = ["tiny_world/clip"]
 """
-FEWER = {"01": {"scenes": 2}, "02": {"scenes": 40}, "04": {"scenes": 2}, "05": {"runs": 2, "draws": 20}, "07": {"count": 4},
-         "08": {"live": 1}, "09": {"seeds": 1}, "10": {"scenes": 1}}
-"""Measurements are shortened in the cell for that: every cell runs, on less."""
-
-
 # The miniatures again, which understand none of a photograph; that there is a word list is what tells them apart.
 WORLDLY = PROFILE.replace('vocabulary = "tiny_world/vocabulary.txt"\n', "").replace("size = 96", "size = 64")
 
@@ -53,9 +48,7 @@ def write_notebook(source: Path, folder: Path) -> Path:
     """The notebook of a script, with shorter measurements, alone in a folder as in a clone."""
     notebook = notebooks.read_script(source)
     (cell,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
-    for name, value in FEWER.get(source.stem[:2], {}).items():
-        cell.source, found = re.subn(rf"^{name} = \d+", f"{name} = {value}", cell.source, flags=re.MULTILINE)
-        assert found == 1
+    cell.source = shorten(source.stem, cell.source)
     (folder / "notebooks").mkdir(parents=True)
     nbformat.write(notebook, folder / "notebooks" / f"{source.stem}.ipynb")
     return folder / "notebooks" / f"{source.stem}.ipynb"

@@ -1,15 +1,18 @@
 """How many threads torch takes: by what others use, by what the user has set, by the container's limit."""
 
+import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from lr_helpers import threads
+from lr_helpers.costs import busy
 from lr_helpers.errors import UserError
 from lr_helpers.study.pool import _start
 from lr_helpers.threads import Quota, Threads, Usage, find_quota, free_cores, prepare, threads_for, usable, wish
@@ -270,3 +273,44 @@ def test_workers_share_the_cores_that_may_be_used(monkeypatch, quota, wanted):
     monkeypatch.setattr(threads, "usable", lambda: [0, 1, 2, 3])
     monkeypatch.setattr(threads, "find_quota", lambda: quota)
     assert threads.cores() == wanted
+
+
+# The benchmark
+
+
+def test_the_table_compares_settings_that_take_turns(monkeypatch, capsys):
+    order = []
+
+    def measured(setting: str, repeats: int, spinners: int) -> dict[str, list[float]]:
+        order.append(setting)
+        quiet, beside = {"defaults": (2.1, 6.3), "one thread": (4.0, 7.0), "torch's own": (2.0, 20.0)}[setting]
+        late = 100.0 * (len(order) > 3)  # something has come over the machine, which hits an outlier of each alike
+        return {"quiet": [quiet, quiet, quiet + late], "quiet threads": [2], "busy": [beside] * 3, "busy threads": [1]}
+
+    monkeypatch.setattr(busy, "in_a_process", measured)
+    figures = busy.run(3, 2)
+    assert order == [*busy.SETTINGS, *reversed(busy.SETTINGS)]
+    assert figures["defaults"] == {"quiet": 2.1, "quiet threads": 2, "busy": 6.3, "busy threads": 1}
+    rows = {line[:12].strip(): line[12:].split() for line in capsys.readouterr().out.splitlines()[3:]}
+    assert rows == {"defaults": ["2.10", "2", "1.05", "6.30", "1", "3.00"], "one thread": ["4.00", "2", "2.00", "7.00", "1", "1.75"],
+                    "torch's own": ["2.00", "2", "1.00", "20.00", "1", "10.00"]}
+
+
+def test_spinning_processes_end_with_the_block():
+    with pytest.raises(ZeroDivisionError), busy.spinning(2):
+        started = [p for p in psutil.Process().children() if "while True" in " ".join(p.cmdline())]
+        assert len(started) == 2
+        raise ZeroDivisionError
+    assert not any(p.is_running() for p in started)
+
+
+@pytest.mark.all
+def test_the_benchmark_measures_quiet_and_busy_in_one_run(tmp_path, capsys):
+    assert busy.main(["--repeats", "1", "--spinners", "1", "--output", str(tmp_path / "f.json")]) == 0
+    figures = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
+    assert list(figures) == list(busy.SETTINGS)
+    assert all(value > 0 for row in figures.values() for value in row.values())
+    assert figures["one thread"]["quiet threads"] == figures["one thread"]["busy threads"] == 1
+    own = figures["torch's own"]
+    assert own["quiet threads"] == own["busy threads"] >= figures["defaults"]["busy threads"]
+    assert "beside 1 spinning processes" in capsys.readouterr().out
