@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from lr_helpers.boxes import Box, area, box_mask
-from lr_helpers.files.canvas import Canvas, Patch, inner_box, scaled
+from lr_helpers.files.canvas import Canvas, Patch, crop, inner_box, scaled
 from lr_helpers.inpainting import composite
 from lr_helpers.losses import clip_loss, direction_loss, occluded, occlusion_loss, source_loss, structure_loss
 from lr_helpers.method import Method
@@ -110,9 +110,8 @@ class Candidates:
             occlusion = occlusion_table(models, canvas, source, boxes) if method.occlusion_weight else nothing.clone()
         self.terms = {name: nothing.clone() for name in TERMS}
         self.terms |= {"occlusion": occlusion, "area": area_table(boxes, canvas.shape)}
+        self._seen: dict[Box, tuple[torch.Tensor, torch.Tensor]] = {}  # see `_before`
         with torch.no_grad():
-            embedding, tokens = models.clip.encode_image(canvas.frame[None])
-            self._image, self._tokens = embedding[0], tokens[0]
             self._prompt, self._source = models.clip.encode_text([prompt, source])
 
     @property
@@ -166,31 +165,45 @@ class Candidates:
             edits = self.store(boxes)
             self.seconds += sum(self.store.seconds[tuple(box)] for box in boxes.tolist())
             begun = time.perf_counter()
-            seen, tokens = self._encode(edits)
+            views = [self.canvas.view(tuple(box)) for box in boxes.tolist()]
+            seen, tokens = self._encode(edits, views)
+            image, before = self._before(views)
             # All entries of these boxes, and the place of each one's edit in the batch.
             place = torch.full((len(self._unique),), -1)
             place[slots] = torch.arange(len(slots))
             here = place[self._slot] >= 0
             which = place[self._slot[here]]
-            for name, values in self._judge(seen, tokens).items():
+            for name, values in self._judge(seen, tokens, image, before).items():
                 self.terms[name][here] = values[which]
             self.text_similarity[here] = (seen @ self._prompt)[which]
-            self.image_similarity[here] = (seen @ self._image)[which]
+            self.image_similarity[here] = (seen * image).sum(1)[which]
             self._made[slots] = True
             self.seconds += time.perf_counter() - begun
             if self.on_edit:
                 self.on_edit(len(slots))
 
-    def _encode(self, edits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, 3, h, w) → CLIP's unit embeddings (N, D) and visual tokens (N, L, d)."""
-        return self.models.clip.encode_image(edits, scale=255.0 if "pixels_255" in self.method.defects else 1.0)
+    def _encode(self, pictures: torch.Tensor, views: Sequence[Box]) -> tuple[torch.Tensor, torch.Tensor]:
+        """N views of (N, 3, h, w) pictures → CLIP's unit embeddings (N, D) and visual tokens (N, L, d)."""
+        parts = torch.stack([crop(picture, view) for picture, view in zip(pictures, views, strict=True)])
+        return self.models.clip.encode_image(parts, scale=255.0 if "pixels_255" in self.method.defects else 1.0)
 
-    def _judge(self, seen: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The terms that CLIP decides, of N edits' embeddings and tokens; (N,) each, differentiable."""
+    @torch.no_grad()
+    def _before(self, views: Sequence[Box]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of the source picture: (N, D) and (N, L, d); each view is encoded once."""
+        for view in dict.fromkeys(views):
+            if view not in self._seen:
+                embedding, tokens = self.models.clip.encode_image(crop(self.image, view)[None])
+                self._seen[view] = embedding[0], tokens[0]
+        embeddings, tokens = zip(*(self._seen[view] for view in views), strict=True)
+        return torch.stack(embeddings), torch.stack(tokens)
+
+    def _judge(self, seen: torch.Tensor, tokens: torch.Tensor, image: torch.Tensor,
+               before: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The terms that CLIP decides: embeddings and tokens of N edits and of the source → (N,) each, differentiable."""
         return {
             "clip": clip_loss(seen, self._prompt),
-            "structure": structure_loss(tokens, self._tokens),
-            "direction": direction_loss(seen, self._image, self._source, self._prompt),
+            "structure": structure_loss(tokens, before),
+            "direction": direction_loss(seen, image, self._source, self._prompt),
             "source": source_loss(seen, self._source),
         }
 
@@ -240,7 +253,9 @@ class Candidates:
             pictures = composite(self.store(self.boxes[rows, choices[rows]]), self.image, masks)
             # A proposal that is not in the shortlist is never drawn; what it would be worth does not matter.
             own = {name: (weights * self.terms[name][rows].nan_to_num()).sum(dim=1) for name in EDIT_FREE}
-            loss = weighted({**self._judge(*self._encode(pictures)), **own}, self.method)
+            views = [self.canvas.view(tuple(box)) for box in self.boxes[rows, choices[rows]].tolist()]
+            judged = self._judge(*self._encode(pictures, views), *self._before(views))
+            loss = weighted({**judged, **own}, self.method)
             self._slopes[rows, choices[rows]] = torch.autograd.grad(loss.sum(), weights)[0]
 
 
@@ -256,14 +271,22 @@ def occlusion_table(models: Models, image: Canvas | torch.Tensor, source: str, b
     They are hidden in a copy of the size that CLIP sees anyway, so a large picture costs no more than a small one.
     """
     canvas = Canvas.of(image, models.editor.size)
-    small = models.clip.resized(canvas.frame[None])[0]
     different, slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
-    inside = scaled(different, canvas.shape, tuple(small.shape[1:]))
-    # 64 pictures at a time: hundreds would fill the memory.
-    hidden = torch.cat([models.clip.encode_image(occluded(small, part))[0] for part in inside.split(64)])
-    (seen,), _ = models.clip.encode_image(small[None])
+    inside = canvas.in_frame(different)
+    views = [canvas.view(tuple(box)) for box in different.tolist()]
     (text,) = models.clip.encode_text([source])
-    return occlusion_loss(hidden, seen, text)[slot].reshape(boxes.shape[:2])
+    losses = torch.empty(len(different))
+    for view in dict.fromkeys(views):  # a square picture has one
+        small = models.clip.resized(crop(canvas.frame, view)[None])[0]
+        mine = torch.tensor([other == view for other in views])
+        offset, side = torch.tensor(view[:2]).repeat(2), view[2] - view[0]
+        shifted = (inside[mine] - offset).clamp(0, side)
+        part = scaled(shifted, (side, side), tuple(small.shape[1:]))
+        # 64 pictures at a time: hundreds would fill the memory.
+        hidden = torch.cat([models.clip.encode_image(occluded(small, some))[0] for some in part.split(64)])
+        (seen,), _ = models.clip.encode_image(small[None])
+        losses[mine] = occlusion_loss(hidden, seen, text)
+    return losses[slot].reshape(boxes.shape[:2])
 
 
 def weighted(terms: dict[str, torch.Tensor], method: Method) -> torch.Tensor:

@@ -22,7 +22,8 @@ def clip_loss(edited: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
 
 def direction_loss(edited: torch.Tensor, image: torch.Tensor, source: torch.Tensor,
                    prompt: torch.Tensor) -> torch.Tensor:
-    """L_Dir (eq. 5): did the picture change as the text did? Edits (N, D), the rest (D,) → (N,) in 0..2.
+    """L_Dir (eq. 5): did the picture change as the text did? Edits (N, D), the texts (D,), the picture (D,), or (N, D)
+    where each edit has its own view of it → (N,) in 0..2.
 
     An edit that changes nothing, to the last digit, has no direction and gets 1.
     """
@@ -73,12 +74,12 @@ def self_similarity(tokens: torch.Tensor) -> torch.Tensor:
 
 
 def structure_loss(edited: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """L_Str (eq. 4): change of the self-similarity, tokens (N, L, d) against (L, d) → (N,).
+    """L_Str (eq. 4): change of the self-similarity, tokens (N, L, d) against (L, d) or (N, L, d) → (N,).
 
     The paper's ‖·‖₂ grows with the number of tokens; divided by L it is the root mean square over the
     pairs, so that a weight means the same on 64 tokens as on 196.
     """
-    difference = self_similarity(edited) - self_similarity(image[None])
+    difference = self_similarity(edited) - self_similarity(image if image.dim() == 3 else image[None])
     return torch.linalg.matrix_norm(difference) / difference.shape[-1]
 
 

@@ -45,6 +45,7 @@ prompt = ""   # what you want to see; empty: the sample's
 seed = 42
 
 # %%
+import numpy as np
 import torch
 from PIL import Image
 
@@ -217,18 +218,22 @@ print("same box:", again.box == result.box, " same pixels:", again.image.tobytes
 # %% [markdown]
 # ## A picture of your own
 #
-# Any JPEG, PNG or WebP of any size will do: `edit(models, "photo.jpg", prompt, source)`. It is edited at the
-# model's size, and only the region is pasted back into your picture. The miniature models know emoji, not
-# the world: for photographs take the profile `sd2`. Words they don't know are reported, with the nearest
-# ones they do.
+# Any JPEG, PNG or WebP of any size and shape will do: `edit(models, "photo.jpg", source, prompt)`. Boxes are
+# squares of your picture, in its own pixels; the inpainting model sees a square window around the region, and only
+# the region is pasted back. The miniature models know emoji, not the world: for photographs take the profile `sd2`.
+# Words they don't know are reported, with the nearest ones they do.
 
 # %% tags=["nbval-check-output"]
 for warning in models.warnings_for("a zebra with a hat") if models.words else ["(this profile takes any words)"]:
     print(warning)
 
+# %% [markdown]
+# Here is the scene twice as wide (its left edge is drawn out) and four times as large: nothing gets stretched.
+
 # %%
-wide = picture.resize((480, 320), Image.Resampling.BICUBIC) if known else picture
-big = edit(models, wide, source, "a balloon", METHODS["learned"].but(anchors=4, distance=1 / 8), seed=seed, progress=False)
+wide = Image.fromarray(np.pad(np.asarray(picture), ((0, 0), (64, 0), (0, 0)), "edge")) if known else picture
+wide = wide.resize((512, 256), Image.Resampling.BICUBIC) if known else wide
+big = edit(models, wide, source, "a balloon", METHODS["learned"], seed=seed, progress=False)
 print(big.original.size, "→", big.image.size)
 plots.show_before_after(big);
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from lr_helpers import METHODS, edit
 from lr_helpers.boxes import box_mask
-from lr_helpers.candidates import Edits, area_table, occlusion_table
+from lr_helpers.candidates import Candidates, Edits, area_table, occlusion_table
 from lr_helpers.editing import propose
 from lr_helpers.files.canvas import Canvas, inner_box, scaled
 from lr_helpers.files.pictures import paste_back, to_image
@@ -160,9 +160,44 @@ def test_a_large_photograph_takes_no_more_memory_in_the_models(models):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = edit(models, large, "wolf", "an apple", QUICK, progress=False)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert result.picture.numel() < 1.1 * 3 * 64 * 64
+    assert min(result.picture.shape[1:]) == 64
     # The result's copy, and Pillow's of the largest window (the regions' windows are at most 3,000 pixels wide).
     assert grown < 36 + 36 + 40
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (128, 64), (64, 200), (640, 427), (2000, 100)], ids=str)
+def test_clip_sees_the_largest_square_around_a_box(shape):
+    canvas = Canvas(noise(*shape), 64)
+    height, width = canvas.frame.shape[1:]
+    assert min(height, width) <= 64 and max(height, width) <= 4 * 64
+    side, views = min(height, width), set()
+    for x in range(0, shape[0], max(1, shape[0] // 40)):
+        box = (x, 0, min(x + max(1, min(shape) // 3), shape[0]), max(1, min(shape) // 3))
+        left, top, right, bottom = view = canvas.view(box)
+        assert right - left == bottom - top == side and left >= 0 and right <= width and top >= 0 and bottom <= height
+        x0, _, x1, _ = canvas.in_frame(torch.tensor(box)).tolist()
+        slack = (max(height, width) - side) / 8 + 1  # views stand in steps
+        assert left - slack <= x0 and x1 <= right + slack
+        views.add(view)
+    assert len(views) <= 10
+    if shape[0] == shape[1]:
+        assert views == {(0, 0, 64, 64)}
+
+
+def test_an_edit_of_a_long_picture_is_judged_like_that_of_its_square(models):
+    """Where the square around the region is the same, the terms are, whatever stands beyond."""
+    square = noise(64, 64)
+    beyond = Image.fromarray(np.pad(np.asarray(square), ((0, 0), (64, 0), (0, 0)), "edge"))
+    box = torch.tensor([[[30, 20, 54, 44]]])
+    method = METHODS["paper"].but(steps=2, occlusion_weight=1.0)
+    tables = [Candidates(models, Canvas(picture, 64), "wolf", "an apple", boxes, method, 0)
+              for picture, boxes in ((square, box), (beyond, box + torch.tensor([64, 0, 64, 0])))]
+    assert tables[1].canvas.view((94, 20, 118, 44)) == (64, 0, 128, 64)
+    for table in tables:
+        table.losses(None)
+    for name in tables[0].terms:
+        assert torch.allclose(tables[0].terms[name], tables[1].terms[name], atol=1e-5), name
+    assert torch.allclose(tables[0].score, tables[1].score, atol=1e-5)
 
 
 def test_tables_of_a_square_picture_are_what_they_were(models):

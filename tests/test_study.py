@@ -175,7 +175,8 @@ def test_slopes_are_what_autograd_finds_through_the_mask(models, one):
     (ours,) = torch.autograd.grad(table.blended(weights).sum(), weights)
     edits = table.edits[torch.arange(3), choices]
     pictures = composite(edits, table.image, region_mask(weights, table.boxes, 64))
-    terms = {**table._judge(*table._encode(pictures)),
+    views = [(0, 0, 64, 64)] * 3  # all of the square picture
+    terms = {**table._judge(*table._encode(pictures, views), *table._before(views)),
              **{name: (weights * table.terms[name]).sum(1) for name in ("occlusion", "area")}}
     (theirs,) = torch.autograd.grad(weighted(terms, method).sum(), weights)
     assert torch.allclose(ours, theirs, atol=1e-5)

@@ -105,8 +105,8 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=42, help="seed of noise and of the region network")
     add_device(parser)
     parser.add_argument("--full-frame", action="store_true",
-                        help="the final picture is the model's own, at its size, for one more edit: without the "
-                             "paste's edge, but pixels outside the region change too")
+                        help="paste in all that the model saw and made, for one more edit: no edge at the region, but "
+                             "pixels outside it change too")
 
 
 def method_changes(options: argparse.Namespace) -> dict:

@@ -14,6 +14,12 @@ from lr_helpers.files.pictures import to_tensor
 CONTEXT = 2.0
 """The editor's window is at least this many times as wide as the region: without surroundings it can't match them."""
 
+LONGEST = 4
+"""Of a frame: its longer side is at most this many times the editor's."""
+
+VIEWS = 8
+"""Steps from one end of a picture to the other in which views are placed, so that boxes share them."""
+
 LARGE = 768
 """From this side on, edits are kept as 8-bit numbers: a dozen of 1024 pixels would take 150 MB as floats."""
 
@@ -21,9 +27,10 @@ LARGE = 768
 class Canvas:
     """One picture with its boxes in its own pixels.
 
-    Encoders see `frame`, a copy of the picture's own aspect with about size² pixels. The editor sees square windows
-    of the picture (`window`, `crop`), so nothing is squashed and a small region is edited at the picture's own
-    resolution. A square picture of the editor's size is its own frame and its own window.
+    The ViT sees `frame`, a copy of the picture's own aspect. The editor sees square windows of the picture (`window`,
+    `crop`), so nothing is squashed and a small region is edited at the picture's own resolution. CLIP, which takes
+    squares, sees the largest square around a box (`view`). A square picture of the editor's size is its own frame,
+    window and view.
     """
 
     def __init__(self, picture: Image.Image | torch.Tensor, size: int):
@@ -33,10 +40,10 @@ class Canvas:
             self.height, self.width = picture.shape[1:]
         else:
             self.width, self.height = picture.size
-        scale = size / (self.width * self.height) ** 0.5
+        scale = min(size / min(self.shape), LONGEST * size / max(self.shape))
         self.frame = self._resized((0, 0, self.width, self.height), max(1, round(self.height * scale)),
                                    max(1, round(self.width * scale)))
-        """(3, h, w) in 0..1."""
+        """(3, h, w) in 0..1; the shorter side is the editor's, except in panoramas longer than LONGEST to 1."""
 
     @classmethod
     def of(cls, picture: Canvas | Image.Image | torch.Tensor, size: int) -> Canvas:
@@ -61,6 +68,18 @@ class Canvas:
         x0 = _placed((box[0] + box[2] - side) / 2, side, self.width)
         y0 = _placed((box[1] + box[3] - side) / 2, side, self.height)
         return x0, y0, min(x0 + side, self.width), min(y0 + side, self.height)
+
+    def view(self, box: Box) -> Box:
+        """The square of the frame in which CLIP judges this box: the largest there is, around the box as far as the
+        border allows. In pixels of the frame; the frame itself if that is a square.
+        """
+        height, width = self.frame.shape[1:]
+        side = min(height, width)
+        x0, y0, x1, y1 = self.in_frame(torch.tensor(box)).tolist()
+        step = max(1.0, (max(height, width) - side) / VIEWS)
+        left = _placed(round(((x0 + x1 - side) / 2) / step) * step, side, width)
+        top = _placed(round(((y0 + y1 - side) / 2) / step) * step, side, height)
+        return left, top, left + side, top + side
 
     def crop(self, window: Box) -> torch.Tensor:
         """What the editor sees of a window: (3, S, S) in 0..1."""
@@ -124,6 +143,12 @@ class Patch:
     def inner(self) -> tuple[float, float, float, float]:
         """The region in pixels of `edited`."""
         return inner_box(self.box, self.window, self.pixels.shape[-1])
+
+
+def crop(picture: torch.Tensor, box: Box) -> torch.Tensor:
+    """The part (3, y1 − y0, x1 − x0) of a picture (3, H, W) in this box of its pixels."""
+    x0, y0, x1, y1 = box
+    return picture[:, y0:y1, x0:x1]
 
 
 def inner_box(box: Box, window: Box, size: int) -> tuple[float, float, float, float]:
