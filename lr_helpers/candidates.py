@@ -199,7 +199,7 @@ class Candidates:
 
     def _judge(self, seen: torch.Tensor, tokens: torch.Tensor, image: torch.Tensor,
                before: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The terms that CLIP decides: embeddings and tokens of N edits and of the source → (N,) each, differentiable."""
+        """The terms that CLIP decides, of N edits and their source as it encodes them; (N,) each, differentiable."""
         return {
             "clip": clip_loss(seen, self._prompt),
             "structure": structure_loss(tokens, before),
