@@ -29,6 +29,7 @@ from tiny_world.two.sheets import picture, sheet
 from tiny_world.two.sprites import HELD_OUT_STYLE, STYLES
 from tiny_world.two.words import HELD_OUT_TEXTURES, NAMES, PLACES, STYLE_WORDS, held_out, with_article
 from tiny_world.two.zoo import judge as judging
+from tiny_world.two.zoo.inpainting import inpaint
 
 STEPS, GUIDANCE, BATCH = 12, 2.5, 20
 """How edits are made here: denoising steps, classifier-free guidance, and edits at once."""
@@ -36,8 +37,8 @@ STEPS, GUIDANCE, BATCH = 12, 2.5, 20
 
 def rate(right: int, count: int) -> dict:
     """A share with Wilson's 95 % interval."""
-    interval = binomtest(int(right), count).proportion_ci(method="wilson")
-    return {"value": round(right / count, 4), "low": round(interval.low, 4), "high": round(interval.high, 4),
+    low, high = binomtest(int(right), count).proportion_ci(method="wilson")
+    return {"value": round(right / count, 4), "low": round(float(low), 4), "high": round(float(high), 4),
             "count": count}
 
 
@@ -185,7 +186,6 @@ class Editor:
     def __init__(self, folder: Path, steps: int = STEPS, guidance: float = GUIDANCE) -> None:
         self.pipeline = StableDiffusionInpaintPipeline.from_pretrained(folder, torch_dtype=torch.float32,
                                                                        safety_checker=None)
-        self.pipeline.set_progress_bar_config(disable=True)
         self.steps, self.guidance = steps, guidance
 
     def frames(self, images: torch.Tensor, boxes: list[Box], prompts: list[str], seeds: list[int]) -> torch.Tensor:
@@ -194,10 +194,8 @@ class Editor:
         for i in range(0, len(images), BATCH):
             part = slice(i, i + BATCH)
             masks = torch.stack([box_mask(box, SIZE, SIZE) for box in boxes[part]])
-            noise = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
-            out.append(self.pipeline(
-                prompts[part], image=images[part], mask_image=masks, height=SIZE, width=SIZE, output_type="pt",
-                num_inference_steps=self.steps, guidance_scale=self.guidance, generator=noise).images.float().cpu())
+            out.append(inpaint(self.pipeline, images[part], masks, prompts[part], seeds[part], self.steps,
+                               self.guidance))
         return torch.cat(out)
 
 
@@ -239,9 +237,9 @@ def seam(image: torch.Tensor, box: Box) -> tuple[float, float]:
     return (255 * float(torch.stack(jumps).mean()), 255 * float(torch.stack(own).mean())) if jumps else (0.0, 0.0)
 
 
-def evaluate_editor(zoo: Path, count: int, pictures: Path) -> dict:
+def evaluate_editor(zoo: Path, count: int, pictures: Path, steps: int = STEPS) -> dict:
     """Edit success in a given box by the judge, the background outside it, and the box's edges."""
-    editor, judge, rows = Editor(zoo / "inpainting"), judging.load(zoo / "classifier"), {}
+    editor, judge, rows = Editor(zoo / "inpainting", steps), judging.load(zoo / "classifier"), {}
     for group in ("training styles", "held-out style", "held-out textures"):
         for kind in ("empty", "replace"):
             chosen = cases(kind, count if group == "training styles" else count // 3, group)
@@ -260,7 +258,7 @@ def evaluate_editor(zoo: Path, count: int, pictures: Path) -> dict:
             rows[f"jump across the edges less beside them, of 255, {row}"] = mean([a - b for a, b in seams])
             rows[f"jump over twice that beside, {row}"] = rate(sum(a > 2 * b + 2 for a, b in seams), len(seams))
             sheet(picture(edits[:60].numpy()), 10).save(pictures / f"edits {row}.png")
-    return {**rows, **evaluate_seeds(editor, judge, max(count // 10, 4), pictures)}
+    return {**rows, **evaluate_seeds(editor, judge, max(count // 10, 2), pictures)}
 
 
 def evaluate_seeds(editor: Editor, judge: judging.Judge, count: int, pictures: Path, seeds: int = 4) -> dict:

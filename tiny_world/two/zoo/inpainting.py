@@ -260,3 +260,24 @@ def save_pipeline(folder: Path, unet: nn.Module, text_encoder: nn.Module) -> Non
         scheduler=build_scheduler(), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False)
     pipeline.to_json_file(folder / "model_index.json")
+
+
+@torch.no_grad()
+def inpaint(pipeline: StableDiffusionInpaintPipeline, images: torch.Tensor, masks: torch.Tensor, prompts: list[str],
+            seeds: list[int], steps: int, guidance: float) -> torch.Tensor:
+    """The model's own frames: (N, 3, 128, 128) pictures in 0..1, (N, 1, 128, 128) masks, a prompt and a seed each.
+
+    What the pipeline itself would do, were it not bound to four latent channels: sampling from noise with
+    classifier-free guidance, mask and masked picture beside the noisy latents at every step.
+    """
+    tokens = pipeline.tokenizer([*[""] * len(prompts), *prompts], padding="max_length", truncation=True,
+                                return_tensors="pt").input_ids
+    context = pipeline.text_encoder(tokens.to(pipeline.device)).last_hidden_state
+    kept = pipeline.vae.encode((images * 2 - 1) * (masks < 0.5)).latent_dist.mode()
+    beside = torch.cat([F.interpolate(masks, size=kept.shape[-2:]), kept], 1)
+    x = torch.stack([torch.randn(kept.shape[1:], generator=torch.Generator().manual_seed(s)) for s in seeds]).to(kept)
+    pipeline.scheduler.set_timesteps(steps, device=x.device)
+    for t in pipeline.scheduler.timesteps:
+        plain, told = pipeline.unet(torch.cat([x, beside], 1).repeat(2, 1, 1, 1), t, context).sample.chunk(2)
+        x = pipeline.scheduler.step(plain + guidance * (told - plain), t, x).prev_sample
+    return (pipeline.vae.decode(x).sample / 2 + 0.5).clamp(0, 1)

@@ -78,9 +78,18 @@ def batch(step: int, size: int, crop: int) -> torch.Tensor:
     return torch.from_numpy(out).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def opponents(pictures: torch.Tensor) -> torch.Tensor:
+    """(N, 3, H, W) → (N, 2, H / 2, W / 2): red less blue, and green less their mean."""
+    red, green, blue = F.avg_pool2d(pictures, 2).unbind(1)
+    return torch.stack([red - blue, 2 * green - red - blue], 1)
+
+
 def reconstruction_loss(result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """L1 + 2 MSE + L1 of the differences between neighbours, which keeps outlines crisp."""
+    """L1 + 2 MSE + L1 of the differences between neighbours, which keeps outlines crisp, and of the colour opponents
+    (red - blue, green - magenta), which vary less than brightness and would be learned last.
+    """
     loss = F.l1_loss(result, target) + 2 * F.mse_loss(result, target)
+    loss = loss + F.l1_loss(opponents(result), opponents(target))
     for axis in (2, 3):
         loss = loss + 0.5 * F.l1_loss(result.diff(dim=axis), target.diff(dim=axis))
     return loss
@@ -129,8 +138,7 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
 
     train({"vae": vae}, loss_of, folder=folder, steps=steps, rate=2e-3, weight_decay=0.0, export=export)
     finished = AutoencoderKL.from_pretrained(folder / "averaged", torch_dtype=torch.float32)
-    with torch.no_grad():
-        whiten(finished, batch(-1, 192, SIZE))
+    whiten(finished, batch(-1, 24 * size, SIZE))
     save_half(finished, out / "inpainting" / "vae")
 
 
