@@ -274,10 +274,10 @@ def zoo(tmp_path_factory):
     """Every part trained for one step at a tiny size, then resumed for another."""
     folder = tmp_path_factory.mktemp("two")
     for steps in ("1", "2"):
-        main(["train", "--part", "vae", "judge", "dino", "clip", "--steps", steps, "--batch", "4",
+        main(["train", "--part", "vae", "judge", "dino", "clip", "--steps", steps, "--batch", "2",
               "--runs", str(folder / "runs"), "--output", str(folder / "zoo")])
         inpainting.run(folder / "runs" / "inpainting", folder / "zoo", int(steps), 2, "cpu", shelves=1, examples=8)
-    main(["train", "--part", "decoder", "--steps", "1", "--batch", "4", "--runs", str(folder / "runs"),
+    main(["train", "--part", "decoder", "--steps", "1", "--batch", "2", "--runs", str(folder / "runs"),
           "--output", str(folder / "zoo")])
     return folder
 
