@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from tiny_world.training import train
 from tiny_world.two import SIZE, tokenizer
 from tiny_world.two.scenes import Recipe, random_recipe
 from tiny_world.two.words import GROUND, STYLE_WORDS, TEXTURES, caption, noun_phrase, prompt_for_place
 from tiny_world.two.zoo.looks import Lots, bent, recoloured, worn
+from tiny_world.zoo.training import train
 
 PREPROCESS = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711],
               "interpolation": "bicubic", "resize_mode": "squash"}

@@ -18,12 +18,12 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
-from tiny_world.training import save_half, train
 from tiny_world.two import SIZE
 from tiny_world.two.places import VARIANTS
 from tiny_world.two.scenes import Recipe, random_recipe
 from tiny_world.two.words import PLACES
 from tiny_world.two.zoo.looks import Lots, bent, recoloured, worn
+from tiny_world.zoo.training import save_half, train
 
 GLOBAL, LOCAL = 64, 40
 """Sides in pixels of the large and the small views."""

@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lr_helpers.boxes import square_around
-from tiny_world.training import save_half, train
 from tiny_world.two import GRID, SIZE, tokenizer
 from tiny_world.two.scenes import Box, Placed, Recipe, paint, random_placed, random_recipe
 from tiny_world.two.sprites import STYLES, TURNS
 from tiny_world.two.words import NAMES, held_out, prompt_for, prompt_for_place
 from tiny_world.two.zoo.judge import overlap_share
 from tiny_world.two.zoo.vae import CHANNELS
+from tiny_world.zoo.training import save_half, train
 
 CROP = 96
 """Most training samples are 96×96 windows around the mask: the same lesson for half the work."""

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from tiny_world.training import train
 from tiny_world.two import SIZE
 from tiny_world.two.scenes import Box, Recipe, random_recipe
 from tiny_world.two.words import NAMES
 from tiny_world.two.zoo.looks import Lots, bent, recoloured, worn
+from tiny_world.zoo.training import train
 
 CROP = 64
 NOTHING = len(NAMES)

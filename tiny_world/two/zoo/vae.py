@@ -11,9 +11,9 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional as F
 
-from tiny_world.training import save_half, train
 from tiny_world.two import SIZE
 from tiny_world.two.scenes import Recipe, random_recipe
+from tiny_world.zoo.training import save_half, train
 
 CHANNELS = 12
 """Latent channels: 16 numbers of a picture for each number of its latent."""
