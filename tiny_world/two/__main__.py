@@ -10,7 +10,7 @@ from tiny_world.two import DATA
 
 # part -> (module, function, steps, batch)
 PARTS = {
-    "vae": ("vae", "run", 10_000, 4),
+    "vae": ("vae", "run", 40_000, 4),
     "decoder": ("vae", "run_decoder", 6000, 4),
     "inpainting": ("inpainting", "run", 30_000, 32),
     "judge": ("judge", "run", 4000, 64),
