@@ -505,8 +505,7 @@ def test_the_denoisers_have_the_published_sizes(profile, part, like, channels):
     configs["unet"] = configs["unet"] | {"in_channels": channels}
     with torch.device("meta"):
         count = sum(p.numel() for n, c in configs.items() for p in random_weights.network(n, c).parameters()) / 1e6
-    about = PROFILES[profile].comparison[part].about
-    assert about.gigabytes == pytest.approx(count * (2e-3 if about.variant else 4e-3), abs=0.006)
+    assert PROFILES[profile].comparison[part].about.gigabytes == pytest.approx(count * 4e-3, abs=0.006)
 
 
 def test_every_part_has_a_licence_and_an_origin():
