@@ -265,7 +265,6 @@ def rows(hub: Any, home: Path) -> list[dict[str, Any]]:
               "offline": "c"}
     found = []
     for situation in SITUATIONS:
-        constants.HF_HUB_CACHE = str(home / caches[situation])
         hub.gone = {origin if "openclip:" not in origin else OPEN_CLIP[origin] for _, _, origins, _ in every
                     for origin in origins[:1]} if "gone" in situation else set()
         # sd15's first origin is sd2's second, which is to serve there.
@@ -276,6 +275,9 @@ def rows(hub: Any, home: Path) -> list[dict[str, Any]]:
             own = [(name, origins, load) for of, name, origins, load in every if of == profile]
             if "gone" in situation:
                 (hub.gone.discard if profile == "sd2" else hub.gone.add)(shared)
+            # Where nothing was loaded before, no other profile's models may lie in the cache either.
+            cache = caches[situation]
+            constants.HF_HUB_CACHE = str(home / (f"{cache} {profile}" if cache != "a" else cache))
             said = doctor_says(profile)
             for name, origins, load in own:
                 number, states = said[name]
@@ -313,7 +315,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as scratch, Hub() as hub:
         # Before any library reads them.
-        environment = hub.environment(Path(scratch, "home"))
+        environment = hub.environment(Path(scratch, "home")) | {"HF_HUB_ETAG_TIMEOUT": "20", "HF_HUB_DOWNLOAD_TIMEOUT": "20"}
         os.environ.clear()
         os.environ.update(environment)
         sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

@@ -8,9 +8,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import layouts
 import pytest
 import torch
-import layouts
 from fake_hub import PULL, PULL_SHA, SHA, Hub
 from safetensors.torch import load_file, save_file
 
@@ -96,6 +96,8 @@ def answers(tmp_path_factory) -> dict:
                 "fake/pickles": pickled(FOLDERS["backbone"], root / "pickles"),
                 "fake/pickled-editor": pickled(FOLDERS["editor"], root / "pickled editor"),
                 "timm/vit_base_patch16_clip_224.openai": layouts.true_clip("ViT-B-16", root / "released"), "fake/both": in_both_precisions(root / "both"),
+                # what lies there is another model than open_clip builds by this name
+                "timm/vit_large_patch14_clip_224.openai": layouts.true_clip("ViT-B-16", root / "misfit"),
                 "fake/converted": root / "pickles", f"fake/converted@{PULL}": FOLDERS["backbone"]}
     cases = {"good": {part: [origin] for part, origin in GOOD.items()},
              "pinned": {"backbone": [f"fake/backbone@{SHA}"]},
@@ -107,6 +109,7 @@ def answers(tmp_path_factory) -> dict:
              "all": {"backbone": list(BAD)},
              "gone editor": {"editor": ["fake/gone"]}, "gone clip": {"clip": ["fake/gone"]},
              **{bad: {"backbone": [bad, "fake/backbone"]} for bad in BAD},
+             "misfit": {"clip": ["openclip:ViT-L-14:openai"]},
              "full": {"backbone": ["fake/another"], "limit": 100_000}}
     with Hub(folders) as hub:
         found = dict(zip(cases, load_in_a_process(hub, root / "home", list(cases.values())), strict=True))
@@ -130,6 +133,14 @@ def test_what_the_record_says_can_be_given_again(answers):
 def test_a_released_clip_has_its_commit_too(answers):
     assert answers["released"]["label"] == f"openclip:ViT-B-16:openai@{SHA}"
     assert Path(answers["released"]["place"]).name == SHA
+
+
+@pytest.mark.slow
+def test_a_released_clip_of_another_configuration_is_refused_before_it_is_downloaded(answers):
+    text = answers["misfit"]["refused"]
+    assert "its configuration wants embedding width 512 and not 768, " in text
+    assert "width of the image tower 768 and not 1024" in text
+    assert not [path for path in answers["asked"] if "vit_large" in path and path.endswith(".safetensors")]
 
 
 @pytest.mark.slow

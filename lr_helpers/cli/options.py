@@ -88,7 +88,8 @@ def add_allow_cpu(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device."""
-    parser.add_argument("--device", help="cpu, cuda, or mps (Apple's GPU, untried); the default is a GPU if there is one")
+    parser.add_argument("--device",
+                        help="cpu, cuda or mps (Apple's GPU, untried); the default is a GPU if there is one")
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:
