@@ -14,7 +14,7 @@ usage: ./reproduce.sh [run | test | lab] [--profile NAME] [--allow-cpu] [--again
                   most 7 minutes
   lab             open the notebooks in JupyterLab (installs it first, once)
   --profile NAME  which models `run` uses; the default is $LR_PROFILE, else tiny (shipped, no GPU needed)
-  --allow-cpu     let `run` do without a GPU where the profile needs one (very slow)
+  --allow-cpu     do without a GPU where the profile needs one (very slow)
   --again         let `run` run unchanged notebooks too
   --time-limit MINUTES
                   how long `run` lets a notebook take; the default is 120 with a GPU, without one 60, or 1440 for
@@ -156,8 +156,15 @@ prepare
 # Kernels come from .venv even if the user's home folder holds another kernel named python3.
 export JUPYTER_PREFER_ENV_PATH=1 TOKENIZERS_PARALLELISM=false
 
+# The doctor says whether the profile can run here, before anything is downloaded; of full-size profiles also what
+# notebook 09 fetches.
+if [ "$command" != test ]; then
+  comparison=
+  [ "$profile" = tiny ] || comparison=--comparison
+  "$python" -m lr_helpers doctor --profile "$profile" ${comparison:+"$comparison"} ${allow_cpu:+"$allow_cpu"} || exit $?
+fi
+
 if [ "$command" = run ]; then
-  "$python" -m lr_helpers doctor --profile "$profile" ${allow_cpu:+"$allow_cpu"} || exit $?
   exec "$python" -m lr_helpers report --profile "$profile" --output "results/$profile" \
     ${allow_cpu:+"$allow_cpu"} ${again:+"$again"} ${time_limit:+--time-limit "$time_limit"}
 fi
@@ -170,6 +177,7 @@ if [ "$command" = lab ]; then
     done
     install lab
   fi
+  [ -z "$allow_cpu" ] || export LR_ALLOW_CPU=1
   LR_PROFILE=$profile exec "$python" -m jupyterlab notebooks
 fi
 

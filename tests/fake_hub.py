@@ -31,15 +31,22 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, folders: dict[str, Path] | None = None):
         super().__init__(("127.0.0.1", 0), Answer)
         self.folders, self.closing, self.asked = folders or {}, threading.Event(), []
+        self.gone: set[str] = set()
+        """Repositories that vanished: 404."""
 
     def __enter__(self) -> Hub:
         threading.Thread(target=self.serve_forever, daemon=True).start()
         return self
 
+    def stop(self) -> None:
+        """Be out of reach from here on: connections are refused."""
+        if not self.closing.is_set():
+            self.closing.set()
+            self.shutdown()
+            self.server_close()
+
     def __exit__(self, *_) -> None:
-        self.closing.set()
-        self.shutdown()
-        self.server_close()
+        self.stop()
 
     def environment(self, home: Path) -> dict[str, str]:
         """For a process that knows this hub alone, with its cache in `home`, and waits a second for answers."""
@@ -66,6 +73,8 @@ class Answer(BaseHTTPRequestHandler):
         kind = name.partition("/")[2]
         if kind == "slow":
             self.server.closing.wait(60)
+        elif name in self.server.gone:
+            self.reply(404, b"{}", {"X-Error-Code": "RepoNotFound"})
         elif kind in STATUS:
             self.reply(STATUS[kind], b"{}")
         elif kind == "portal":

@@ -11,6 +11,7 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+import layouts
 import pytest
 import torch
 from fake_hub import SHA, Hub
@@ -30,7 +31,7 @@ TINY = get_profile("tiny")
 @pytest.fixture(autouse=True)
 def a_machine_without_gpu(monkeypatch):
     monkeypatch.delenv("LR_PROFILE", raising=False)
-    monkeypatch.setattr(models, "default_device", lambda: "cpu")
+    monkeypatch.setattr(models, "default_device", lambda profile=None: "cpu")
 
 
 @pytest.fixture
@@ -179,7 +180,9 @@ def hub_reports(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text(SHA)
     names = [*ANSWERS, "mirror"]
-    with Hub() as hub:
+    folders = {"fake/good": DATA / "tiny_world" / "inpainting",
+               "timm/vit_base_patch16_clip_224.openai": layouts.true_clip("ViT-B-16", root / "released")}
+    with Hub(folders) as hub:
         done = subprocess.run([sys.executable, "-c", SCRIPT, *names], cwd=ROOT, capture_output=True, text=True,
                               env=hub.environment(root / "home") | {"LR_DATA": str(root / "data")}, encoding="utf-8",
                               timeout=300)
@@ -224,7 +227,7 @@ def test_offline_is_told_once(report):
     assert verdict == ("not ready: 3 problems (the editor can't be reached; the backbone can't be reached; "
                        "the CLIP model can't be reached)")
     assert text.count("fix: ") == text.count("fix: unset HF_HUB_OFFLINE") == 1
-    assert "6.1 GB to download" in text
+    assert "3.5 GB to download" in text
     assert "stabilityai/stable-diffusion-2-inpainting: seen gone since 2025-11" in text
 
 
@@ -307,7 +310,7 @@ def test_a_missing_word_list(report):
 
 
 def test_other_profiles_need_a_gpu(report):
-    other = replace(TINY, name="other")
+    other = replace(TINY, name="other", needs_gpu=True)
     code, text, verdict = report(other)
     assert (code, verdict) == (1, "not ready: 1 problem (no GPU)")
     assert "add --allow-cpu" in text
@@ -315,11 +318,11 @@ def test_other_profiles_need_a_gpu(report):
 
 
 def test_a_gpu_is_told_with_its_memory(report, monkeypatch):
-    monkeypatch.setattr(models, "default_device", lambda: "cuda")
+    monkeypatch.setattr(models, "default_device", lambda profile=None: "cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (14_000_000_000, 15_800_000_000))
-    code, text, _ = report(replace(TINY, name="other"))
+    code, text, _ = report(replace(TINY, name="other", needs_gpu=True))
     assert code == 0
     assert "GPU              Tesla T4, 15.8 GB, 14.0 GB of them free; float16\n" in text
 
@@ -328,7 +331,7 @@ def test_a_gpu_that_fails(report, monkeypatch):
     def fail(*_):
         raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nCUDA kernel errors …")
 
-    monkeypatch.setattr(models, "default_device", lambda: "cuda")
+    monkeypatch.setattr(models, "default_device", lambda profile=None: "cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(torch.cuda, "mem_get_info", fail)
     code, text, verdict = report("tiny")
@@ -458,7 +461,7 @@ def reproduce(tmp_path):
 
 def test_run_asks_the_doctor_first(reproduce):
     assert reproduce("run", "--profile", "sd2") == (0, [
-        "-m lr_helpers doctor --profile sd2", "-m lr_helpers report --profile sd2 --output results/sd2"])
+        "-m lr_helpers doctor --profile sd2 --comparison", "-m lr_helpers report --profile sd2 --output results/sd2"])
     assert reproduce("--allow-cpu")[1][0] == "-m lr_helpers doctor --profile tiny --allow-cpu"
 
 
@@ -476,6 +479,11 @@ def test_a_time_limit_that_is_no_number_is_refused_before_any_work(arguments, re
 @pytest.mark.parametrize("code", [1, 2])
 def test_run_stops_where_the_doctor_does(code, reproduce):
     assert reproduce("run", doctor=code) == (code, ["-m lr_helpers doctor --profile tiny"])
+
+
+def test_lab_asks_the_doctor_too(reproduce):
+    assert reproduce("lab", "--profile", "sd2", doctor=1) == (1, ["-m lr_helpers doctor --profile sd2 --comparison"])
+    assert reproduce("lab", "--profile", "sd2", "--allow-cpu")[1] == ["-m lr_helpers doctor --profile sd2 --comparison --allow-cpu", "-m jupyterlab notebooks"]
 
 
 def test_test_does_not_ask_the_doctor(reproduce):

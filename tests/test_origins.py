@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import layouts
 import pytest
 import torch
 from fake_hub import PULL, PULL_SHA, SHA, Hub
@@ -78,7 +79,7 @@ BAD = {
     "fake/private": ("401: needs a login", "hf auth login"),
     "fake/gated": ("403: gated", "accept the licence at http://127.0.0.1:"),
     "fake/slow": ("no answer from http://127.0.0.1:", "HF_HUB_ETAG_TIMEOUT"),
-    "fake/empty": ("it has no ", "name a model of the kind"),
+    "fake/empty": ("it has no config.json", "name a model of the kind"),
     "fake/half": ("the download broke off", "try again"),
     "fake/pickles": ("its weights are pickles", "stored as safetensors"),
     "a/b/c": ("neither a folder nor a hub id", "name a folder or OWNER/NAME"),
@@ -94,7 +95,9 @@ def answers(tmp_path_factory) -> dict:
     folders |= {"fake/half": FOLDERS["backbone"], "fake/another": FOLDERS["backbone"],
                 "fake/pickles": pickled(FOLDERS["backbone"], root / "pickles"),
                 "fake/pickled-editor": pickled(FOLDERS["editor"], root / "pickled editor"),
-                "timm/vit_base_patch16_clip_224.openai": FOLDERS["clip"], "fake/both": in_both_precisions(root / "both"),
+                "timm/vit_base_patch16_clip_224.openai": layouts.true_clip("ViT-B-16", root / "released"), "fake/both": in_both_precisions(root / "both"),
+                # what lies there is another model than open_clip builds by this name
+                "timm/vit_large_patch14_clip_224.openai": layouts.true_clip("ViT-B-16", root / "misfit"),
                 "fake/converted": root / "pickles", f"fake/converted@{PULL}": FOLDERS["backbone"]}
     cases = {"good": {part: [origin] for part, origin in GOOD.items()},
              "pinned": {"backbone": [f"fake/backbone@{SHA}"]},
@@ -106,6 +109,7 @@ def answers(tmp_path_factory) -> dict:
              "all": {"backbone": list(BAD)},
              "gone editor": {"editor": ["fake/gone"]}, "gone clip": {"clip": ["fake/gone"]},
              **{bad: {"backbone": [bad, "fake/backbone"]} for bad in BAD},
+             "misfit": {"clip": ["openclip:ViT-L-14:openai"]},
              "full": {"backbone": ["fake/another"], "limit": 100_000}}
     with Hub(folders) as hub:
         found = dict(zip(cases, load_in_a_process(hub, root / "home", list(cases.values())), strict=True))
@@ -127,8 +131,16 @@ def test_what_the_record_says_can_be_given_again(answers):
 
 @pytest.mark.slow
 def test_a_released_clip_has_its_commit_too(answers):
-    found = {"place": "openclip:ViT-B-16:openai", "label": f"openclip:ViT-B-16:openai@{SHA}"}
-    assert answers["released"] == found
+    assert answers["released"]["label"] == f"openclip:ViT-B-16:openai@{SHA}"
+    assert Path(answers["released"]["place"]).name == SHA
+
+
+@pytest.mark.slow
+def test_a_released_clip_of_another_configuration_is_refused_before_it_is_downloaded(answers):
+    text = answers["misfit"]["refused"]
+    assert "its configuration wants embedding width 512 and not 768, " in text
+    assert "width of the image tower 768 and not 1024" in text
+    assert not [path for path in answers["asked"] if "vit_large" in path and path.endswith(".safetensors")]
 
 
 @pytest.mark.slow
@@ -263,12 +275,12 @@ def changed(tmp_path: Path, file: str, **changes) -> str:
 @pytest.mark.parametrize("kind", ["FluxInpaintPipeline", "StableDiffusion3Pipeline", "QwenImagePipeline", "Unheard"])
 def test_other_families_are_refused_by_name(kind, tmp_path):
     folder = changed(tmp_path, "model_index.json", _class_name=kind)
-    assert f"{folder} holds a {kind}, which can't be driven here; give an inpainting checkpoint" in refused(editor=folder)
+    assert f"{folder} (it holds a {kind}, which can't be driven here); give an inpainting checkpoint" in refused(editor=folder)
 
 
 def test_a_text_to_image_checkpoint_is_no_inpainting_model(tmp_path):
     folder = changed(tmp_path, "unet/config.json", in_channels=4)
-    assert f"{folder} is no inpainting model: its UNet takes 4 channels, not 9" in refused(editor=folder)
+    assert f"{folder} (it is no inpainting model: its UNet takes 4 channels, not 9)" in refused(editor=folder)
 
 
 def test_a_text_encoder_that_does_not_fit(tmp_path, models):

@@ -281,7 +281,7 @@ def test_no_trainer_draws_a_held_out_scene(zoo, seeds):
 def test_what_the_trainers_write_edits_a_picture(zoo, scene_picture):
     _, out = zoo
     profile = Profile(name="untrained", title="", size=64, steps=2, guidance=4.0, batch=8, backbone_size=64,
-                      editor=(str(out / "inpainting"),), backbone=(str(out / "dino"),), clip=(str(out / "clip"),))
+                      needs_gpu=False, editor=(str(out / "inpainting"),), backbone=(str(out / "dino"),), clip=(str(out / "clip"),))
     models = load_models(profile, device="cpu")
     scheduler = models.editor.pipeline.scheduler.config
     assert scheduler.prediction_type == "v_prediction"

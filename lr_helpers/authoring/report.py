@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -33,7 +33,6 @@ from lr_helpers.errors import UserError
 from lr_helpers.files.locks import alone
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.writing import prepare_folder, write_bytes, write_json
-from lr_helpers.models.profiles import NO_GPU, Profile
 
 LARGE = 100 * 2**20
 """Bytes from which on a file under data/ is told from another by size and time, not by content."""
@@ -44,12 +43,6 @@ def default_time_limit(miniature: bool) -> float:
     if device():
         return 120
     return 60 if miniature else 24 * 60
-
-
-def check_device(profile: Profile, allow_cpu: bool) -> None:
-    """Raises UserError where the profile needs a GPU and there is none, unless `allow_cpu`."""
-    if profile.needs_gpu and not allow_cpu and not device():
-        raise UserError(f"The profile {profile.name!r} needs a GPU and there is none; {NO_GPU}.")
 
 
 # What a result depends on
@@ -124,7 +117,8 @@ def _execute(source: Path, target: Path, profile: str, minutes: float) -> tuple[
         kernel.write_text(spec.to_json(), encoding="utf-8")
         # kernels found here come before all others of the same name
         kernels = os.pathsep.join(p for p in (scratch, os.environ.get("JUPYTER_PATH")) if p)
-        environment = {**os.environ, "LR_PROFILE": profile, "JUPYTER_PATH": kernels}
+        # Whether the CPU will do was asked before the first notebook, by `loading.check_device`.
+        environment = {**os.environ, "LR_PROFILE": profile, "LR_ALLOW_CPU": "1", "JUPYTER_PATH": kernels}
         guarded = [sys.executable, "-P", guard.__file__, str(result), str(60 * minutes), *command]
         with Path(scratch, "log").open("w+", encoding="utf-8", errors="replace") as log:
             # in a session of its own, Ctrl-C reaches it by its standard input alone
@@ -193,11 +187,12 @@ def _sources(notebooks: list[Path] | None, folder: Path) -> dict[Path, nbformat.
 
 
 def run(profile: str, output: Path, notebooks: list[Path] | None = None, again: bool = False,
-        time_limit: float = 60.0) -> int:
+        time_limit: float = 60.0, before: Callable[[], None] | None = None) -> int:
     """Execute notebooks (all of notebooks/ by default) with `profile` and write `output`/index.html.
 
     A notebook that passed before is kept unless it, the profile, our code, our data, a library or the device changed,
     or `again` is true. One that fails, or takes longer than `time_limit` (minutes), doesn't stop the others.
+    `before` is called before the first, e.g. to download what they need outside their time limit.
     index.html is written anew after each. Returns 0 if all passed, else 1. Raises UserError if there is no notebook,
     one is missing, or `output` can't be written or is being written by another report.
     """
@@ -207,6 +202,8 @@ def run(profile: str, output: Path, notebooks: list[Path] | None = None, again: 
     sources = _sources(notebooks, folder)
     with alone(folder / ".lock",
                refusal=f"Another report is being written to {folder}; wait for it, or choose another --output."):
+        if before:
+            before()
         common, facts, outcomes = surroundings(profile), machine(profile), []
         titles = [title_of(notebook, source.stem) for source, notebook in sources.items()]
         for number, (source, notebook) in enumerate(sources.items(), 1):

@@ -18,12 +18,10 @@ from diffusers import (
 )
 from torch.nn import functional as F
 
-from lr_helpers.errors import UserError
 from lr_helpers.inpainting import Evaluations
 from lr_helpers.models.hub import fetch
-from lr_helpers.models.libraries import quiet, read_pipeline, stored_variant
+from lr_helpers.models.libraries import quiet, read_pipeline
 from lr_helpers.models.loading import Models, dtype_for
-from lr_helpers.models.origins import label
 from lr_helpers.models.pipelines import StableDiffusion, require_fit
 from lr_helpers.models.profiles import Extra
 
@@ -36,10 +34,8 @@ class Denoiser:
 
     kind: Any
     """The pipeline's class."""
-    channels: int
-    """Of the UNet's input."""
-    what: str
-    """What sentences call it."""
+    part: str
+    """Its name in `layouts.PIPELINES`, which has the channels of its UNet's input."""
 
     def __init__(self, pipeline: Any):
         pipeline.set_progress_bar_config(disable=True)
@@ -55,17 +51,13 @@ class Denoiser:
     def load(cls, origin: str, models: Models, extra: Extra) -> tuple[Denoiser, str]:
         """From a folder or hub id, safetensors only, and the origin's label; what it borrows is the editor's own.
 
-        Raises UserError for a model of another kind, else as `pipelines.load_editor`.
+        Raises as `pipelines.load_editor`.
         """
-        found = fetch("editor", origin, extra.about.variant, extra.borrows)
-        variant = stored_variant(found.place, "unet", extra.about.variant)
+        found = fetch(cls.part, origin, extra.about.variant, extra.borrows)
         encoders = {k: v for k, v in StableDiffusion.text_encoders.items() if k not in extra.borrows}
         borrowed = {name: getattr(models.editor.pipeline, name) for name in extra.borrows}
-        pipeline = read_pipeline(found.place, cls.kind, encoders, dtype_for(models.device), variant, **borrowed,
-                                 **NOT_USED)
-        if (given := pipeline.unet.config.in_channels) != cls.channels:
-            raise UserError(f"{label(origin)} is no {cls.what}: its UNet takes {given} channels, not {cls.channels}; "
-                            "name another one in data/models.toml.")
+        pipeline = read_pipeline(found.place, cls.kind, encoders, dtype_for(models.device), found.variants,
+                                 extra.about.variant, **borrowed, **NOT_USED)
         require_fit(pipeline, StableDiffusion, origin)
         return cls(pipeline.to(models.device)), found.label
 
@@ -89,8 +81,7 @@ class InstructionFollower(Denoiser):
     """InstructPix2Pix: eight channels in, noisy latents and the picture's."""
 
     kind = StableDiffusionInstructPix2PixPipeline
-    channels = 8
-    what = "instruction-following model"
+    part = "instruct"
 
     def follow(self, image: torch.Tensor, instruction: str, *, steps: int, guidance: float, image_guidance: float,
                seed: int) -> torch.Tensor:
@@ -105,8 +96,7 @@ class TextToImage(Denoiser):
     """Four channels in: a picture from a text, or another picture from a noisy one."""
 
     kind = StableDiffusionImg2ImgPipeline
-    channels = 4
-    what = "text-to-image model"
+    part = "text_to_image"
 
     def from_noisy(self, image: torch.Tensor, prompt: str, *, strength: float, steps: int, guidance: float,
                    seed: int) -> torch.Tensor:

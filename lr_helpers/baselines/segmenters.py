@@ -23,6 +23,8 @@ from lr_helpers.models.libraries import require_weights
 class Segmenter:
     """A network and its processor, in float32."""
 
+    part: str
+    """Its name in the profile's comparison, by which its files are known."""
     kind: Any
     processing: Any
 
@@ -34,7 +36,7 @@ class Segmenter:
         """From a folder or hub id, safetensors only, and the origin's label. Raises UnavailableError where it can't
         serve, ValueError if weights are missing.
         """
-        found = fetch("backbone", origin)  # laid out as the backbone's
+        found = fetch(cls.part, origin)
         model, loaded = cls.kind.from_pretrained(found.place, use_safetensors=True, dtype=torch.float32,
                                                  output_loading_info=True)
         require_weights(loaded)
@@ -47,7 +49,7 @@ class Segmenter:
 class ClipSeg(Segmenter):
     """CLIPSeg (Lüddecke & Ecker 2022, arXiv 2112.10003)."""
 
-    kind, processing = CLIPSegForImageSegmentation, CLIPSegProcessor
+    part, kind, processing = "clipseg", CLIPSegForImageSegmentation, CLIPSegProcessor
 
     @torch.no_grad()
     def heat(self, image: torch.Tensor, text: str) -> torch.Tensor:
@@ -60,7 +62,7 @@ class ClipSeg(Segmenter):
 class Detector(Segmenter):
     """Grounding DINO (Liu et al. 2023, arXiv 2303.05499)."""
 
-    kind, processing = GroundingDinoForObjectDetection, GroundingDinoProcessor
+    part, kind, processing = "grounding_dino", GroundingDinoForObjectDetection, GroundingDinoProcessor
 
     @torch.no_grad()
     def boxes(self, image: torch.Tensor, text: str, threshold: float) -> torch.Tensor:
@@ -78,7 +80,7 @@ class Detector(Segmenter):
 class Sam(Segmenter):
     """Segment Anything (Kirillov et al. 2023, arXiv 2304.02643)."""
 
-    kind, processing = SamModel, SamProcessor
+    part, kind, processing = "sam", SamModel, SamProcessor
 
     @torch.no_grad()
     def mask(self, image: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:

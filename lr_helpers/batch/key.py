@@ -54,24 +54,25 @@ def identity(profile: Profile) -> dict[str, str] | None:
     """
     known = {"profile": f"{profile.name} {profile.size} {profile.steps} {profile.guidance} {profile.backbone_size}"}
     for part in ("editor", "backbone", "clip"):
-        found = next(filter(None, (_known(part, origin) for origin in getattr(profile, part))), None)
+        variant = profile.parts[part].variant if part in profile.parts else None
+        found = next(filter(None, (_known(part, origin, variant) for origin in getattr(profile, part))), None)
         if found is None:
             return None
         known[part] = found
     return known
 
 
-def _known(part: str, origin: str) -> str | None:
+def _known(part: str, origin: str, variant: str | None) -> str | None:
     if origins.is_folder(origin):
         folder = Path(origin)
         return f"{origins.label(origin)} {_contents(folder)}" if folder.is_dir() else None
     if origin.startswith("openclip:"):
-        return origin  # a released model, whose weights are fixed
-    from huggingface_hub import try_to_load_from_cache
+        # A released model, whose weights are fixed; before, its activation was not always theirs.
+        return f"{origin} with its own activation"
+    from lr_helpers.models.resolve import cached
 
-    repo, revision = origins.split(origin)
-    first = try_to_load_from_cache(repo, origins.NEEDED[part][0], revision=revision)
-    return f"{repo} {Path(first).parent.name}" if isinstance(first, str) else None
+    found = cached(part, origin, variant)
+    return f"{found.repo} {found.commit} {' '.join(found.variants)}".rstrip() if found else None
 
 
 def _contents(folder: Path) -> str:

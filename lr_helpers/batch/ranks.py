@@ -85,7 +85,7 @@ class Mailbox:
 
 
 def run_ranks(wanted: Callable[[], Plan], profile: Profile, device: str | None, *, quiet: bool = False,
-              json_lines: bool = False) -> int:
+              json_lines: bool = False, allow_cpu: bool | None = None) -> int:
     """`run.run` for a process that `launched()`; `wanted` makes the plan, in rank 0 alone.
 
     The exit code of rank 0 is that of the batch. Raises UserError as `run.run` does, in the rank where it happens.
@@ -96,13 +96,13 @@ def run_ranks(wanted: Callable[[], Plan], profile: Profile, device: str | None, 
 
     from lr_helpers.models.loading import default_device, load_models
 
-    cpu = torch.device(device or default_device()).type != "cuda"
+    cpu = torch.device(device or default_device(profile)).type != "cuda"
     here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if not cpu and here > gpus:
         raise UserError(f"There are {here} processes on this machine, and {gpus} GPUs; start one for each GPU, or add "
                         "--device cpu.")
     state = PartialState(cpu=cpu, timeout=PATIENCE)
-    load = partial(load_models, profile, "cpu" if cpu else str(state.device))
+    load = partial(load_models, profile, "cpu" if cpu else str(state.device), allow_cpu=allow_cpu)
     rank, ranks = state.process_index, state.num_processes
     try:
         if rank == 0:

@@ -29,7 +29,8 @@ BLOCKS = 10_000
 
 
 def pool(output: Path, profile: Profile, device: str | None, *, workers: int | None = None,
-         address: str | None = None) -> Callable[[Survey, Callable[[], None]], Iterator[Outcome]]:
+         address: str | None = None, allow_cpu: bool | None = None,
+         ) -> Callable[[Survey, Callable[[], None]], Iterator[Outcome]]:
     """The engine for `run.run`: `workers` actors (default: one for each GPU, or CPU core where there is none).
 
     `address` (HOST:PORT) is that of a running cluster; None starts Ray here for the time of the batch. Raises UserError
@@ -54,7 +55,7 @@ def pool(output: Path, profile: Profile, device: str | None, *, workers: int | N
         if found.todo:
             let_in()
             with contextlib.redirect_stdout(sys.stderr), _started(address, workers) as cluster:
-                yield from _map(cluster, found, output.absolute(), profile, device, workers)
+                yield from _map(cluster, found, output.absolute(), profile, device, workers, allow_cpu)
 
     return engine
 
@@ -62,12 +63,13 @@ def pool(output: Path, profile: Profile, device: str | None, *, workers: int | N
 class Editing:
     """What an actor is; what stops the batch travels as a value, because Ray wraps exceptions up."""
 
-    def __init__(self, output: Path, profile: Profile, identity: dict[str, str], device: str | None):
+    def __init__(self, output: Path, profile: Profile, identity: dict[str, str], device: str | None,
+                 allow_cpu: bool | None = None):
         from lr_helpers.models.loading import load_models
 
         self.problem: UserError | None = None
         try:
-            self.worker = Worker(output, profile, identity, partial(load_models, profile, device))
+            self.worker = Worker(output, profile, identity, partial(load_models, profile, device, allow_cpu=allow_cpu))
         except UserError as error:
             self.problem = error
 
@@ -104,7 +106,7 @@ def _started(address: str | None, workers: int | None) -> Iterator[dict[str, flo
 
 
 def _map(cluster: dict[str, float], found: Survey, output: Path, profile: Profile, device: str | None,
-         workers: int | None) -> Iterator[Outcome]:
+         workers: int | None, allow_cpu: bool | None) -> Iterator[Outcome]:
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
@@ -117,7 +119,7 @@ def _map(cluster: dict[str, float], found: Survey, output: Path, profile: Profil
     DataContext.get_current().enable_progress_bars = False
     rows = [{"item": pickle.dumps(item.absolute())} for item in found.todo]
     mapped = ray.data.from_items(rows, override_num_blocks=min(len(rows), BLOCKS)).map(
-        Editing, fn_constructor_args=(output, profile, found.identity, device),
+        Editing, fn_constructor_args=(output, profile, found.identity, device, allow_cpu),
         compute=ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
         **({"num_gpus": 1} if gpus else {"num_cpus": 1}))
     try:

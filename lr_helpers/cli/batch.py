@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     def load() -> Models:
         from lr_helpers.models.loading import load_models
 
-        return load_models(profile, options.device)
+        return load_models(profile, options.device, allow_cpu=options.allow_cpu)
 
     profile, engine = chosen_profile(options), None
     if options.engine != "ray" and (options.workers is not None or options.address):
@@ -64,7 +64,9 @@ def run(options: argparse.Namespace) -> int:
     if options.engine == "ray":
         from lr_helpers.batch.ray_pool import pool
 
-        engine = pool(Path(options.output), profile, options.device, workers=options.workers, address=options.address)
+        engine = pool(Path(options.output), profile, options.device, workers=options.workers, address=options.address,
+                      allow_cpu=options.allow_cpu)
     elif ranks.launched():
-        return ranks.run_ranks(wanted, profile, options.device, quiet=options.quiet, json_lines=options.json)
+        return ranks.run_ranks(wanted, profile, options.device, quiet=options.quiet, json_lines=options.json,
+                               allow_cpu=options.allow_cpu)
     return batch_run.run(wanted(), profile, load, quiet=options.quiet, json_lines=options.json, engine=engine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lr_helpers.cli.options import add_command, add_models, chosen_profile
+from lr_helpers.cli.options import add_allow_cpu, add_command, add_models, chosen_profile
 from lr_helpers.errors import UserError
 
 
@@ -13,6 +13,7 @@ def add(commands) -> None:
     """Declare the command's options."""
     benchmark = add_command(commands, "benchmark", run, summary="what one learned edit costs on this machine")
     add_models(benchmark)
+    add_allow_cpu(benchmark)
     benchmark.add_argument("--repeats", type=int, default=3, choices=range(1, 101), metavar="1-100", help="timed edits")
     benchmark.add_argument("--random-weights", action="store_true",
                            help="measure the profile's true architecture with random weights: nothing is downloaded")
@@ -36,5 +37,5 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--output and --remark belong to --random-weights; add it, or leave them out.")
     from lr_helpers.costs import edit as edit_cost
 
-    edit_cost.run(profile, options.repeats)
+    edit_cost.run(profile, options.repeats, options.allow_cpu)
     return 0

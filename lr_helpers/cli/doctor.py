@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from lr_helpers.cli.options import add_command, add_models, chosen_profile
+from lr_helpers.cli.options import add_allow_cpu, add_command, add_models, chosen_profile
 
 
 def add(commands) -> None:
@@ -12,7 +12,7 @@ def add(commands) -> None:
     doctor = add_command(commands, "doctor", run,
                          summary="say whether a profile can run here, and if not, how to fix it")
     add_models(doctor)
-    doctor.add_argument("--allow-cpu", action="store_true", help="do without a GPU where one is needed (very slow)")
+    add_allow_cpu(doctor)
     doctor.add_argument("--comparison", action="store_true",
                         help="also look for the models that only notebook 09 and `study compare | pie` need")
 

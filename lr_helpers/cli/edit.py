@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
     from lr_helpers.models.loading import load_models
 
-    models = load_models(profile, options.device)
+    models = load_models(profile, options.device, allow_cpu=options.allow_cpu)
     for source, prompt in turns:
         for warning in (*models.warnings_for(prompt), *models.warnings_for(source)):
             print(f"warning: {warning}", file=sys.stderr)

@@ -80,13 +80,20 @@ def chosen_profile(options: argparse.Namespace) -> Profile:
     return get_profile(options.profile).but(editor=options.editor, backbone=options.backbone, clip=options.clip)
 
 
+def add_allow_cpu(parser: argparse.ArgumentParser) -> None:
+    """--allow-cpu; None where it is not given, which leaves it to the environment variable LR_ALLOW_CPU."""
+    parser.add_argument("--allow-cpu", action="store_true", default=None,
+                        help="do without a GPU where one is needed (very slow)")
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device."""
-    parser.add_argument("--device", help="cpu or cuda; the default is cuda where there is one")
+    parser.add_argument("--device",
+                        help="cpu, cuda or mps (Apple's GPU, untried); the default is a GPU if there is one")
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:
-    """--method, one option for each of SETTINGS, --seed, --device and --full-frame."""
+    """--method, one option for each of SETTINGS, --seed, --device, --allow-cpu and --full-frame."""
     parser.add_argument("--method", default="learned", choices=list(METHODS),
                         help="preset whose settings the options below change")
     preset = METHODS["learned"]
@@ -104,6 +111,7 @@ def add_method(parser: argparse.ArgumentParser) -> None:
                             default=argparse.SUPPRESS, help=f"{meaning} (in 'learned': {default})", **more)
     parser.add_argument("--seed", type=int, default=42, help="seed of noise and of the region network")
     add_device(parser)
+    add_allow_cpu(parser)
     parser.add_argument("--full-frame", action="store_true",
                         help="paste in all that the model saw and made, for one more edit: no edge at the region, but "
                              "pixels outside it change too")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lr_helpers.cli.options import add_command, add_profile
+from lr_helpers.cli.options import add_allow_cpu, add_command, add_profile
 
 
 def add(commands) -> None:
@@ -18,19 +18,22 @@ def add(commands) -> None:
     report.add_argument("--time-limit", type=float, metavar="MINUTES",
                         help="for each notebook; the default is 120 with a GPU, without one 60, or 1440 for full-size "
                              "models")
-    report.add_argument("--allow-cpu", action="store_true", help="do without a GPU where one is needed (very slow)")
+    add_allow_cpu(report)
     report.add_argument("notebooks", nargs="*", type=Path, help="only these")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run what is not true any more, and write the report; the exit code."""
     from lr_helpers.authoring import report
+    from lr_helpers.models.hub import download
+    from lr_helpers.models.loading import check_device
     from lr_helpers.models.profiles import get_profile
 
     profile = get_profile(options.profile)
-    report.check_device(profile, options.allow_cpu)
+    check_device(profile, None, options.allow_cpu)
     limit = options.time_limit
     if limit is None:
         limit = report.default_time_limit(miniature=bool(profile.vocabulary))
     folder = options.output or Path("results") / profile.name
-    return report.run(profile.name, folder, options.notebooks or None, options.again, limit)
+    return report.run(profile.name, folder, options.notebooks or None, options.again, limit,
+                      before=(lambda: download(profile)) if profile.needs_gpu else None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lr_helpers.cli.options import add_command, add_count, add_device, add_profile
+from lr_helpers.cli.options import add_allow_cpu, add_command, add_count, add_device, add_profile
 from lr_helpers.errors import UserError
 
 
@@ -125,19 +125,23 @@ def _add_pie(studies) -> None:
     pie.add_argument("--seed", type=int, default=42, help="of every edit")
     add_profile(pie)
     add_device(pie)
+    add_allow_cpu(pie)
     _add_workers(pie, "one a core; with a GPU or large models one")
 
 
 def _run_pie(options: argparse.Namespace) -> int:
     from lr_helpers.method import check_seed
+    from lr_helpers.models.loading import check_device
     from lr_helpers.models.profiles import get_profile
     from lr_helpers.study.pie.rows import ROWS
     from lr_helpers.study.pie.study import Pie
     from lr_helpers.study.run import run
 
     check_seed(options.seed)
-    run(Pie(options.output, options.data, get_profile(options.profile), options.methods or ROWS, options.limit,
-            options.steps, options.seed, options.device), options.workers)
+    profile = get_profile(options.profile)
+    check_device(profile, options.device, options.allow_cpu)
+    run(Pie(options.output, options.data, profile, options.methods or ROWS, options.limit, options.steps, options.seed,
+            options.device, options.allow_cpu), options.workers)
     return 0
 
 

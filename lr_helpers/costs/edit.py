@@ -17,10 +17,10 @@ from lr_helpers.models.profiles import Profile
 from tiny_world.scenes import scene
 
 
-def run(profile: Profile, repeats: int) -> dict[str, float]:
+def run(profile: Profile, repeats: int, allow_cpu: bool | None = None) -> dict[str, float]:
     """Load the models, edit once to warm up, then `repeats` times at the default setting; print and return figures."""
     begun = time.perf_counter()
-    models = load_models(profile)
+    models = load_models(profile, allow_cpu=allow_cpu)
     loaded = time.perf_counter() - begun
     recipe, method = scene(12, count=1), get_method("learned")
     picture, source = Image.fromarray(recipe.render()), recipe.objects[0].name

@@ -222,5 +222,6 @@ def write(profile: str, folder: Path, seed: int = 0) -> Profile:
     real = get_profile(profile)
     return Profile(
         name=f"small {profile}", title="random weights", size=64, steps=3, guidance=real.guidance, batch=3,
-        backbone_size=GRID * PATCH[profile], editor=(str(folder / "editor"),), backbone=(str(folder / "backbone"),),
+        backbone_size=GRID * PATCH[profile], needs_gpu=False, editor=(str(folder / "editor"),),
+        backbone=(str(folder / "backbone"),),
         clip=(str(folder / "clip"),), parts={part: Part(licence="MIT") for part in ("editor", "backbone", "clip")})

@@ -45,7 +45,7 @@ def run(name: str, output: Path | None = None, remark: str = "") -> dict[str, An
         raise UserError(f"The profile {name!r} has no random weights; choose one of {', '.join(random_weights.FULL)}.")
     get_profile(name)
     rows = read(output) if output and output.exists() else []
-    device = default_device()
+    device = "cuda" if default_device() == "cuda" else "cpu"  # Apple's GPU has no such clock and memory here
     networks = random_weights.networks(name, device="meta").values()
     weights = sum(p.numel() for network in networks for p in network.parameters()) * dtype_for(device).itemsize / 1e9
     free = (torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available) / 1e9

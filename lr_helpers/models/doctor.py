@@ -8,15 +8,14 @@ import shutil
 import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lr_helpers.files.paths import ROOT
-from lr_helpers.models.look import look
 from lr_helpers.models.origins import State, label, restore
-from lr_helpers.models.profiles import NO_GPU, Part, Profile
+from lr_helpers.models.profiles import ABOUT_MEASURES, MEASURES, NO_GPU, Part, Profile
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -39,11 +38,11 @@ class Line:
     fix: str = ""
 
 
-def run(profile: Profile, allow_cpu: bool = False, comparison: bool = False) -> int:
+def run(profile: Profile, allow_cpu: bool | None = None, comparison: bool = False) -> int:
     """Print the report on a profile; 0 if it can run here, else 1.
 
-    Only `tiny` may run without a GPU unless `allow_cpu`. With `comparison` also what only the comparison with other
-    editors needs; without it the profile runs all the same.
+    `allow_cpu`: as `loading.check_device`. With `comparison` also what only the comparison with other editors and its
+    measures need; without these the profile runs all the same.
     """
     print(f"profile {profile.name}: {profile.title}\n")
     lines = examine(profile, allow_cpu, comparison)
@@ -63,7 +62,7 @@ def run(profile: Profile, allow_cpu: bool = False, comparison: bool = False) -> 
     return 0
 
 
-def examine(profile: Profile, allow_cpu: bool = False, comparison: bool = False) -> list[Line]:
+def examine(profile: Profile, allow_cpu: bool | None = None, comparison: bool = False) -> list[Line]:
     """All lines of the report; it ends early where libraries are missing or do not load."""
     lines = _missing()
     if lines:
@@ -75,14 +74,18 @@ def examine(profile: Profile, allow_cpu: bool = False, comparison: bool = False)
         reason = str(error).strip().splitlines()[:1]
         return [*lines, Line("import", f"{type(error).__name__}: {' '.join(reason)[:160]}", "the libraries do not load",
                              INSTALL)]
-    states = _states(profile)
-    lines += [*_machine(profile, allow_cpu), _disk(profile, states)]
-    for part in PARTS:
-        lines += _part(part, profile.parts.get(part, Part()), states[part], _problem(part, states[part]))
+    wanted = [Wanted(part, part, getattr(profile, part), profile.parts.get(part, Part())) for part in PARTS]
+    extras = _extras(profile) if comparison else []
+    states = _states([*wanted, *extras])
+    lines += [*_machine(profile, allow_cpu), _disk(states)]
+    for want in wanted:
+        lines += _part(want, states[want], _problem(want.name, states[want]))
     if profile.vocabulary is not None and not profile.vocabulary.is_file():
         lines.append(Line("word list", f"{profile.vocabulary} is missing", "the word list is missing",
                           restore(profile.vocabulary)))
-    return lines + (_comparison(profile) if comparison else [])
+    for want in extras:  # one that no origin serves is no problem: its rows are left out
+        lines += _part(want, states[want], "")
+    return lines
 
 
 # Versions
@@ -140,7 +143,7 @@ def _size(gigabytes: float) -> str:
     return f"{gigabytes:.1f} GB" if gigabytes >= 0.95 else f"{1000 * gigabytes:.0f} MB"
 
 
-def _machine(profile: Profile, allow_cpu: bool) -> list[Line]:
+def _machine(profile: Profile, allow_cpu: bool | None) -> list[Line]:
     import psutil
 
     memory = psutil.virtual_memory()
@@ -149,12 +152,12 @@ def _machine(profile: Profile, allow_cpu: bool) -> list[Line]:
             _gpu(profile, allow_cpu)]
 
 
-def _gpu(profile: Profile, allow_cpu: bool) -> Line:
+def _gpu(profile: Profile, allow_cpu: bool | None) -> Line:
     import torch
 
-    from lr_helpers.models.loading import default_device, dtype_for
+    from lr_helpers.models.loading import default_device, dtype_for, is_too_slow
 
-    device = default_device()
+    device = default_device(profile)
     try:
         dtype = str(dtype_for(device)).removeprefix("torch.")
         if device == "cuda":
@@ -163,20 +166,23 @@ def _gpu(profile: Profile, allow_cpu: bool) -> Line:
     except RuntimeError as error:
         return Line("GPU", str(error).strip().splitlines()[0][:160], "the GPU can't be used",
                     "see by nvidia-smi who holds it, or hide it: export CUDA_VISIBLE_DEVICES=")
+    if device == "mps":
+        return Line("GPU", f"Apple's, by MPS, in {dtype}; untried here", fix="if something fails: export "
+                    "PYTORCH_ENABLE_MPS_FALLBACK=1, or add --device cpu --allow-cpu, which is very slow")
     text = f"none{'' if torch.version.cuda else ' (this build of torch knows none)'}; the CPU is used, in {dtype}"
-    if allow_cpu or not profile.needs_gpu:
-        return Line("GPU", text)
-    return Line("GPU", text, "no GPU", NO_GPU)
+    if is_too_slow(profile, device, allow_cpu):
+        return Line("GPU", text, "no GPU", NO_GPU)
+    return Line("GPU", text)
 
 
-def _disk(profile: Profile, states: dict[str, dict[str, State]]) -> Line:
+def _disk(states: dict[Wanted, dict[str, State]]) -> Line:
     from huggingface_hub import constants
 
-    parts = [part for part in PARTS if _is_download(states[part])]
+    parts = {want.origins: want.about for want in states if _is_download(states[want])}  # of the same, one
     cache = Path(constants.HF_HUB_CACHE)
     there = next(folder for folder in (cache, *cache.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(there).free / 1e9
-    needed = sum(profile.parts.get(part, Part()).gigabytes or 0 for part in parts)
+    needed = sum(about.gigabytes or 0 for about in parts.values())
     text = f"{_size(free)} free at {cache}; " + (f"{_size(needed)} to download" if parts else "nothing to download")
     if free >= needed:
         return Line("disk", text)
@@ -185,6 +191,19 @@ def _disk(profile: Profile, states: dict[str, dict[str, State]]) -> Line:
 
 
 # Origins of the models
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A model that is asked for."""
+
+    name: str
+    """What its line is called."""
+    part: str
+    """As for `resolve`."""
+    origins: tuple[str, ...]
+    about: Part = field(compare=False)
+    borrows: tuple[str, ...] = ()
 
 
 def _serving(states: dict[str, State]) -> State | None:
@@ -198,12 +217,12 @@ def _is_download(states: dict[str, State]) -> bool:
     return serving.download if serving else any(state.download for state in states.values())
 
 
-def _part(part: str, about: Part, states: dict[str, State], problem: str) -> list[Line]:
+def _part(want: Wanted, states: dict[str, State], problem: str) -> list[Line]:
     """The part's own line with its licence and size, one for each origin, one for each that is gone."""
-    serving = _serving(states)
+    serving, about = _serving(states), want.about
     size = "size not stated" if about.gigabytes is None else _size(about.gigabytes)
     which = f"origin {list(states.values()).index(serving) + 1} serves" if serving else "no origin serves"
-    lines = [Line(part, f"{which}; {size}; licence: {about.licence}", problem)]
+    lines = [Line(want.name, f"{which}; {size}; licence: {about.licence}", problem)]
     for number, (origin, state) in enumerate(states.items(), start=1):
         since = f" (seen gone since {about.gone[origin]})" if origin in about.gone else ""
         lines.append(Line(f"  origin {number}", f"{label(origin)}{since}: {state.text}", fix=state.fix))
@@ -211,14 +230,14 @@ def _part(part: str, about: Part, states: dict[str, State], problem: str) -> lis
                     for origin, since in about.gone.items() if origin not in states]
 
 
-def _comparison(profile: Profile) -> list[Line]:
-    """The same for the models of the comparison; one that no origin serves is no problem, its rows are left out."""
-    lines = []
-    for part, extra in profile.comparison.items():
-        kind = "editor" if part in ("text_to_image", "instruct") else "backbone"  # as they are laid out
-        states = _look_at_all([(kind, origin, extra.borrows) for origin in extra.origins])
-        lines += _part(part, extra.about, dict(zip(extra.origins, states, strict=True)), "")
-    return lines
+def _extras(profile: Profile) -> list[Wanted]:
+    """The models of the comparison, and what measures a profile of photographs (`study pie`)."""
+    found = [Wanted(part, part, extra.origins, extra.about, extra.borrows)
+             for part, extra in profile.comparison.items()]
+    if profile.vocabulary is None:
+        found += [Wanted(f"measure: {name}", part, MEASURES[name], ABOUT_MEASURES.get(name, Part()))
+                  for name, part in (("structure", "backbone"), ("clip", "clip"))]
+    return found
 
 
 def _problem(part: str, states: dict[str, State]) -> str:
@@ -228,16 +247,15 @@ def _problem(part: str, states: dict[str, State]) -> str:
     return f"the {PARTS[part]} {troubles.pop() if len(troubles) == 1 else 'has no origin that serves'}"
 
 
-def _states(profile: Profile) -> dict[str, dict[str, State]]:
-    """For each part, the state of each origin, in order."""
-    pairs = [(part, origin) for part in PARTS for origin in getattr(profile, part)]
-    found: dict[str, dict[str, State]] = {part: {} for part in PARTS}
-    for (part, origin), state in zip(pairs, _look_at_all(pairs), strict=True):
-        found[part][origin] = state
-    return found
+def _states(wanted: Sequence[Wanted]) -> dict[Wanted, dict[str, State]]:
+    """For each model, the state of each origin, in order; asked side by side, because the hub may be slow."""
+    from lr_helpers.models.resolve import resolve
 
-
-def _look_at_all(questions: Sequence[tuple]) -> list[State]:
-    """`look` with each of these arguments, side by side: the hub may be slow."""
+    pairs = [(want, origin) for want in wanted for origin in want.origins]
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda question: look(*question), questions))
+        states = pool.map(
+            lambda pair: resolve(pair[0].part, pair[1], pair[0].about.variant, pair[0].borrows).state, pairs)
+    found: dict[Wanted, dict[str, State]] = {want: {} for want in wanted}
+    for (want, origin), state in zip(pairs, states, strict=True):
+        found[want][origin] = state
+    return found

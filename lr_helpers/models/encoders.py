@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import open_clip
 import torch
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, ViTModel
 
+from lr_helpers.models import clip_config
+from lr_helpers.models.layouts import CLIP_WEIGHTS
 from lr_helpers.models.libraries import require_weights
 
 
@@ -88,10 +92,24 @@ class Clip:
         self.std = torch.tensor(model.visual.image_std, device=device)[:, None, None]
 
     @classmethod
-    def load(cls, place: str, device: str) -> Clip:
-        """From a folder with `open_clip_config.json`, or `openclip:NAME:TAG` for a released model."""
-        _, name, tag = place.split(":") if place.startswith("openclip:") else (None, f"local-dir:{place}", None)
-        model, _, _ = open_clip.create_model_and_transforms(name, pretrained=tag, device=device)
+    def load(cls, folder: str, device: str, released: str = "") -> Clip:
+        """From a folder with `open_clip_config.json` and weights as safetensors.
+
+        `released`: "openclip:NAME:TAG" for weights that open_clip builds by name, with the settings of their tag.
+        Raises UnavailableError if what is built is not what its configuration says, e.g. has another activation.
+        """
+        if released:
+            about = clip_config.released(released)
+            name, config = about.name, about.config
+            # The name's own `quick_gelu` may be another than the tag's, of which open_clip would only warn.
+            model = open_clip.create_model(
+                name, pretrained=str(Path(folder, CLIP_WEIGHTS)), device=device, require_pretrained=True,
+                force_preprocess_cfg=config["preprocess_cfg"], quick_gelu=config["model_cfg"]["quick_gelu"])
+        else:
+            name = f"local-dir:{folder}"
+            config = json.loads(Path(folder, "open_clip_config.json").read_text(encoding="utf-8"))
+            model = open_clip.create_model(name, device=device, require_pretrained=True)
+        clip_config.require_built(model, config)
         tokenizer = open_clip.get_tokenizer(name)
         words = getattr(tokenizer, "tokenizer", None)
         if words is not None and len(words) < model.vocab_size:

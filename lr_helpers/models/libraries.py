@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import diffusers.utils.logging
 import open_clip
 import torch
@@ -39,31 +41,34 @@ def require_weights(loaded: dict[str, Any]) -> None:
         raise ValueError(f"{len(loaded['missing_keys'])} weights are missing, e.g. {sorted(loaded['missing_keys'])[0]}")
 
 
-def stored_variant(folder: str, denoiser: str, variant: str | None) -> str | None:
-    """`variant` ("fp16") if the denoiser's folder has such files; None where it has the whole ones only."""
-    stored = variant is not None and any(Path(folder, denoiser).glob(f"*.{variant}.*"))
-    return variant if stored else None
-
-
 def read_pipeline(folder: str, kind: Any, text_encoders: dict[str, Any], dtype: torch.dtype,
-                  variant: str | None = None, **given: Any) -> Any:
+                  variants: Sequence[str] = (), variant: str | None = None, **given: Any) -> Any:
     """A diffusers pipeline from a folder, safetensors only, on the CPU.
 
-    `kind`: the pipeline's class. `text_encoders`: the class of each text encoder by its name. `variant`: "fp16" for
-    the half-precision files. `given`: components that are not read from the folder (None: left out). Raises
-    ValueError if weights of a text encoder are missing; else what diffusers raises.
+    `kind`: the pipeline's class. `text_encoders`: the class of each text encoder by its name. `variants`: components
+    that are read from their files of `variant` ("fp16"). `given`: components that are not read from the folder (None:
+    left out). Raises ValueError if weights of a text encoder are missing; else what diffusers raises.
     """
+
+    def own(name: str) -> str | None:
+        return variant if name in variants else None
+
     # diffusers fills missing weights of a text encoder with random ones, so text encoders are loaded here.
-    encoders = {}
+    networks = {}
     for name, encoder in text_encoders.items():
-        encoders[name], loaded = encoder.from_pretrained(
-            folder, subfolder=name, variant=variant, use_safetensors=True, dtype=dtype, output_loading_info=True)
+        networks[name], loaded = encoder.from_pretrained(
+            folder, subfolder=name, variant=own(name), use_safetensors=True, dtype=dtype, output_loading_info=True)
         require_weights(loaded)
     with warnings.catch_warnings(), quiet():  # aMUSEd's classes say at every start that they are old
         # Newer versions prefer `dtype`, which older ones (Colab's) don't know.
         warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
-        return kind.from_pretrained(folder, **encoders, torch_dtype=dtype, variant=variant, use_safetensors=True,
-                                    **given)
+        # The others too: a pipeline takes a variant for a component as soon as any file is of it, be it a pickle.
+        index = json.loads(Path(folder, "model_index.json").read_text(encoding="utf-8"))
+        for name, entry in index.items():
+            if isinstance(entry, list) and entry[0] == "diffusers" and name != "scheduler" and name not in given:
+                networks[name] = getattr(diffusers, entry[1]).from_pretrained(
+                    folder, subfolder=name, variant=own(name), use_safetensors=True, torch_dtype=dtype)
+        return kind.from_pretrained(folder, **networks, torch_dtype=dtype, use_safetensors=True, **given)
 
 
 def truncated(pipeline: Any, text: str) -> str:

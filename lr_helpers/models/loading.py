@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from lr_helpers.models.hub import fetch
 from lr_helpers.models.libraries import truncated
 from lr_helpers.models.origins import UnavailableError, label
 from lr_helpers.models.pipelines import load_editor
-from lr_helpers.models.profiles import Part, Profile, get_profile
+from lr_helpers.models.profiles import NO_GPU, Part, Profile, get_profile
+from lr_helpers.models.refusals import told
 from lr_helpers.threads import adapt
 
 T = TypeVar("T")
@@ -64,22 +66,18 @@ class Models:
 
 
 def load_models(profile: str | Profile = "tiny", device: str | None = None, *, editor: str | None = None,
-                backbone: str | None = None, clip: str | None = None) -> Models:
+                backbone: str | None = None, clip: str | None = None, allow_cpu: bool | None = None) -> Models:
     """Load editor, backbone and CLIP of a profile (a name, or a Profile of your own).
 
-    `device`: "cpu", "cuda", "cuda:1" …; None takes CUDA where there is one. `editor`, `backbone`, `clip`: a folder or
-    a hub id (`OWNER/NAME` or `OWNER/NAME@REVISION`) that is taken instead of the profile's own origins. Raises
-    UserError for an unknown profile, a device that is not there, and models that are missing, damaged, unfit or out
-    of reach.
+    `device`: "cpu", "cuda", "cuda:1" …; None takes the `default_device`. `editor`, `backbone`, `clip`: a folder or
+    a hub id (`OWNER/NAME` or `OWNER/NAME@REVISION`) that is taken instead of the profile's own origins. `allow_cpu`:
+    see `check_device`. Raises UserError for an unknown profile, a device that is not there or too slow for the
+    profile, before anything is downloaded; and for models that are missing, damaged, unfit or out of reach.
     """
     adapt()  # a first look at the machine, for the first edit to compare with
     profile = get_profile(profile) if isinstance(profile, str) else profile
     profile = profile.but(editor=editor, backbone=backbone, clip=clip)
-    device = device or default_device()
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"The device {device!r} is not available here; use 'cpu'.") from error
+    device = check_device(profile, device, allow_cpu)
 
     about = profile.parts.get("editor", Part())
 
@@ -111,7 +109,7 @@ def load_backbone(origins: Sequence[str], device: str, size: int, otherwise: str
 
     def load(origin: str) -> tuple[Backbone, str]:
         found = fetch("backbone", origin)
-        return Backbone.load(found.place, device, size), found.label
+        return Backbone.load(found.place, encoder_device(device), size), found.label
 
     return first_origin("backbone", origins, load, otherwise)
 
@@ -121,7 +119,8 @@ def load_clip(origins: Sequence[str], device: str, otherwise: str = SHIPPED) -> 
 
     def load(origin: str) -> tuple[Clip, str]:
         found = fetch("clip", origin)
-        return Clip.load(found.place, device), found.label
+        released = origin if origin.startswith("openclip:") else ""
+        return Clip.load(found.place, encoder_device(device), released), found.label
 
     return first_origin("CLIP model", origins, load, otherwise)
 
@@ -146,9 +145,9 @@ def first_origin(part: str, origins: Sequence[str], load: Callable[[str], tuple[
             reasons.append(f"{label(origin)} ({error.state.text})")
             fixes.append(error.state.fix)
         except Exception as error:  # each library has its own; the reason goes to the user
-            said = " ".join([type(error).__name__ + ":", *str(error).strip().splitlines()[:1]])
-            reasons.append(f"{label(origin)} ({said[:180].rstrip(':')})")
-            fixes.append("give a folder with the whole model")
+            state = told(error)
+            reasons.append(f"{label(origin)} ({state.text})")
+            fixes.append(state.fix)
     fixes.append(otherwise)
     raise UserError(f"No origin of the {part} could be loaded: {'; '.join(reasons)}; "
                     f"{', or '.join(dict.fromkeys(fixes))}.")
@@ -157,9 +156,46 @@ def first_origin(part: str, origins: Sequence[str], load: Callable[[str], tuple[
 # The machine
 
 
-def default_device() -> str:
-    """"cuda" where there is one, else "cpu"."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def check_device(profile: Profile, device: str | None = None, allow_cpu: bool | None = None) -> str:
+    """The device that a profile will run on: `device`, or the `default_device`.
+
+    Every door asks here before anything is downloaded. Raises UserError for a device that is not there, and for the
+    CPU if the profile needs a GPU, unless `allow_cpu` (None: as the environment variable LR_ALLOW_CPU says, 1 or 0).
+    """
+    device = device or default_device(profile)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device {device!r} is not available here; use 'cpu'.") from error
+    if is_too_slow(profile, device, allow_cpu):
+        raise UserError(f"The profile {profile.name!r} needs a GPU and would run on the CPU; {NO_GPU}.")
+    return device
+
+
+def is_too_slow(profile: Profile, device: str, allow_cpu: bool | None = None) -> bool:
+    """Is the device the CPU, while the profile needs a GPU and nobody allows that? As `check_device`."""
+    if allow_cpu is None:
+        allow_cpu = os.environ.get("LR_ALLOW_CPU", "") not in ("", "0")
+    return profile.needs_gpu and torch.device(device).type == "cpu" and not allow_cpu
+
+
+def default_device(profile: Profile | None = None) -> str:
+    """"cuda" where there is one; else "mps", Apple's GPU, where there is one and the profile needs a GPU; else "cpu".
+
+    On Apple's machines miniatures stay on the CPU, where they were tried and are as fast.
+    """
+    if torch.cuda.is_available():
+        return "cuda"
+    wants_gpu = profile is None or profile.needs_gpu
+    return "mps" if wants_gpu and torch.backends.mps.is_available() else "cpu"
+
+
+def encoder_device(device: str) -> str:
+    """Where the backbone and CLIP run: with the editor, but on the CPU where that is on Apple's GPU.
+
+    They are small, and resizing with antialiasing, which they begin with, was long missing on MPS.
+    """
+    return "cpu" if torch.device(device).type == "mps" else device
 
 
 def dtype_for(device: str) -> torch.dtype:
@@ -174,8 +210,11 @@ def batch_for(device: str, most: int, gigabytes: float | None) -> int:
     """How many edits to make at once: on a GPU what four fifths of its free memory hold, from 1 to `most`.
 
     `gigabytes`: what one edit takes in float32 (`Part.gigabytes_per_edit`); None where it is small, then `most`. Large
-    edits are made one by one on a CPU, where a batch saves no time.
+    edits are made one by one on a CPU, where a batch saves no time, and all are on Apple's MPS, where diffusers'
+    documentation calls batches unreliable.
     """
+    if torch.device(device).type == "mps":
+        return 1
     if gigabytes is None:
         return most
     if torch.device(device).type != "cuda":

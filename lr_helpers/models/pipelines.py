@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -12,8 +13,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from lr_helpers.errors import UserError
 from lr_helpers.inpainting import Editor
-from lr_helpers.models.hub import fetch, peek
-from lr_helpers.models.libraries import quiet, read_pipeline, stored_variant
+from lr_helpers.models.hub import fetch
+from lr_helpers.models.libraries import quiet, read_pipeline
 from lr_helpers.models.origins import label
 
 
@@ -137,21 +138,22 @@ FAMILIES: dict[str, type[Editor]] = {
     "StableDiffusionXLInpaintPipeline": StableDiffusionXL, "StableDiffusionXLPipeline": StableDiffusionXL,
     "AmusedInpaintPipeline": Amused, "AmusedPipeline": Amused, "AmusedImg2ImgPipeline": Amused,
 }
-"""By the class that a checkpoint's index names; a text-to-image class may hold an inpainting denoiser too."""
+"""By the class that a checkpoint's index names: those of `layouts.DENOISERS`."""
 
 
 def load_editor(origin: str, device: str, dtype: torch.dtype, variant: str | None = None,
                 **settings) -> tuple[Editor, str]:
     """An editor from a folder or a hub id, and what the record says of its origin; safetensors only.
 
-    `settings`: size, steps, guidance, batch. Raises UserError for a model that is no inpainting model or of another
-    family, before it is downloaded; UnavailableError for an origin that can't serve; ValueError for parts that do not
-    belong together; else what diffusers raises.
+    `settings`: size, steps, guidance, batch. Raises UnavailableError for an origin that can't serve, among them what
+    is no inpainting model or of another family, before it is downloaded; UserError and ValueError for parts that do
+    not belong together; else what diffusers raises.
     """
-    family = _family(origin)
     found = fetch("editor", origin, variant)
-    variant = stored_variant(found.place, family.denoiser, variant)
-    pipeline = read_pipeline(found.place, family.auto, family.text_encoders, dtype, variant, **family.without)
+    index = json.loads(Path(found.place, "model_index.json").read_text(encoding="utf-8"))
+    family = FAMILIES.get(index.get("_class_name"), StableDiffusion)
+    pipeline = read_pipeline(found.place, family.auto, family.text_encoders, dtype, found.variants, variant,
+                             **family.without)
     require_fit(pipeline, family, origin)
     editor = family(pipeline.to(device), **settings)
     return editor, found.label
@@ -167,30 +169,3 @@ def require_fit(pipeline: Any, family: type[Editor], origin: str) -> None:
         words, most = getattr(pipeline, name.replace("text_encoder", "tokenizer")), getattr(pipeline, name).config
         if len(words) < most.vocab_size:
             raise ValueError(f"its tokenizer has {len(words)} tokens, its text encoder {most.vocab_size}")
-
-
-def _family(origin: str) -> type[Editor]:
-    """The class for this origin, by two small files of it; where they are missing or damaged, `fetch` will say so."""
-    kind = _settings(origin, "model_index.json").get("_class_name")
-    if kind is None:
-        return StableDiffusion
-    if kind not in FAMILIES:
-        raise UserError(f"{label(origin)} holds a {kind}, which can't be driven here; give an inpainting checkpoint of "
-                        "Stable Diffusion 1.x, 2.x or XL, or of aMUSEd.")
-    family = FAMILIES[kind]
-    if family.denoiser == "unet":
-        channels = _settings(origin, "unet/config.json").get("in_channels", 9)
-        if channels != 9:
-            raise UserError(f"{label(origin)} is no inpainting model: its UNet takes {channels} channels, not 9; give "
-                            "an inpainting checkpoint.")
-    return family
-
-
-def _settings(origin: str, file: str) -> dict[str, Any]:
-    """One JSON file of an origin; {} where it is missing or damaged."""
-    path = peek("editor", origin, file)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path else {}
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

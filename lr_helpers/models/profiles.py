@@ -20,7 +20,8 @@ class Part:
     gigabytes_per_edit: float | None = None
     """Memory that one edit of a batch takes beside the weights, in float32; of an editor. None where it is small."""
     variant: str | None = None
-    """"fp16" where an editor's half-precision files are loaded from the hub, which are half the download."""
+    """"fp16" where a pipeline's half-precision files are loaded, which are half the download: of each origin those of
+    its components that have such files, and of the others the whole ones."""
     gone: dict[str, str] = field(default_factory=dict)
     """Origins that vanished, each with the month since when, as YYYY-MM."""
 
@@ -63,10 +64,8 @@ class Profile:
     comparison: dict[str, Extra] = field(default_factory=dict, hash=False)
     """What other editors and region choosers need, by part, e.g. "text_to_image"; only `baselines` loads it."""
 
-    @property
-    def needs_gpu(self) -> bool:
-        """Is it refused where there is no GPU, unless that is allowed? All but the shipped miniatures."""
-        return self.name != "tiny"
+    needs_gpu: bool = True
+    """Is it refused where there is no GPU, unless that is allowed? All but miniatures, which say so."""
 
     def but(self, editor: str | None = None, backbone: str | None = None, clip: str | None = None) -> Profile:
         """A copy whose models come from these folders or hub ids alone; None keeps the profile's own origins."""
@@ -81,7 +80,8 @@ class Profile:
                        vocabulary=None if editor and clip else self.vocabulary)
 
 
-NO_GPU = "run it where there is a CUDA GPU, e.g. on Colab, or add --allow-cpu, which is very slow"
+NO_GPU = ("run it where there is a CUDA GPU, e.g. on Colab, or give allow_cpu=True in Python, set LR_ALLOW_CPU=1, or "
+          "add --allow-cpu, which is very slow")
 """The fix for a profile that `needs_gpu`."""
 
 
@@ -95,8 +95,10 @@ def get_profile(name: str) -> Profile:
 # Reading the file
 
 
-def _read(file: Path) -> tuple[dict[str, Profile], dict[str, tuple[str, ...]]]:
-    """The profiles of `models.toml` by name, and the origins of the models that PIE-Bench's metrics need, by part."""
+def _read(file: Path) -> tuple[dict[str, Profile], dict[str, tuple[str, ...]], dict[str, Part]]:
+    """The profiles of `models.toml` by name; the origins of the models that PIE-Bench's metrics need, by part; and what
+    else is known of these.
+    """
     if not file.exists():
         raise UserError(f"{file} is missing; run from a full clone, or set LR_DATA to its data folder.")
     found = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -115,7 +117,8 @@ def _read(file: Path) -> tuple[dict[str, Profile], dict[str, tuple[str, ...]]]:
         profiles[name] = Profile(name=name, **entry, **origins, vocabulary=DATA / words if words else None,
                                  parts=parts, comparison=extras)
     measures = {part: _origins(table) for part, table in found.get("measures", {}).items()}
-    return profiles, {"structure": (), "clip": ()} | measures
+    about = {part: _part(table) for part, table in found.get("measures", {}).items()}
+    return profiles, {"structure": (), "clip": ()} | measures, about
 
 
 def _origins(table: dict) -> tuple[str, ...]:
@@ -128,4 +131,4 @@ def _part(table: dict) -> Part:
     return Part(**known, gone={lost["origin"]: lost["since"] for lost in table.get("gone", ())})
 
 
-PROFILES, MEASURES = _read(DATA / "models.toml")
+PROFILES, MEASURES, ABOUT_MEASURES = _read(DATA / "models.toml")

@@ -45,6 +45,8 @@ class Pie(Study):
     """Denoising steps of rows that have none of their own; None for the profile's."""
     seed: int = 42
     device: str | None = None
+    allow_cpu: bool | None = None
+    """As for `load_models`."""
 
     unit = "edits"
     asks_models = True  # which origins served, and who measures, decides what is kept
@@ -87,11 +89,11 @@ class Pie(Study):
     def processes(self) -> int:
         """One fills a GPU, and large models fill the memory."""
         # Only the emoji world's models are so small that each core can have its own.
-        small = self.profile.vocabulary is not None and (self.device or default_device()) == "cpu"
+        small = self.profile.vocabulary is not None and (self.device or default_device(self.profile)) == "cpu"
         return super().processes() if small else 1
 
     def load(self) -> None:
-        self.models, self.judge = load_models(self.profile, self.device), judge.load()
+        self.models, self.judge = load_models(self.profile, self.device, allow_cpu=self.allow_cpu), judge.load()
         self.measures, self.parts = load_measures(self.models), Parts(self.models.profile, self.models)
 
     def about(self) -> dict:

@@ -1,81 +1,16 @@
-"""What can be had from an origin of a model, found out without loading it; and what the hub's errors mean."""
+"""What the errors of the hub's library mean: a reason and its fix, in a sentence."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+import json
+from collections.abc import Iterator
 
-from lr_helpers.models.origins import (
-    NEEDED,
-    State,
-    UnavailableError,
-    is_folder,
-    lacking,
-    look_folder,
-    open_clip_repository,
-    pickled,
-    split,
-)
+from lr_helpers.models.origins import State
 
 # Libraries are imported where they are used: `doctor` has to run where they are missing.
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def look(part: str, origin: str, borrows: Sequence[str] = ()) -> State:
-    """The state of one origin of "editor", "backbone" or "clip"; asks the hub about what is neither here nor cached.
-
-    A folder may lack the components that it `borrows`.
-    """
-    if is_folder(origin):
-        return look_folder(part, Path(origin), borrows)
-    if origin.startswith("openclip:"):
-        return _look_open_clip(origin)
-    return _look_hub(part, origin)
-
-
-def _look_open_clip(origin: str) -> State:
-    try:
-        repo = open_clip_repository(origin)
-    except UnavailableError as error:
-        return error.state
-    # open_clip knows the configuration itself, so the weights are all that is needed.
-    state = _look_hub("clip", repo, NEEDED["clip"][1:])
-    return replace(state, text=f"{repo}, {state.text}")
-
-
-def _look_hub(part: str, origin: str, files: Sequence[str] = ()) -> State:
-    """`files`: what is needed, if not all of the part."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    repo, revision = split(origin)
-    try:
-        first = try_to_load_from_cache(repo, (files or NEEDED[part])[0], revision=revision)
-    except HFValidationError:
-        return _neither(repo)
-    if isinstance(first, str) and (files or not lacking(part, Path(first).parent)):
-        return State(f"in the hub's cache, commit {Path(first).parent.name[:7]}")
-    return replace(_ask_hub(part, repo, revision), download=True)
-
-
-def _ask_hub(part: str, repo: str, revision: str | None) -> State:
-    from huggingface_hub import HfApi, constants
-
-    hub = HfApi()  # at HF_ENDPOINT, if that is set
-    try:
-        info = hub.model_info(repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-        if info.gated:  # anyone may read about it, not everyone may have it
-            hub.auth_check(repo)
-    except Exception as error:  # of the hub's HTTP library, which differs between its versions
-        return explain(repo, error)
-    return (pickled(part, [file.rfilename for file in info.siblings or ()])
-            or State(f"on the hub, commit {(info.sha or 'unknown')[:7]}"))
-
-
-# What went wrong
 
 
 def explain(repo: str, error: BaseException) -> State:
@@ -89,7 +24,7 @@ def explain(repo: str, error: BaseException) -> State:
             return State("the disk is full", "does not fit on the disk",
                          f"free space at {constants.HF_HUB_CACHE}, or set HF_HOME to a folder on a larger disk")
         if isinstance(cause, HFValidationError):
-            return _neither(repo)
+            return neither(repo)
         if isinstance(cause, RemoteEntryNotFoundError):
             return State(f"it has no {cause.response.url.path.rpartition('/')[2]}", "is incomplete",
                          "name a model of the kind that is asked for")
@@ -97,8 +32,17 @@ def explain(repo: str, error: BaseException) -> State:
             return _refusal(repo, endpoint, cause.response.status_code, isinstance(cause, GatedRepoError))
         if "Consistency check failed" in str(cause) or type(cause).__name__ == "RemoteProtocolError":
             return State("the download broke off", "can't be reached", "try again; it goes on where it stopped")
-    # A FileNotFoundError only says where the library looked in vain.
-    return _silence(endpoint, next((c for c in chain if not isinstance(c, FileNotFoundError)), error))
+    for cause in chain:
+        if _is_of_the_network(cause):
+            return _silence(endpoint, cause)
+    return told(error)
+
+
+def told(error: BaseException) -> State:
+    """An error that has nothing to do with the network, in its own words: their first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join([type(error).__name__ + ":", *lines[:1]])
+    return State(said[:240].rstrip(": ."), "can't be read", "give a folder with the whole model")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -106,6 +50,17 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _is_of_the_network(error: BaseException) -> bool:
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    if isinstance(error, (OfflineModeIsEnabled, ConnectionError, TimeoutError, json.JSONDecodeError)):
+        return True
+    if isinstance(error, LocalEntryNotFoundError):  # it only says that the library looked in vain
+        return error.__cause__ is None and error.__context__ is None
+    # Of the hub's HTTP library, which differs between its versions.
+    return type(error).__module__.split(".")[0] in ("httpx", "httpcore", "requests", "urllib3", "socket", "ssl")
 
 
 def _refusal(repo: str, endpoint: str, status: int, gated: bool) -> State:
@@ -120,7 +75,7 @@ def _refusal(repo: str, endpoint: str, status: int, gated: bool) -> State:
     return State(f"the hub answers {status}", "can't be reached", "try again later")
 
 
-def _silence(endpoint: str, error: Exception) -> State:
+def _silence(endpoint: str, error: BaseException) -> State:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     if isinstance(error, OfflineModeIsEnabled):
@@ -129,14 +84,14 @@ def _silence(endpoint: str, error: Exception) -> State:
     if "Timeout" in type(error).__name__:
         return State(f"no answer from {endpoint} in time", "can't be reached",
                      "try again, or wait longer for an answer: export HF_HUB_ETAG_TIMEOUT=60 (seconds)")
-    if isinstance(error, ValueError):  # no JSON: the login page of a network, say
+    if isinstance(error, json.JSONDecodeError):  # the login page of a network, say
         return State(f"{endpoint} does not answer as a model hub does", "can't be reached",
                      "log in to the network, or correct HF_ENDPOINT")
     return State(f"no connection to {endpoint} ({type(error).__name__})", "can't be reached",
                  "connect to the network (behind a proxy, set HTTPS_PROXY), or give a folder in data/models.toml")
 
 
-def _neither(repo: str) -> State:
+def neither(repo: str) -> State:
     """The state of what can't be a hub id and is no folder."""
     return State("neither a folder nor a hub id", "is missing",
                  f"name a folder or OWNER/NAME in data/models.toml instead of {repo}")

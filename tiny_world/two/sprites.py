@@ -1,0 +1,120 @@
+"""The objects as pictures: sprites with transparency in several styles, at every size, flip and turn of the world."""
+
+from __future__ import annotations
+
+import io
+import json
+import unicodedata
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tiny_world.two import DATA
+from tiny_world.two.words import OBJECTS
+
+STYLES = ("noto", "blob", "fluent")
+"""The hands that the models are trained on, the usual one first."""
+
+HELD_OUT_STYLE = "twemoji"
+"""The hand that no model ever sees in training."""
+
+SIZES = (40, 48, 56, 64, 72, 80)
+"""Sides in pixels of the square that a sprite fills in a scene."""
+
+TURNS = (-12, -6, 0, 6, 12)
+"""Degrees, counter-clockwise, by which a sprite may lean."""
+
+STORED = 128
+
+
+def _file(name: str, style: str) -> Path:
+    suffix = "png" if style in ("noto", HELD_OUT_STYLE) else "webp"
+    return DATA / "sprites" / style / f"{name.replace(' ', '_')}.{suffix}"
+
+
+def styles() -> tuple[str, ...]:
+    """All styles there are, the held-out one last."""
+    return (*STYLES, HELD_OUT_STYLE)
+
+
+def fit(glyph: Image.Image, side: int) -> Image.Image:
+    """An RGBA picture without its empty border, as large as a side×side square allows, in the square's middle."""
+    glyph = glyph.crop(glyph.getchannel("A").getbbox())
+    scale = side / max(glyph.size)
+    w, h = (max(round(s * scale), 1) for s in glyph.size)
+    square = Image.new("RGBA", (side, side))
+    # Premultiplied, so that the colour of what is transparent never bleeds into an outline.
+    small = glyph.convert("RGBa").resize((w, h), Image.Resampling.LANCZOS).convert("RGBA")
+    square.paste(small, ((side - w) // 2, (side - h) // 2))
+    return square
+
+
+def import_style(style: str, glyph_of: Callable[[str, str], Image.Image]) -> None:
+    """Store every object in `style`; `glyph_of(name, code point)` gives its picture, RGBA of any size."""
+    for name, (code, _) in OBJECTS.items():
+        file = _file(name, style)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        square = fit(glyph_of(name, code).convert("RGBA"), STORED)
+        if file.suffix == ".webp":
+            square.save(file, quality=88, alpha_quality=100, method=6)
+        else:
+            square.quantize(128, method=Image.Quantize.FASTOCTREE).save(file, optimize=True)
+
+
+def import_folder(folder: Path, style: str) -> None:
+    """Store a style from pictures named by code point, e.g. `1f430.webp`."""
+    import_style(style, lambda _, code: Image.open(next(folder.glob(f"{code}.*"))))
+
+
+ICONIFY = {"soft drink": "tropical-drink", "train": "locomotive", "gift": "wrapped-gift", "castle": "castle",
+           "house": "house"}
+"""Iconify's names where they aren't Unicode's; the blobs know no cup with a straw, so a tropical drink stands in."""
+
+
+def import_iconify(icons: Path, style: str) -> None:
+    """Store a style from an `icons.json` of an `@iconify-json` package; needs the package cairosvg."""
+    import cairosvg
+
+    book = json.loads(icons.read_text())
+
+    def glyph(name: str, code: str) -> Image.Image:
+        icon = ICONIFY.get(name) or unicodedata.name(chr(int(code, 16))).lower().replace(" ", "-")
+        while icon in book["aliases"]:
+            icon = book["aliases"][icon]["parent"]
+        body = book["icons"][icon]["body"]
+        svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+               f'viewBox="0 0 {book["width"]} {book["height"]}">{body}</svg>')
+        return Image.open(io.BytesIO(cairosvg.svg2png(svg.encode(), output_width=4 * STORED)))
+
+    import_style(style, glyph)
+
+
+@cache
+def _stored(name: str, style: str, flip: bool, turn: int) -> Image.Image:
+    """The sprite at its stored size, mirrored, then turned, premultiplied."""
+    image = Image.open(_file(name, style)).convert("RGBA")
+    if flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if turn:
+        turned = image.convert("RGBa").rotate(turn, Image.Resampling.BICUBIC, expand=True)
+        image = fit(turned.convert("RGBA"), STORED)
+    return image.convert("RGBa")
+
+
+@lru_cache(12_000)
+def sprite(name: str, size: int, style: str = STYLES[0], flip: bool = False, turn: int = 0) -> np.ndarray:
+    """(size, size, 4) uint8: colour premultiplied by alpha, and alpha; shared and read-only."""
+    pixels = np.asarray(_stored(name, style, flip, turn).resize((size, size), Image.Resampling.HAMMING))
+    pixels.setflags(write=False)
+    return pixels
+
+
+@lru_cache(12_000)
+def extent(name: str, size: int, style: str = STYLES[0], flip: bool = False, turn: int = 0) -> tuple[int, ...]:
+    """(x0, y0, x1, y1): the visible part of the sprite inside its square, in pixels, end exclusive."""
+    seen = sprite(name, size, style, flip, turn)[..., 3] > 63
+    columns, rows = np.flatnonzero(seen.any(0)), np.flatnonzero(seen.any(1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
