@@ -138,7 +138,7 @@ pictures, captions, boxes = [], [], []
 for photo in photographs[:scenes]:
     asked = "a rabbit" if models.words is not None else photo.prompts[0]  # a word that the profile knows
     result = edit(models, photo.picture, photo.source, asked, quick if models.words is not None else "learned", progress=False)
-    pictures += [result.picture, to_tensor(result.image, models.profile.size)]
+    pictures += [photo.picture, result.image]
     captions += [photo.source, asked]; boxes += [result.box, None]
 plots.show_pictures(pictures, captions, columns=2, boxes=boxes, side=2.2);
 
