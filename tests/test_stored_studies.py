@@ -186,3 +186,15 @@ def test_the_metrics_of_the_zoo_hold_every_part_and_fit_the_files():
     for part in set(found) - {"megabytes"}:
         intervals = [value for value in found[part].values() if isinstance(value, dict)]
         assert intervals and all(v["low"] <= v["value"] <= v["high"] and v["count"] >= 200 for v in intervals)
+
+
+def test_a_part_of_the_zoo_can_be_measured_alone(tmp_path):
+    from lr_helpers.errors import UserError
+    from lr_helpers.study import zoo
+
+    with pytest.raises(UserError, match="no part 'unet'; choose from judge, editor"):
+        zoo.run(1, 2, tmp_path / "METRICS.json", tmp_path, ["unet"])
+    (tmp_path / "METRICS.json").write_text('{"clip": {"before": 1}, "judge": {"before": 2}}')
+    found = zoo.run(1, 2, tmp_path / "METRICS.json", tmp_path, ["judge"])
+    assert found["clip"] == {"before": 1} and set(found["judge"]) > {"names real objects"}
+    assert json.loads((tmp_path / "METRICS.json").read_text()) == found

@@ -5,8 +5,10 @@ It measures models, not methods, and in one go: nothing is kept but the table.
 
 from __future__ import annotations
 
+import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -18,6 +20,7 @@ from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.baselines import Parts
 from lr_helpers.baselines.wording import instruction
 from lr_helpers.boxes import Box, box_mask
+from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import to_image
 from lr_helpers.files.writing import write_image, write_json
 from lr_helpers.inpainting import composite
@@ -203,22 +206,37 @@ def tiles(pictures: torch.Tensor, columns: int) -> torch.Tensor:
     return torch.cat(rows, dim=1).repeat_interleave(2, 1).repeat_interleave(2, 2)
 
 
-def run(count: int, scenes: int, output: Path, pictures: Path) -> dict:
-    """Measure all parts, print the table, write it as JSON; returns it.
+PARTS = ("judge", "editor", "vae", "clip", "dino", "comparison")
+"""What `run` measures, each alone if asked to; "comparison" are the text-to-image and the instruction-following model."""
 
-    `count` edits a row, `scenes` for what needs no edit; grids of edits go to the folder `pictures`.
+
+def run(count: int, scenes: int, output: Path, pictures: Path, parts: Sequence[str] | None = None) -> dict:
+    """Measure these parts, print the table, write it as JSON; returns it.
+
+    `count` edits a row, `scenes` for what needs no edit; grids of edits go to the folder `pictures`. What is left out
+    keeps the figures that `output` holds. Raises UserError for a part that does not exist.
     """
+    parts = parts or PARTS
+    for part in parts:
+        if part not in PARTS:
+            raise UserError(f"The zoo has no part {part!r}; choose from {', '.join(PARTS)}.")
     begun, models, judge_model = time.perf_counter(), load_models("tiny", "cpu"), judge.load()
-    metrics = {
-        "judge": evaluate_judge(judge_model, scenes),
-        "editor": {"steps": models.profile.steps, "guidance": models.profile.guidance,
-                   **evaluate_editor(models, judge_model, count, pictures)},
-        "vae": evaluate_vae(models, scenes),
-        "clip": evaluate_clip(models, scenes),
-        "dino": evaluate_anchors(models, scenes),
-        **evaluate_comparison(models, judge_model, scenes // 2, pictures),
-        "megabytes": megabytes(),
-    }
+    keep = output.exists() and set(parts) != set(PARTS)
+    metrics = json.loads(output.read_text(encoding="utf-8")) if keep else {}
+    if "judge" in parts:
+        metrics["judge"] = evaluate_judge(judge_model, scenes)
+    if "editor" in parts:
+        metrics["editor"] = {"steps": models.profile.steps, "guidance": models.profile.guidance,
+                             **evaluate_editor(models, judge_model, count, pictures)}
+    if "vae" in parts:
+        metrics["vae"] = evaluate_vae(models, scenes)
+    if "clip" in parts:
+        metrics["clip"] = evaluate_clip(models, scenes)
+    if "dino" in parts:
+        metrics["dino"] = evaluate_anchors(models, scenes)
+    if "comparison" in parts:
+        metrics |= evaluate_comparison(models, judge_model, scenes // 2, pictures)
+    metrics["megabytes"] = megabytes()
     for part, rows in metrics.items():
         for name, value in rows.items():
             shown = f"{value['value']:.4g}  [{value['low']:.4g}, {value['high']:.4g}]  n = {value['count']}" \
