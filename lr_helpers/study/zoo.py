@@ -207,7 +207,7 @@ def tiles(pictures: torch.Tensor, columns: int) -> torch.Tensor:
 
 
 PARTS = ("judge", "editor", "vae", "clip", "dino", "comparison")
-"""What `run` measures, each alone if asked to; "comparison" are the text-to-image and the instruction-following model."""
+"""What `run` measures, each alone if asked; "comparison" are the text-to-image and the instruction-following model."""
 
 
 def run(count: int, scenes: int, output: Path, pictures: Path, parts: Sequence[str] | None = None) -> dict:
