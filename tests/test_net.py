@@ -45,7 +45,7 @@ def mutated(tmp_path, request):
     for part in ("tests", "notebooks"):
         (tmp_path / part).mkdir()
     shutil.copy(ROOT / "notebooks" / f"{notebook}.ipynb", tmp_path / "notebooks")
-    for name in (tests, "conftest.py"):
+    for name in (tests, "conftest.py", "shorter.py"):
         shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
     source = tmp_path / "lr_helpers" / file
     text = source.read_text(encoding="utf-8")
