@@ -1,7 +1,7 @@
 """How many CPU threads torch takes, so that an edit stays fast on a machine that others use too.
 
 This is the one place where that is decided. With torch's own defaults, two threads that wait for each other beside two
-busy processes make an edit six times slower on two cores, beside six busy processes sixty times. So
+busy processes on two cores make an edit four to twelve times slower, beside six busy processes fifty times. So
 
 - before torch loads, its threads are told to wait only shortly by spinning (GOMP_SPINCOUNT), and then to sleep;
 - before every edit, torch gets as many threads as there are cores free now (`adapt`): those that this process may use

@@ -8,21 +8,26 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+import shorter
 from PIL import Image
-from shorter import shorten
 
-LONGEST = ("test_other_profile.py",)
-"""Files that take longest, measured; the longest first."""
+LONGEST = (
+    "test_other_profile.py", "test_batch.py", "04_the_losses.ipynb", "test_study.py", "08_reproduction.ipynb",
+    "07_editing_many_images.ipynb", "test_baselines.py", "test_net.py", "test_engines.py", "05_learning_the_region.ipynb",
+    "test_compare.py", "test_threads.py", "06_editing_one_image.ipynb", "01_the_inpainting_model.ipynb",
+    "10_extended_experiments.ipynb", "test_colab.py", "test_extended.py", "test_batch_crash.py", "test_pie.py",
+    "09_comparison.ipynb", "test_origins.py", "test_real_models.py", "test_docs.py", "test_report.py",
+)
+"""Files that take longest, by their CPU seconds; the longest first."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Notebooks measure on less, unless all tests are wanted; and long files come first: begun last, one would keep a
+    """Notebooks take less time, unless all tests are wanted; and long files come first: begun last, one would keep a
     process busy when all others are done."""
     if config.option.markexpr == "not all":
-        for item in items:
-            cell = getattr(item, "cell", None)  # of a notebook, collected by nbval
-            if cell and "parameters" in cell.metadata.get("tags", []):
-                cell.source = shorten(item.path.stem, cell.source)
+        shorter.shorten_items(items)
+        config.add_cleanup(shorter.share_kernel())
     place = {name: at for at, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))  # stable: in a file the order stays
 

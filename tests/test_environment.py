@@ -13,7 +13,7 @@ from conftest import LONGEST
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from shorter import FEWER, shorten
+from shorter import FEWER, hanging_on, shorten
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -96,3 +96,10 @@ def test_every_value_that_is_cut_down_is_a_larger_parameter() -> None:
     assert cut == set(FEWER)
     with pytest.raises(ValueError, match="does not set the parameter 'scenes' once"):
         shorten("01_other", "seed = 1")
+
+
+def test_cells_that_hang_on_a_value_are_found_through_what_others_set() -> None:
+    cells = ["scenes = 3", "other = 1\nprint(other)", "def draw():\n    return scenes", "%matplotlib inline\npicture = draw()",
+             "print(other)", "picture.show()", "class A:\n    x = picture", "A()"]
+    assert hanging_on(cells, {"scenes"}) == [False, False, True, True, False, True, True, True]
+    assert not any(hanging_on(cells, set()))

@@ -16,8 +16,8 @@ MUTATIONS = {
         "anchors.py", "torch.stack([order // w, order % w], dim=1)", "torch.stack([order % w, order // w], dim=1)",
         "02_where_could_we_edit", "test_method.py"),
     "RoIAlign scaled twice": (
-        "regions.py", "spatial_scale=scale * features.shape[-1] / size",
-        "spatial_scale=0.125 * scale * features.shape[-1] / size",
+        "regions.py", "to_grid = torch.tensor([scale * w / width, scale * h / height] * 2)",
+        "to_grid = 0.125 * torch.tensor([scale * w / width, scale * h / height] * 2)",
         "03_the_box_generator", "test_method.py"),
     "nothing (so that it is the change that makes the others fail)": (
         "anchors.py", "", "", "02_where_could_we_edit", "test_method.py"),
@@ -45,7 +45,7 @@ def mutated(tmp_path, request):
     for part in ("tests", "notebooks"):
         (tmp_path / part).mkdir()
     shutil.copy(ROOT / "notebooks" / f"{notebook}.ipynb", tmp_path / "notebooks")
-    for name in (tests, "conftest.py"):
+    for name in (tests, "conftest.py", "shorter.py"):
         shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
     source = tmp_path / "lr_helpers" / file
     text = source.read_text(encoding="utf-8")

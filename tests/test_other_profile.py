@@ -1,5 +1,7 @@
 """The notebooks run on another profile, their code unchanged: pictures, grids and batches of other sizes."""
 
+import ast
+import importlib
 import json
 import os
 import subprocess
@@ -98,6 +100,21 @@ def enlarged(tmp_path_factory):
 def worldly(tmp_path_factory):
     assert WORLDLY != PROFILE
     yield from cells(tmp_path_factory, WORLDLY)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_what_a_notebook_imports_is_there(source):
+    """Seen without running it, as the default command does not run all of them."""
+    found = 0
+    for cell in notebooks.read_script(source).cells:
+        if cell.cell_type == "code":
+            for node in ast.walk(ast.parse(cell.source)):
+                if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in ("lr_helpers", "tiny_world"):
+                    for name in node.names:
+                        assert hasattr(importlib.import_module(node.module), name.name) or importlib.import_module(
+                            f"{node.module}.{name.name}")
+                        found += 1
+    assert found
 
 
 @pytest.mark.all
