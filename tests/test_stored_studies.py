@@ -186,3 +186,20 @@ def test_the_metrics_of_the_zoo_hold_every_part_and_fit_the_files():
     for part in set(found) - {"megabytes"}:
         intervals = [value for value in found[part].values() if isinstance(value, dict)]
         assert intervals and all(v["low"] <= v["value"] <= v["high"] and v["count"] >= 200 for v in intervals)
+
+
+def test_a_part_of_the_zoo_is_measured_alone_and_the_others_stay(tmp_path, capsys):
+    from lr_helpers.cli import main
+    from lr_helpers.cli.study import ZOO
+    from lr_helpers.study.zoo import PARTS
+
+    assert ZOO == PARTS
+    output = tmp_path / "metrics.json"
+    output.write_text('{"judge": {"names real objects": "as it was"}}')
+    command = ["study", "zoo", "--scenes", "2", "--output", str(output), "--pictures", str(tmp_path / "grids")]
+    assert main([*command, "--parts", "instruct", "vae"]) == 0
+    found = json.loads(output.read_text())
+    assert list(found) == ["judge", "vae", "instruct", "megabytes"] and found["judge"]["names real objects"] == "as it was"
+    assert found["vae"]["reconstruction PSNR dB"]["count"] == 2 and found["instruct"]["replace: both"]["count"] == 1
+    assert (tmp_path / "grids" / "instruct.png").is_file()
+    assert "reconstruction PSNR dB" in capsys.readouterr().out
