@@ -188,13 +188,18 @@ def test_the_metrics_of_the_zoo_hold_every_part_and_fit_the_files():
         assert intervals and all(v["low"] <= v["value"] <= v["high"] and v["count"] >= 200 for v in intervals)
 
 
-def test_a_part_of_the_zoo_can_be_measured_alone(tmp_path):
-    from lr_helpers.errors import UserError
-    from lr_helpers.study import zoo
+def test_a_part_of_the_zoo_is_measured_alone_and_the_others_stay(tmp_path, capsys):
+    from lr_helpers.cli import main
+    from lr_helpers.cli.study import ZOO
+    from lr_helpers.study.zoo import PARTS
 
-    with pytest.raises(UserError, match="no part 'unet'; choose from judge, editor"):
-        zoo.run(1, 2, tmp_path / "METRICS.json", tmp_path, ["unet"])
-    (tmp_path / "METRICS.json").write_text('{"clip": {"before": 1}, "judge": {"before": 2}}')
-    found = zoo.run(1, 2, tmp_path / "METRICS.json", tmp_path, ["judge"])
-    assert found["clip"] == {"before": 1} and set(found["judge"]) > {"names real objects"}
-    assert json.loads((tmp_path / "METRICS.json").read_text()) == found
+    assert ZOO == PARTS
+    output = tmp_path / "metrics.json"
+    output.write_text('{"judge": {"names real objects": "as it was"}}')
+    command = ["study", "zoo", "--scenes", "2", "--output", str(output), "--pictures", str(tmp_path / "grids")]
+    assert main([*command, "--parts", "instruct", "vae"]) == 0
+    found = json.loads(output.read_text())
+    assert list(found) == ["judge", "vae", "instruct", "megabytes"] and found["judge"]["names real objects"] == "as it was"
+    assert found["vae"]["reconstruction PSNR dB"]["count"] == 2 and found["instruct"]["replace: both"]["count"] == 1
+    assert (tmp_path / "grids" / "instruct.png").is_file()
+    assert "reconstruction PSNR dB" in capsys.readouterr().out

@@ -176,6 +176,9 @@ def _run_extended(options: argparse.Namespace) -> int:
 
 # causes, zoo, pie-data: not resumable
 
+ZOO = ("judge", "editor", "vae", "clip", "dino", "text_to_image", "instruct")
+"""As `lr_helpers.study.zoo.PARTS`, without loading torch."""
+
 
 def _add_causes(studies) -> None:
     causes = add_command(studies, "causes", _run_causes,
@@ -197,8 +200,8 @@ def _add_zoo(studies) -> None:
     add_count(zoo, "--cases", low=1, default=500, help="edits a row")
     add_count(zoo, "--scenes", low=2, default=400, help="scenes for what needs no edit; half as many for the two "
                                                         "models of the comparison")
-    zoo.add_argument("--parts", nargs="+", default=None, metavar="PART",
-                     help="only these, e.g. clip or comparison; the others keep their figures in the output file")
+    zoo.add_argument("--parts", nargs="+", default=list(ZOO), choices=ZOO, metavar="PART",
+                     help=f"only these of {', '.join(ZOO)}; what the file holds of the others stays")
     zoo.add_argument("--output", type=Path, default=DATA / "tiny_world" / "METRICS.json", metavar="FILE.json",
                      help="file to write")
     zoo.add_argument("--pictures", type=Path, default=Path("results/tiny_world"), metavar="FOLDER",

@@ -1,6 +1,6 @@
 """`python -m lr_helpers study zoo`: what the shipped miniatures reach on held-out scenes, and grids to look at.
 
-It measures models, not methods, and in one go: nothing is kept but the table.
+It measures models, not methods; part by part, because each is trained by itself.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from lr_helpers.intervals import mean_with_interval, rate
 from lr_helpers.losses import occluded
 from lr_helpers.models.libraries import quiet
 from lr_helpers.models.loading import Models, load_models
+from lr_helpers.study import tables
+from lr_helpers.study.run import read
 from tiny_world import DATA, SIZE, judge
 from tiny_world.scenes import Placed, Recipe, random_placed, scene, square, tensor
 from tiny_world.words import NAMES, PLACES, caption, held_out, with_article
@@ -114,33 +116,39 @@ def evaluate_editor(models: Models, judge_model: judge.Judge, count: int, pictur
     return result
 
 
-def evaluate_comparison(models: Models, judge_model: judge.Judge, count: int, pictures: Path) -> dict[str, dict]:
-    """Does the text-to-image model paint what a text names, and does the other do what it is told?"""
-    parts, noise = Parts(models.profile, models), torch.Generator().manual_seed(0)
-    steps, guidance = models.profile.steps, models.profile.guidance
+def evaluate_text_to_image(models: Models, judge_model: judge.Judge, count: int, pictures: Path) -> dict:
+    """Does the text-to-image model paint what a text names?"""
+    parts, noise, painted = Parts(models.profile, models), torch.Generator().manual_seed(0), []
     chosen = cases("replace", count)
     texts = [caption([name], recipe.place) for recipe, _, name in chosen]
     with quiet():
         painter = StableDiffusionPipeline.from_pipe(parts.text_to_image.pipeline)
         painter.set_progress_bar_config(disable=True)
-        # A text alone decides the picture, so the object may stand anywhere.
-        painted = torch.cat([painter(texts[i:i + 16], num_inference_steps=steps, guidance_scale=guidance,
-                                     generator=noise, output_type="pt").images for i in range(0, count, 16)])
-    right = sum(judge.sees(p, name, judge_model) >= judge.SURE for p, (_, _, name) in zip(painted, chosen, strict=True))
+        for start in tqdm(range(0, count, 16), leave=False):
+            painted.append(painter(texts[start:start + 16], num_inference_steps=models.profile.steps,
+                                   guidance_scale=models.profile.guidance, generator=noise, output_type="pt").images)
+    made = torch.cat(painted)
+    write_image(pictures / "text_to_image.png", to_image(tiles(made[:60], 10)))
+    # A text alone decides the picture, so the object may stand anywhere.
+    right = sum(judge.sees(p, name, judge_model) >= judge.SURE for p, (_, _, name) in zip(made, chosen, strict=True))
+    return {"judge sees the object anywhere": rate(right, count)}
+
+
+def evaluate_instruct(models: Models, judge_model: judge.Judge, count: int, pictures: Path) -> dict:
+    """Does the instruction-following model replace what it is told to?"""
+    parts, shown = Parts(models.profile, models), []
     told = {"judge sees the new object anywhere": 0, "judge no longer sees the old one": 0, "both": 0}
-    made = []
-    for recipe, box, name in tqdm(chosen, leave=False):
+    for i, (recipe, box, name) in enumerate(tqdm(cases("replace", count), leave=False)):
         old = next(o.name for o in recipe.objects if square(o) == box)
-        made.append(parts.instruct.follow(tensor(recipe), instruction(old, with_article(name)), steps=steps,
-                                          guidance=guidance, image_guidance=1.5, seed=len(made)))
-        seen = judge.sees(made[-1], name, judge_model) >= judge.SURE, judge_model.name(made[-1][None], [box])[0] != old
-        for row, true in zip(told, (*seen, all(seen)), strict=True):
+        made = parts.instruct.follow(tensor(recipe), instruction(old, with_article(name)), steps=models.profile.steps,
+                                     guidance=models.profile.guidance, image_guidance=1.5, seed=i)
+        came = judge.sees(made, name, judge_model) >= judge.SURE
+        went = judge_model.name(made[None], [box])[0] != old
+        for row, true in zip(told, (came, went, came and went), strict=True):
             told[row] += true
-    write_image(pictures / "text_to_image.png", to_image(tiles(painted[:60], 10)))
-    pairs = torch.stack([p for (recipe, _, _), edit in zip(chosen, made, strict=True) for p in (tensor(recipe), edit)])
-    write_image(pictures / "instruct.png", to_image(tiles(pairs[:60], 10)))
-    return {"text_to_image": {"judge sees the object anywhere": rate(right, count)},
-            "instruct": {f"replace: {row}": rate(n, count) for row, n in told.items()}}
+        shown += [tensor(recipe), made]
+    write_image(pictures / "instruct.png", to_image(tiles(torch.stack(shown[:60]), 10)))
+    return {f"replace: {row}": rate(n, count) for row, n in told.items()}
 
 
 def evaluate_vae(models: Models, count: int) -> dict:
@@ -206,45 +214,34 @@ def tiles(pictures: torch.Tensor, columns: int) -> torch.Tensor:
     return torch.cat(rows, dim=1).repeat_interleave(2, 1).repeat_interleave(2, 2)
 
 
-PARTS = ("judge", "editor", "vae", "clip", "dino", "comparison")
-"""What `run` measures, each alone if asked; "comparison" are the text-to-image and the instruction-following model."""
+PARTS = ("judge", "editor", "vae", "clip", "dino", "text_to_image", "instruct")
 
 
-def run(count: int, scenes: int, output: Path, pictures: Path, parts: Sequence[str] | None = None) -> dict:
-    """Measure these parts, print the table, write it as JSON; returns it.
+def run(count: int, scenes: int, output: Path, pictures: Path, parts: Sequence[str] = PARTS) -> dict:
+    """Measure these parts, print the table, write it as JSON; what the file holds of other parts stays.
 
-    `count` edits a row, `scenes` for what needs no edit; grids of edits go to the folder `pictures`. What is left out
-    keeps the figures that `output` holds. Raises UserError for a part that does not exist.
+    `count` edits a row, `scenes` for what needs no edit, half as many for text_to_image and instruct; grids of edits go
+    to the folder `pictures`. The file is written after each part. Returns the whole table.
     """
-    parts = parts or PARTS
+    begun, models, one = time.perf_counter(), load_models("tiny", "cpu"), judge.load()
+    settings = {"steps": models.profile.steps, "guidance": models.profile.guidance}
+    measure = {"judge": lambda: evaluate_judge(one, scenes),
+               "editor": lambda: {**settings, **evaluate_editor(models, one, count, pictures)},
+               "vae": lambda: evaluate_vae(models, scenes), "clip": lambda: evaluate_clip(models, scenes),
+               "dino": lambda: evaluate_anchors(models, scenes),
+               "text_to_image": lambda: evaluate_text_to_image(models, one, scenes // 2, pictures),
+               "instruct": lambda: evaluate_instruct(models, one, scenes // 2, pictures)}
+    found = read(output) or {}
     for part in parts:
-        if part not in PARTS:
-            raise UserError(f"The zoo has no part {part!r}; choose from {', '.join(PARTS)}.")
-    begun, models, judge_model = time.perf_counter(), load_models("tiny", "cpu"), judge.load()
-    keep = output.exists() and set(parts) != set(PARTS)
-    metrics = json.loads(output.read_text(encoding="utf-8")) if keep else {}
-    if "judge" in parts:
-        metrics["judge"] = evaluate_judge(judge_model, scenes)
-    if "editor" in parts:
-        metrics["editor"] = {"steps": models.profile.steps, "guidance": models.profile.guidance,
-                             **evaluate_editor(models, judge_model, count, pictures)}
-    if "vae" in parts:
-        metrics["vae"] = evaluate_vae(models, scenes)
-    if "clip" in parts:
-        metrics["clip"] = evaluate_clip(models, scenes)
-    if "dino" in parts:
-        metrics["dino"] = evaluate_anchors(models, scenes)
-    if "comparison" in parts:
-        metrics |= evaluate_comparison(models, judge_model, scenes // 2, pictures)
-    metrics["megabytes"] = megabytes()
-    for part, rows in metrics.items():
-        for name, value in rows.items():
-            shown = f"{value['value']:.4g}  [{value['low']:.4g}, {value['high']:.4g}]  n = {value['count']}" \
-                if isinstance(value, dict) else value
-            print(f"{part:10} {name:48} {shown}")
-    write_json(output, metrics)
-    print(f"{time.perf_counter() - begun:.0f} s; written to {output}; grids in {pictures}")
-    return metrics
+        found[part] = measure[part]()
+        found = {name: found[name] for name in PARTS if name in found} | {"megabytes": megabytes()}
+        write_json(output, found)
+        for name, value in found[part].items():
+            shown = f"{tables.said(value, 4)}  n = {value['count']}" if isinstance(value, dict) else value
+            print(f"{part:13} {name:48} {shown}")
+    print(f"{found['megabytes']['all']} MB in all; {time.perf_counter() - begun:.0f} s; written to {output}; grids in "
+          f"{pictures}")
+    return found
 
 
 def megabytes() -> dict[str, float]:
