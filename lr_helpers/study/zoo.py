@@ -5,7 +5,6 @@ It measures models, not methods; part by part, because each is trained by itself
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.baselines import Parts
 from lr_helpers.baselines.wording import instruction
 from lr_helpers.boxes import Box, box_mask
-from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import to_image
 from lr_helpers.files.writing import write_image, write_json
 from lr_helpers.inpainting import composite
