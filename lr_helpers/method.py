@@ -46,11 +46,13 @@ def check_settings(settings: Any) -> None:
     for known in fields(settings):
         value = getattr(settings, known.name)
         within, options = known.metadata.get("within"), known.metadata.get("options")
-        for one in value if isinstance(value, tuple) else (value,):
+        several = isinstance(value, tuple)
+        name = f"each of {known.name}" if several else known.name
+        for one in value if several else (value,):
             if isinstance(one, float) and not math.isfinite(one):
                 raise UserError(f"{known.name} is {value}; give finite numbers.")
             if within and one is not None:  # None: the profile's own
-                check_range(known.name, one, *within)
+                check_range(name, one, *within)
             if options and one not in options:
                 raise UserError(f"{known.name} is {one!r}; choose from {', '.join(options)}.")
 

@@ -1,9 +1,11 @@
 """Other editors and region choosers: every row from stored checkpoints to the edited picture, its cost counted."""
 
 import importlib
+import shutil
 from copy import copy
 from dataclasses import replace
 from inspect import signature
+from pathlib import Path
 
 import pytest
 import random_parts
@@ -602,13 +604,16 @@ def test_unfit_folders(worlds, tmp_path):
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "config.json").write_text("{}")
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"")
+    shutil.copytree(known["clipseg"].origins[0], tmp_path / "other")  # with another network's weights
+    shutil.copy(Path(known["sam"].origins[0]) / "model.safetensors", tmp_path / "other")
     for name, part, extra, said in (
             ("sdedit", "text_to_image", known["instruct"], "is no text-to-image model: its UNet takes 8 channels, not 4"),
             ("instruct_pix2pix", "instruct", known["text_to_image"], "its UNet takes 4 channels, not 8"),
             ("sdedit", "text_to_image", replace(known["text_to_image"], borrows=()), "missing or damaged: vae/config.json"),
             ("sdedit", "text_to_image", Extra((str(tmp_path / "none"),)), "there is no such folder"),
             ("clipseg", "clipseg", Extra((str(tmp_path / "pickled"),)), "its weights are pickles"),
-            ("clipseg", "clipseg", known["sam"], "weights are missing")):
+            ("clipseg", "clipseg", known["sam"], "missing or damaged: tokenizer"),
+            ("clipseg", "clipseg", Extra((str(tmp_path / "other"),)), "weights are missing")):
         profile = replace(parts.profile, comparison={**known, part: extra})
         with pytest.raises(UserError) as error:
             load_baseline(name, profile, models)

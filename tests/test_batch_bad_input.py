@@ -95,16 +95,16 @@ def test_any_setting_and_size_gives_an_edit_or_a_sentence(models, changes, width
     assert result.image.size == (width, height)
     assert 0 < len(result.candidates) <= result.method.anchors
     x0, y0, x1, y1 = result.box
-    assert 0 <= x0 < x1 <= 64 and 0 <= y0 < y1 <= 64
-    outside_is_kept(picture.convert("RGBA" if mode == "RGBA" else "RGB"), result.image, result.box, 64)
+    assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
+    outside_is_kept(picture.convert("RGBA" if mode == "RGBA" else "RGB"), result.image, result.box, (width, height))
 
 
-def outside_is_kept(before: Image.Image, after: Image.Image, box, side: int) -> None:
-    """Asserts that nothing but the box, given in pixels of a side×side picture, has changed."""
+def outside_is_kept(before: Image.Image, after: Image.Image, box, shown: tuple[int, int]) -> None:
+    """Asserts that nothing but the box, given in pixels of a copy of this width and height, has changed."""
     a, b = np.asarray(before).copy(), np.asarray(after)
     assert a.shape == b.shape
-    w, h = before.size
-    rows, columns = (slice(round(box[i] * n / side), round(box[i + 2] * n / side)) for i, n in ((1, h), (0, w)))
+    columns, rows = (slice(round(box[i] * n / side), round(box[i + 2] * n / side))
+                     for i, (n, side) in enumerate(zip(before.size, shown, strict=True)))
     a[rows, columns] = b[rows, columns]
     assert np.array_equal(a, b)
 
@@ -121,5 +121,5 @@ def test_pasting_changes_the_box_alone(width, height, side, mode, feather, corne
     box = (x0, y0, x1 + 1, y1 + 1)
     after = paste_back(before, torch.rand(3, side, side, generator=torch.Generator().manual_seed(1)), box, feather)
     assert after.mode == mode
-    outside_is_kept(before, after, box, side)
+    outside_is_kept(before, after, box, (side, side))
     assert flatten(after).size == before.size

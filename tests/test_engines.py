@@ -172,7 +172,7 @@ def test_ray_is_only_started_for_what_is_to_do_and_asked_for_what_there_is(model
         pool(wanted.folder, TINY, "cpu", address="auto")
     found = Survey(key.identity(TINY), [], list(wanted.items * 3), {})
     with pytest.raises(UserError, match="Ray has 1 CPU cores for 2 workers; give --workers 1 or less"):
-        next(_map({"CPU": 1.0}, found, wanted.folder, TINY, "cpu", 2))
+        next(_map({"CPU": 1.0}, found, wanted.folder, TINY, "cpu", 2, None))
     with pytest.raises(UserError, match=r"no Ray cluster to be reached at '127\.0\.0\.1:1' \(.*refused\)"), _started(
             "127.0.0.1:1", None):
         pass

@@ -106,7 +106,7 @@ def test_the_whole_edit(name, loaded, scene_picture, tmp_path):
     a, b, c = (edit(models, wide, "wolf", "a rabbit", FAST, seed=s, progress=False) for s in (1, 1, 2))
     other = edit(models, wide, "wolf", "a red car", FAST, seed=1, progress=False)
     assert a.image.size == (150, 90)
-    assert a.edits.shape[1:] == (2, 3, 64, 64)
+    assert a.edits.shape[1:] == (2, 3, 64, 107)  # its own aspect
     assert a.loss.isfinite().sum() >= 4
     assert a.cost["denoiser_evaluations"] == a.cost["different_edits"] * evaluations(models, 2)
     assert a.record["profile"] == f"small {name}"
