@@ -231,6 +231,14 @@ def test_offline_is_told_once(report):
     assert "stabilityai/stable-diffusion-2-inpainting: seen gone since 2025-11" in text
 
 
+def test_the_comparison_and_its_measures_count_on_the_disk(report):
+    text = report("sd2", "--allow-cpu", "--comparison")[1]
+    # 3.5 and, beside them, SD 2.1 base, InstructPix2Pix, CLIPSeg, Grounding DINO, SAM and ViT-L/14; DINO counts once.
+    assert "16.3 GB to download" in text
+    assert "measure: clip    no origin serves; 1.7 GB; licence: MIT (OpenAI)" in text
+    assert "measure: structure no origin serves; 340 MB; licence: Apache-2.0" in text
+
+
 def test_no_connection_names_the_address(report, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -347,7 +355,7 @@ def test_a_disk_that_is_too_small(report, monkeypatch):
     assert code == 1
     assert "the disk is too small" in verdict
     assert "2.0 GB free" in text
-    assert "fix: free 4.1 GB, or set HF_HOME" in text
+    assert "fix: free 1.5 GB, or set HF_HOME" in text
     assert report("tiny")[0] == 0  # which downloads nothing
 
 

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import layouts
 import pytest
 import torch
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from lr_helpers import UserError, load_models
 from lr_helpers.cli import main
 from lr_helpers.models.profiles import Part, get_profile
+from lr_helpers.models.refusals import explain
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = get_profile("tiny")
@@ -313,6 +315,37 @@ def test_half_precision_files_are_loaded_where_a_folder_has_them(tmp_path, model
     assert torch.equal(halves, whole)  # the shipped files are in half precision themselves
     whole_files = replace(profile, editor=TINY.editor)
     assert load_models(whole_files, "cpu").origins == models.origins
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    (ValueError("You are trying to load the model files of the `variant=fp16`, but no such modeling files are available.\n"
+                "Second line"), "ValueError: You are trying to load the model files of the `variant=fp16`"),
+    (OSError("Error no file named model.safetensors found in directory x."), "OSError: Error no file named model.safe"),
+    (FileNotFoundError("config.json"), "FileNotFoundError: config.json"), (KeyError("a.weight"), "KeyError: 'a.weight'")])
+def test_errors_that_are_not_of_the_network_keep_their_words(error, said):
+    state = explain("a/b", error)
+    assert state.text.startswith(said)
+    assert "Second line" not in state.text
+    assert "connection" not in state.text + state.fix
+    assert "connect to" not in state.fix
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError("no"), httpx.ConnectError("no"), httpx.ProxyError("no")])
+def test_errors_of_the_network_name_the_address(error):
+    wrapped = FileNotFoundError("not in the cache")
+    wrapped.__cause__ = error
+    assert explain("a/b", wrapped).text.startswith("no connection to http")
+    assert explain("a/b", httpx.ReadTimeout("slow")).text.startswith("no answer from http")
+
+
+def test_a_pickle_beside_safetensors_of_another_precision_is_no_obstacle(tmp_path, models):
+    """diffusers would ask the folder for half-precision safetensors, because it holds a pickle of that name."""
+    folder = tmp_path / "mixed"
+    shutil.copytree(FOLDERS["editor"], folder)
+    (folder / "unet" / "diffusion_pytorch_model.fp16.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "opened")))
+    profile = replace(TINY.but(editor=str(folder)), parts={"editor": Part(variant="fp16")})
+    assert load_models(profile, "cpu").origins["editor"] == str(folder)
+    assert not (tmp_path / "opened").exists()
 
 
 def test_a_clip_whose_tensors_are_others(tmp_path):
