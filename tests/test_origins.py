@@ -1,5 +1,6 @@
 """Where models come from: the hub's answers when loading, overrides, and checkpoints that can't serve."""
 
+import importlib.util
 import json
 import pickle
 import shutil
@@ -8,7 +9,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import layouts
 import pytest
 import torch
@@ -20,6 +20,8 @@ from lr_helpers.cli import main
 from lr_helpers.models.profiles import Part, get_profile
 from lr_helpers.models.refusals import explain
 
+# huggingface_hub carries its HTTP library under one name or the other.
+httpx = importlib.import_module("httpx2" if importlib.util.find_spec("httpx2") else "httpx")
 ROOT = Path(__file__).resolve().parents[1]
 TINY = get_profile("tiny")
 PARTS = ("editor", "backbone", "clip")

@@ -27,6 +27,7 @@ guidance = 2.0
 batch = 9
 backbone_size = 72
 vocabulary = "tiny_world/vocabulary.txt"
+needs_gpu = false
 editor.origins = ["tiny_world/inpainting"]
 backbone.origins = ["tiny_world/dino"]
 clip.origins = ["tiny_world/clip"]

@@ -60,7 +60,7 @@ def _is_of_the_network(error: BaseException) -> bool:
     if isinstance(error, LocalEntryNotFoundError):  # it only says that the library looked in vain
         return error.__cause__ is None and error.__context__ is None
     # Of the hub's HTTP library, which differs between its versions.
-    return type(error).__module__.split(".")[0] in ("httpx", "httpcore", "requests", "urllib3", "socket", "ssl")
+    return type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3", "socket", "ssl"))
 
 
 def _refusal(repo: str, endpoint: str, status: int, gated: bool) -> State:
