@@ -193,7 +193,9 @@ def start(clone: Path, out: Path, *books: Path) -> subprocess.Popen:
     """The command, as its users start it."""
     return subprocess.Popen([sys.executable, "-m", "lr_helpers", "report", "--output", str(out), *map(str, books)],
                             cwd=clone, env={**os.environ, "LR_PROFILE": "tiny", "PYTHONPATH": str(clone)},
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            # A shell's background jobs are deaf to Ctrl-C, and so are these tests where they are one.
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 @pytest.mark.slow
