@@ -8,7 +8,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from lr_helpers import threads
+from lr_helpers.machine import threads
 
 if TYPE_CHECKING:
     from lr_helpers.editing import edit

@@ -18,12 +18,12 @@ from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.pictures import open_picture, paste_back
 from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
 from lr_helpers.losses import softmax_score
+from lr_helpers.machine.threads import adapt
 from lr_helpers.method import Method, check_input, get_method
 from lr_helpers.models.libraries import versions
 from lr_helpers.models.loading import Models
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
 from lr_helpers.result import Candidate, EditResult
-from lr_helpers.threads import adapt
 
 FEATHER = 0.06
 """Width of the blend at a region's edges, as a share of its side, where the picture is not of the editor's size."""

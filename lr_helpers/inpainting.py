@@ -11,7 +11,7 @@ import torch
 
 from lr_helpers.boxes import Box, box_mask
 from lr_helpers.errors import UserError
-from lr_helpers.threads import adapt
+from lr_helpers.machine.threads import adapt
 
 T = TypeVar("T")
 

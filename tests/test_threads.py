@@ -11,11 +11,11 @@ import psutil
 import pytest
 import torch
 
-from lr_helpers import threads
 from lr_helpers.costs import busy
 from lr_helpers.errors import UserError
+from lr_helpers.machine import threads
+from lr_helpers.machine.threads import Quota, Threads, Usage, find_quota, free_cores, prepare, threads_for, usable, wish
 from lr_helpers.study.pool import _start
-from lr_helpers.threads import Quota, Threads, Usage, find_quota, free_cores, prepare, threads_for, usable, wish
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from lr_helpers.files.writing import write_json
-from lr_helpers.threads import USERS, usable
+from lr_helpers.machine.threads import USERS, usable
 
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 SETTINGS = {"defaults": {}, "one thread": {"LR_THREADS": "1"}, "torch's own": {"LR_THREADS": "off"}}

@@ -14,6 +14,7 @@ import torch
 
 from lr_helpers.errors import UserError
 from lr_helpers.inpainting import Editor
+from lr_helpers.machine.threads import adapt
 from lr_helpers.models.encoders import Backbone, Clip
 from lr_helpers.models.hub import fetch
 from lr_helpers.models.libraries import truncated
@@ -21,7 +22,6 @@ from lr_helpers.models.origins import UnavailableError, label
 from lr_helpers.models.pipelines import load_editor
 from lr_helpers.models.profiles import NO_GPU, Part, Profile, get_profile
 from lr_helpers.models.refusals import told
-from lr_helpers.threads import adapt
 
 T = TypeVar("T")
 

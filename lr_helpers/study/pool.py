@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lr_helpers.errors import UserError
-from lr_helpers.threads import cores, fix
+from lr_helpers.machine.threads import cores, fix
 
 Each = Callable[[Callable, Iterable[tuple]], Iterator[Any]]
 """`each(work, jobs)`: the results of work(*job) for every job, in the order in which they are done."""

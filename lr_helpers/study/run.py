@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 
 from lr_helpers.errors import OutputError, UserError
 from lr_helpers.files.writing import prepare_folder, write_json
+from lr_helpers.machine.threads import cores
 from lr_helpers.study.pool import Each, worker_pool
-from lr_helpers.threads import cores
 
 Job = Any
 """What a study does at a time, e.g. a task; picklable. Its record is one file."""

@@ -1,0 +1,1 @@
+"""What the machine gives: how many threads torch takes beside others."""
