@@ -25,6 +25,7 @@ from lr_helpers.cli import parser
 from lr_helpers.errors import UserError
 from lr_helpers.method import METHODS
 from tiny_world.__main__ import parser as world_parser
+from tiny_world.two.__main__ import parser as next_world_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = docs.pages(ROOT)
@@ -315,6 +316,8 @@ def test_every_command_that_is_shown_parses(page: Path, capsys: pytest.CaptureFi
                 parses(words[3:], parser())
         elif words[2] == "tiny_world":
             parses(words[3:], world_parser())
+        elif words[2] == "tiny_world.two":
+            parses(words[3:], next_world_parser())
         elif words[2].startswith("lr_helpers.costs."):
             with pytest.raises(SystemExit):
                 importlib.import_module(words[2]).main(["--help"])
