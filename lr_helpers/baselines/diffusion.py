@@ -19,7 +19,7 @@ from diffusers import (
 from torch.nn import functional as F
 
 from lr_helpers.inpainting import Evaluations
-from lr_helpers.models.hub import fetch
+from lr_helpers.models.hub import opened
 from lr_helpers.models.libraries import quiet, read_pipeline
 from lr_helpers.models.loading import Models, dtype_for
 from lr_helpers.models.pipelines import StableDiffusion, require_fit
@@ -53,11 +53,11 @@ class Denoiser:
 
         Raises as `pipelines.load_editor`.
         """
-        found = fetch(cls.part, origin, extra.about.variant, extra.borrows)
         encoders = {k: v for k, v in StableDiffusion.text_encoders.items() if k not in extra.borrows}
         borrowed = {name: getattr(models.editor.pipeline, name) for name in extra.borrows}
-        pipeline = read_pipeline(found.place, cls.kind, encoders, dtype_for(models.device), found.variants,
-                                 extra.about.variant, **borrowed, **NOT_USED)
+        with opened(cls.part, origin, extra.about.variant, extra.borrows) as found:
+            pipeline = read_pipeline(found.place, cls.kind, encoders, dtype_for(models.device), found.variants,
+                                     extra.about.variant, **borrowed, **NOT_USED)
         require_fit(pipeline, StableDiffusion, origin)
         return cls(pipeline.to(models.device)), found.label
 

@@ -16,8 +16,8 @@ from transformers import (
 )
 
 from lr_helpers.files.pictures import to_image
-from lr_helpers.models.hub import fetch
-from lr_helpers.models.libraries import require_weights
+from lr_helpers.models.hub import opened
+from lr_helpers.models.libraries import LOCAL, require_weights
 
 
 class Segmenter:
@@ -36,11 +36,11 @@ class Segmenter:
         """From a folder or hub id, safetensors only, and the origin's label. Raises UnavailableError where it can't
         serve, ValueError if weights are missing.
         """
-        found = fetch(cls.part, origin)
-        model, loaded = cls.kind.from_pretrained(found.place, use_safetensors=True, dtype=torch.float32,
-                                                 output_loading_info=True)
-        require_weights(loaded)
-        return cls(model.to(device), cls.processing.from_pretrained(found.place)), found.label
+        with opened(cls.part, origin) as found:
+            model, loaded = cls.kind.from_pretrained(found.place, use_safetensors=True, dtype=torch.float32,
+                                                     output_loading_info=True, **LOCAL)
+            require_weights(loaded)
+            return cls(model.to(device), cls.processing.from_pretrained(found.place, **LOCAL)), found.label
 
     def _inputs(self, image: torch.Tensor, **arguments: Any) -> Any:
         return self.processor(images=to_image(image), return_tensors="pt", **arguments).to(self.model.device)

@@ -9,11 +9,11 @@ from pathlib import Path
 import open_clip
 import torch
 from torch.nn import functional as F
-from transformers import AutoImageProcessor, ViTModel
+from transformers import ViTImageProcessor, ViTModel
 
 from lr_helpers.models import clip_config
 from lr_helpers.models.layouts import CLIP_WEIGHTS
-from lr_helpers.models.libraries import require_weights
+from lr_helpers.models.libraries import LOCAL, require_weights
 
 
 class Backbone:
@@ -29,9 +29,10 @@ class Backbone:
         """From a folder; safetensors only. Raises ValueError if weights are missing."""
         # Only eager attention returns its weights. The stored type may be half; the CPU wants float32.
         vit, loaded = ViTModel.from_pretrained(folder, attn_implementation="eager", add_pooling_layer=False,
-                                               use_safetensors=True, dtype=torch.float32, output_loading_info=True)
+                                               use_safetensors=True, dtype=torch.float32, output_loading_info=True,
+                                               **LOCAL)
         require_weights(loaded)
-        processor = AutoImageProcessor.from_pretrained(folder)
+        processor = ViTImageProcessor.from_pretrained(folder, **LOCAL)
         return cls(vit.to(device), processor.image_mean, processor.image_std, size)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
@@ -110,7 +111,9 @@ class Clip:
             config = json.loads(Path(folder, "open_clip_config.json").read_text(encoding="utf-8"))
             model = open_clip.create_model(name, device=device, require_pretrained=True)
         clip_config.require_built(model, config)
-        tokenizer = open_clip.get_tokenizer(name)
+        # Its own tokenizer knows no such arguments, and reads nothing of the folder.
+        from_folder = not released and config["model_cfg"]["text_cfg"].get("hf_tokenizer_name")
+        tokenizer = open_clip.get_tokenizer(name, **(LOCAL if from_folder else {}))
         words = getattr(tokenizer, "tokenizer", None)
         if words is not None and len(words) < model.vocab_size:
             raise ValueError(f"its tokenizer has {len(words)} tokens, its text tower {model.vocab_size}")

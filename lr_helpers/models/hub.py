@@ -1,14 +1,22 @@
-"""Fetch a part of a profile: a folder stays where it is, what the hub has goes to its cache, at a known commit."""
+"""Fetch a part of a profile: a folder stays where it is, what the hub has goes to its cache, at a known commit.
+
+`opened` is what loading calls: libraries read a folder of ours, in which is only what they may see.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from lr_helpers.models.layouts import look_inside
+from lr_helpers.models import settings
+from lr_helpers.models.layouts import CLIP_WEIGHTS, look_inside, reader
 from lr_helpers.models.origins import State, UnavailableError, is_folder, label
 from lr_helpers.models.profiles import Part, Profile
 from lr_helpers.models.refusals import explain
@@ -25,6 +33,32 @@ class Fetched:
     """What the record says: the origin, for the hub's with `@` and the commit. It can be given as an origin again."""
     variants: tuple[str, ...] = ()
     """Components of an editor that are read in half precision."""
+    files: tuple[str, ...] = ()
+    """What is read of the folder."""
+
+
+@contextmanager
+def opened(part: str, origin: str, variant: str | None = None, borrows: Sequence[str] = ()) -> Iterator[Fetched]:
+    """`fetch`, with a folder of ours as its place for as long as the `with` lasts.
+
+    It holds the files that are read and nothing else: weights and vocabularies as links, and settings written anew as
+    `settings.admitted` gives them. What else lies in the model's folder (code, pickles, settings that libraries look
+    for of their own accord) is not there for them, and the settings they read are those that were checked.
+    """
+    found = fetch(part, origin, variant, borrows)
+    # Of a CLIP that open_clip builds by its name, only the weights are the repository's.
+    files = (CLIP_WEIGHTS,) if origin.startswith("openclip:") else found.files
+    source, read = Path(found.place), cache(reader(Path(found.place)))
+    with tempfile.TemporaryDirectory(prefix="model-") as scratch:
+        for name in files:
+            taken = settings.admitted(part, name, read, files)
+            place = Path(scratch, name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if taken is None:
+                place.symlink_to((source / name).resolve())
+            else:
+                place.write_text(json.dumps(taken), encoding="utf-8")
+        yield replace(found, place=scratch)
 
 
 def fetch(part: str, origin: str, variant: str | None = None, borrows: Sequence[str] = ()) -> Fetched:
@@ -43,7 +77,7 @@ def fetch(part: str, origin: str, variant: str | None = None, borrows: Sequence[
         said = f"{origin}@{found.place.name}"
     else:
         said = f"{found.repo}@{found.place.name}"
-    return Fetched(str(found.place), said, found.variants)
+    return Fetched(str(found.place), said, found.variants, found.files)
 
 
 def download(profile: Profile) -> None:

@@ -8,8 +8,9 @@ of another kind, so that both are known before anything large is downloaded.
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,13 @@ UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 """Endings of files that can run code when they are read; they never are."""
 
+TOKENIZER = ("added_tokens.json", "merges.txt", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
+             "vocab.json", "vocab.txt")
+"""Files that a tokenizer is read from, in whichever form."""
+
+LARGEST_JSON, LARGEST_HEADER = 2**26, 2**24
+"""Bytes that a JSON file and the header of a safetensors file may have; those of real models stay far below."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -73,9 +81,7 @@ def choose(part: str, names: Collection[str], read: Read, variant: str | None = 
     """
     names = set(names)
     if part == "clip":
-        needed = (INDEX["clip"], CLIP_WEIGHTS)
-        extra = [n for n in names if "/" not in n and n.endswith((".json", ".txt")) and n not in needed]
-        return _choice(names, [*needed, *sorted(extra)])
+        return _choice(names, [INDEX["clip"], CLIP_WEIGHTS, *(n for n in TOKENIZER if n in names)])
     if part not in PIPELINES:
         return _of_transformers(part, names)
     components = _components(read(INDEX[part]), borrows)
@@ -109,9 +115,9 @@ def _components(index: Any, borrows: Sequence[str]) -> dict[str, str] | None:
 def _of_transformers(part: str, names: set[str]) -> Choice:
     found = _with_weights(names, "", ["config.json", "preprocessor_config.json"], "model", None)
     texts = _tokenizer(names, "") if part in WITH_TEXT else Choice()
-    # Small files beside them, such as processor_config.json, cost nothing and may be asked for.
-    extra = sorted(n for n in names if "/" not in n and n.endswith((".json", ".txt")) and ".index." not in n)
-    return Choice(tuple(dict.fromkeys((*found.files, *texts.files, *extra))), (*found.missing, *texts.missing))
+    # How pictures are prepared may stand here too.
+    extra = [n for n in ("processor_config.json",) if n in names]
+    return Choice((*found.files, *texts.files, *extra), (*found.missing, *texts.missing))
 
 
 def _choice(names: set[str], needed: Sequence[str]) -> Choice:
@@ -120,12 +126,9 @@ def _choice(names: set[str], needed: Sequence[str]) -> Choice:
 
 def _tokenizer(names: set[str], folder: str) -> Choice:
     """In whichever of the forms that transformers reads."""
-    inside = {n.removeprefix(folder) for n in names if n.startswith(folder)}
-    complete = "tokenizer.json" in inside or "vocab.txt" in inside or {"vocab.json", "merges.txt"} <= inside
-    files = [folder + n for n in sorted(inside) if "/" not in n and n.endswith((".json", ".txt", ".model"))]
-    if folder == "":
-        files = [n for n in files if n.startswith(("tokenizer", "vocab", "merges", "special_tokens", "added_tokens"))]
-    return Choice(tuple(files), () if complete else (f"{folder}tokenizer.json",))
+    inside = [n for n in TOKENIZER if folder + n in names]
+    complete = "tokenizer.json" in inside or "vocab.txt" in inside or {"vocab.json", "merges.txt"} <= set(inside)
+    return Choice(tuple(folder + n for n in inside), () if complete else (f"{folder}tokenizer.json",))
 
 
 def _with_weights(names: set[str], folder: str, settings: Sequence[str], stem: str, variant: str | None) -> Choice:
@@ -161,7 +164,9 @@ def kind_of(part: str, read: Read) -> State | None:
     what, wanted = PIPELINES[part]
     index = read(INDEX[part])
     family = index.get("_class_name") if isinstance(index, dict) else None
-    if part == "editor" and family is not None and family not in DENOISERS:
+    if not isinstance(family, str):  # missing, or code of its own, which is refused for that
+        return None
+    if part == "editor" and family not in DENOISERS:
         return State(f"it holds a {family}, which can't be driven here", "is of another kind",
                      "give an inpainting checkpoint of Stable Diffusion 1.x, 2.x or XL, or of aMUSEd")
     if part == "editor" and DENOISERS.get(family) == "transformer":
@@ -191,20 +196,55 @@ def pickled(part: str, names: Collection[str]) -> State | None:
 
 
 def names_in(folder: Path) -> list[str]:
-    """The files of a folder, by their place in it."""
-    return [f.relative_to(folder).as_posix() for f in sorted(folder.rglob("*")) if f.is_file()]
+    """The files of a folder and of its components' folders, by their place in it; nothing that is read lies deeper."""
+    found = []
+    for directory in (folder, *sorted(d for d in _listed(folder) if d.is_dir() and not d.name.startswith("."))):
+        found += [f.relative_to(folder).as_posix() for f in sorted(_listed(directory)) if f.is_file()]
+    return found
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:  # a component's folder that may not be read has nothing to read
+        return []
+
+
+def led_out(folder: Path, names: Iterable[str]) -> State | None:
+    """The refusal of a folder of which a file that is read is a link to another place; None for others.
+
+    Within the hub's cache, files are links to its own store.
+    """
+    home = folder.resolve()
+    homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    for name in names:
+        try:
+            place = (folder / name).resolve()
+        except (OSError, RuntimeError):  # a circle
+            place = Path(os.sep)
+        if not any(place.is_relative_to(own) for own in homes):
+            return State(f"{name} is a link that leads out of the folder", "asks for another place",
+                         "put the file itself into the folder")
+    return None
 
 
 def reader(folder: Path) -> Read:
     """`Read` for a folder."""
 
     def read(name: str) -> Any:
-        try:
-            return json.loads((folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
+        return read_json(folder / name)
 
     return read
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file holds; None where it is missing, damaged or absurdly large or deep."""
+    try:
+        if file.stat().st_size > LARGEST_JSON:
+            return None
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def look_inside(part: str, folder: Path, variant: str | None = None, borrows: Sequence[str] = ()) -> Choice:
@@ -222,12 +262,15 @@ def is_whole(file: Path) -> bool:
     """Does a file hold what its ending says?"""
     from safetensors import SafetensorError, safe_open
 
+    if file.suffix == ".json":
+        return read_json(file) is not None
+    if file.suffix != ".safetensors":
+        return True
     try:
-        if file.suffix == ".json":
-            json.loads(file.read_text(encoding="utf-8"))
-        elif file.suffix == ".safetensors":
-            with safe_open(file, "np"):  # compares the header with the file's length
-                pass
+        with file.open("rb") as stream:
+            if int.from_bytes(stream.read(8), "little") > LARGEST_HEADER:
+                return False
+        with safe_open(file, "np"):  # compares the header with the file's length
+            return True
     except (OSError, ValueError, SafetensorError):
         return False
-    return True

@@ -16,6 +16,9 @@ import open_clip
 import torch
 import transformers.utils.logging
 
+LOCAL: dict[str, bool] = {"local_files_only": True, "trust_remote_code": False}
+"""What every call that reads a model is told: ask no hub, run no code of the model's, and ask nobody for leave."""
+
 # Loading the shipped models takes a second; bars would litter the notebooks.
 diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.disable_progress_bar()
@@ -57,7 +60,8 @@ def read_pipeline(folder: str, kind: Any, text_encoders: dict[str, Any], dtype: 
     networks = {}
     for name, encoder in text_encoders.items():
         networks[name], loaded = encoder.from_pretrained(
-            folder, subfolder=name, variant=own(name), use_safetensors=True, dtype=dtype, output_loading_info=True)
+            folder, subfolder=name, variant=own(name), use_safetensors=True, dtype=dtype, output_loading_info=True,
+            **LOCAL)
         require_weights(loaded)
     with warnings.catch_warnings(), quiet():  # aMUSEd's classes say at every start that they are old
         # Newer versions prefer `dtype`, which older ones (Colab's) don't know.
@@ -67,8 +71,9 @@ def read_pipeline(folder: str, kind: Any, text_encoders: dict[str, Any], dtype: 
         for name, entry in index.items():
             if isinstance(entry, list) and entry[0] == "diffusers" and name != "scheduler" and name not in given:
                 networks[name] = getattr(diffusers, entry[1]).from_pretrained(
-                    folder, subfolder=name, variant=own(name), use_safetensors=True, torch_dtype=dtype)
-        return kind.from_pretrained(folder, **networks, torch_dtype=dtype, use_safetensors=True, **given)
+                    folder, subfolder=name, variant=own(name), use_safetensors=True, torch_dtype=dtype,
+                    local_files_only=True)
+        return kind.from_pretrained(folder, **networks, torch_dtype=dtype, use_safetensors=True, **LOCAL, **given)
 
 
 def truncated(pipeline: Any, text: str) -> str:

@@ -16,7 +16,7 @@ from lr_helpers.errors import UserError
 from lr_helpers.inpainting import Editor
 from lr_helpers.machine.threads import adapt
 from lr_helpers.models.encoders import Backbone, Clip
-from lr_helpers.models.hub import fetch
+from lr_helpers.models.hub import opened
 from lr_helpers.models.libraries import truncated
 from lr_helpers.models.origins import UnavailableError, label
 from lr_helpers.models.pipelines import load_editor
@@ -108,8 +108,8 @@ def load_backbone(origins: Sequence[str], device: str, size: int, otherwise: str
     """
 
     def load(origin: str) -> tuple[Backbone, str]:
-        found = fetch("backbone", origin)
-        return Backbone.load(found.place, encoder_device(device), size), found.label
+        with opened("backbone", origin) as found:
+            return Backbone.load(found.place, encoder_device(device), size), found.label
 
     return first_origin("backbone", origins, load, otherwise)
 
@@ -118,9 +118,9 @@ def load_clip(origins: Sequence[str], device: str, otherwise: str = SHIPPED) -> 
     """The first CLIP of these origins that can be had, and its origin's label; UserError as `first_origin`."""
 
     def load(origin: str) -> tuple[Clip, str]:
-        found = fetch("clip", origin)
         released = origin if origin.startswith("openclip:") else ""
-        return Clip.load(found.place, encoder_device(device), released), found.label
+        with opened("clip", origin) as found:
+            return Clip.load(found.place, encoder_device(device), released), found.label
 
     return first_origin("CLIP model", origins, load, otherwise)
 

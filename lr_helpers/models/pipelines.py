@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from lr_helpers.errors import UserError
 from lr_helpers.inpainting import Editor
-from lr_helpers.models.hub import fetch
+from lr_helpers.models.hub import opened
 from lr_helpers.models.libraries import quiet, read_pipeline
 from lr_helpers.models.origins import label
 
@@ -149,11 +149,11 @@ def load_editor(origin: str, device: str, dtype: torch.dtype, variant: str | Non
     is no inpainting model or of another family, before it is downloaded; UserError and ValueError for parts that do
     not belong together; else what diffusers raises.
     """
-    found = fetch("editor", origin, variant)
-    index = json.loads(Path(found.place, "model_index.json").read_text(encoding="utf-8"))
-    family = FAMILIES.get(index.get("_class_name"), StableDiffusion)
-    pipeline = read_pipeline(found.place, family.auto, family.text_encoders, dtype, found.variants, variant,
-                             **family.without)
+    with opened("editor", origin, variant) as found:
+        index = json.loads(Path(found.place, "model_index.json").read_text(encoding="utf-8"))
+        family = FAMILIES[index["_class_name"]]
+        pipeline = read_pipeline(found.place, family.auto, family.text_encoders, dtype, found.variants, variant,
+                                 **family.without)
     require_fit(pipeline, family, origin)
     editor = family(pipeline.to(device), **settings)
     return editor, found.label

@@ -7,13 +7,12 @@ whole in the cache serves.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lr_helpers.models import clip_config
+from lr_helpers.models import clip_config, settings
 from lr_helpers.models.layouts import (
     CLIP_WEIGHTS,
     PIPELINES,
@@ -21,9 +20,11 @@ from lr_helpers.models.layouts import (
     choose,
     index_of,
     kind_of,
+    led_out,
     look_inside,
     names_in,
     pickled,
+    read_json,
     reader,
 )
 from lr_helpers.models.origins import State, UnavailableError, is_folder, restore, split
@@ -83,13 +84,31 @@ def _in_folder(part: str, folder: Path, variant: str | None, borrows: Sequence[s
 def _inside(part: str, folder: Path, variant: str | None, borrows: Sequence[str],
             released: str = "") -> tuple[Found, State | None]:
     """What a folder gives, and why it can't serve (without a fix where something is missing or damaged)."""
+    read = reader(folder)
+    if refused := led_out(folder, (index_of(part),)) or _of_index(part, read):
+        return Found(refused), refused
     choice = look_inside(part, folder, variant, borrows)
     missing = [name for name in choice.missing if not (released and name == index_of("clip"))]
     if missing:
         damaged = State(f"missing or damaged: {', '.join(missing)}", "is incomplete")
         return Found(damaged), pickled(part, names_in(folder)) or damaged
     found = Found(State(""), folder, files=choice.files, variants=choice.variants)
-    return found, kind_of(part, reader(folder)) or _of_clip(reader(folder), released)
+    return found, led_out(folder, choice.files) or _by_settings(part, choice.files, read, released)
+
+
+def _of_index(part: str, read: Read) -> State | None:
+    """The refusal of a pipeline by its index, which says what else there is; None for all else."""
+    if part not in PIPELINES or read(index_of(part)) is None:
+        return None
+    refused = settings.refusal(part, (index_of(part),), read)
+    return refused and (kind_of(part, read) or refused)
+
+
+def _by_settings(part: str, files: Sequence[str], read: Read, released: str) -> State | None:
+    """The refusal of a model by what its small files say."""
+    if released:  # which open_clip builds by its name; no library reads these files
+        return _of_clip(read, released)
+    return kind_of(part, read) or settings.refusal(part, files, read)
 
 
 def _of_clip(read: Read, released: str) -> State | None:
@@ -121,16 +140,17 @@ def _on_hub(part: str, repo: str, revision: str | None, variant: str | None, bor
         return replace(known, revision=revision or "main")
     names = [file.rfilename for file in info.siblings or ()]
     read = _reader(repo, commit or revision, names)
+    if refused := _of_index(part, read):
+        return Found(refused)
     choice = choose(part, names, read, variant, borrows)
     missing = [name for name in choice.missing if not (released and name == index_of("clip"))]
-    refused = None
     if missing:
         refused = pickled(part, names) or State(f"it has no {', '.join(missing)}", "is incomplete",
                                                 "name a model of the kind that is asked for")
         may_be_converted = refused.trouble == "holds pickles" and revision is None and _is_one_model(part)
         if converted := _converted(repo) if may_be_converted else None:
             return _on_hub(part, repo, converted, variant, borrows)
-    refused = refused or kind_of(part, read) or _of_clip(read, released)
+    refused = refused or _by_settings(part, choice.files, read, released)
     if refused:
         return Found(refused)
     said = f"on the hub, commit {(commit or 'unknown')[:7]}{_remarks(revision, choice.variants, variant)}"
@@ -221,10 +241,7 @@ def _reader(repo: str, revision: str | None, names: Sequence[str]) -> Read:
             path = hf_hub_download(repo, name, revision=revision)
         except Exception as error:  # each kind of refusal has its own
             raise UnavailableError(replace(explain(repo, error), download=True)) from error
-        try:
-            return json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
+        return read_json(Path(path))
 
     return read
 
