@@ -15,7 +15,7 @@ from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
 from lr_helpers.boxes import Box, box_mask, least_overlap
 from lr_helpers.candidates import Candidates, Edits, area_table, occlusion_table, shortlist, weighted
 from lr_helpers.files.canvas import Canvas
-from lr_helpers.files.pictures import open_picture, paste_back
+from lr_helpers.files.pictures import open_noted, paste_back
 from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
 from lr_helpers.losses import softmax_score
 from lr_helpers.machine.threads import adapt
@@ -175,13 +175,15 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
     """
     method = get_method(method) if isinstance(method, str) else method
     source, prompt = check_input(source, prompt, seed)
-    return edit_checked(models, open_picture(image), source, prompt, method, seed, progress=progress,
-                        full_frame=full_frame, avoid=avoid)
+    picture, notes = open_noted(image)
+    return edit_checked(models, picture, source, prompt, method, seed, progress=progress, full_frame=full_frame,
+                        avoid=avoid, notes=notes)
 
 
 def edit_checked(models: Models, original: Image.Image, source: str, prompt: str, method: Method, seed: int, *,
-                 progress: bool = False, full_frame: bool = False, avoid: Sequence[Box] = ()) -> EditResult:
-    """`edit` for a picture as `open_picture` and texts as `check_input` return them.
+                 progress: bool = False, full_frame: bool = False, avoid: Sequence[Box] = (),
+                 notes: Sequence[str] = ()) -> EditResult:
+    """`edit` for a picture with its notes as `open_noted` returns them, and texts as `check_input` does.
 
     The command line and the batch call it: they read and check before they load a model.
     """
@@ -215,7 +217,7 @@ def edit_checked(models: Models, original: Image.Image, source: str, prompt: str
                 "guidance": models.profile.guidance if method.guidance is None else method.guidance,
                 "method": asdict(method), "full_frame": full_frame, "versions": versions(),
                 **({"avoid": [list(box) for box in avoid]} if avoid else {})},
-        warnings=[*models.warnings_for(prompt), *models.warnings_for(source)])
+        warnings=[*notes, *models.warnings_for(prompt), *models.warnings_for(source)])
 
 
 def final_value(candidates: Candidates, rows: torch.Tensor, best: torch.Tensor, method: Method) -> torch.Tensor:

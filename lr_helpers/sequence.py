@@ -13,7 +13,7 @@ from lr_helpers.boxes import Box, intersection
 from lr_helpers.editing import edit_checked
 from lr_helpers.errors import UserError
 from lr_helpers.files.outputs import FINAL, TURNS, clear
-from lr_helpers.files.pictures import open_picture
+from lr_helpers.files.pictures import open_noted
 from lr_helpers.files.writing import prepare_folder, write_image, write_json
 from lr_helpers.method import Method, check_seed, check_texts, get_method
 from lr_helpers.models.loading import Models
@@ -74,17 +74,20 @@ def edit_in_turn(models: Models, image: str | Path | Image.Image, turns: Sequenc
     method = get_method(method) if isinstance(method, str) else method
     check_seed(seed)
     turns = [check_texts(source, prompt) for source, prompt in turns]
-    return edit_in_turn_checked(models, open_picture(image), turns, method, seed, keep, progress)
+    picture, notes = open_noted(image)
+    return edit_in_turn_checked(models, picture, turns, method, seed, keep, progress, notes)
 
 
 def edit_in_turn_checked(models: Models, picture: Image.Image, turns: Sequence[tuple[str, str]], method: Method,
-                         seed: int, keep: bool = True, progress: bool = False) -> Turns:
-    """`edit_in_turn` for a picture as `open_picture` and texts as `check_texts` return them (see `edit_checked`)."""
+                         seed: int, keep: bool = True, progress: bool = False, notes: Sequence[str] = ()) -> Turns:
+    """`edit_in_turn` for a picture with its notes as `open_noted` returns them, and texts as `check_texts` does (see
+    `edit_checked`).
+    """
     steps, warnings = [], []
     for source, prompt in turns:
         before = [step.box for step in steps]
         step = edit_checked(models, picture, source, prompt, method, seed, progress=progress,
-                            avoid=before if keep else ())
+                            avoid=before if keep else (), notes=() if steps else notes)
         if keep and _overlaps(step.box, before):
             warnings.append(f"The region of {prompt!r} overlaps one that was edited before: no proposal was free "
                             "of them.")

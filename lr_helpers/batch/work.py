@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from lr_helpers.batch import folder, key
 from lr_helpers.batch.items import Item
 from lr_helpers.errors import UserError
-from lr_helpers.files.pictures import read_image, reading_notes
+from lr_helpers.files.pictures import read_noted
 
 DONE, KEPT, REFUSED, FAILED = "done", "kept", "refused", "failed"
 
@@ -46,14 +46,13 @@ def edit_item(models, item: Item, identity: dict[str, str]) -> Outcome:
     begun = time.perf_counter()
     try:
         stamp = folder.stamp_of(item.image)
-        picture, notes = read_image(item.image, keep_alpha=True), reading_notes(item.image)
+        picture, notes = read_noted(item.image)
         decides = key.inputs(item, key.digest(item.image), identity)
         # The texts were checked when the batch was planned, and the picture was made upright when it was read.
         result = edit_checked(models, picture, item.source, item.prompt, item.method, item.seed,
-                              full_frame=item.full_frame)
+                              full_frame=item.full_frame, notes=notes)
         if stamp != folder.stamp_of(item.image):
             raise UserError(f"{item.image.name} changed while it was read; start the batch again.")
-        result.warnings = [*notes, *result.warnings]
         row = _row(item, result)
     except UserError as error:
         return Outcome(item.name, REFUSED, str(error))

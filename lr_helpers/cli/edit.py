@@ -36,7 +36,7 @@ def add(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Edit and save; the exit code."""
-    from lr_helpers.files.pictures import read_image
+    from lr_helpers.files.pictures import read_noted
     from lr_helpers.files.writing import prepare_folder
 
     # All input is read and checked here, before a model is loaded, and nowhere else.
@@ -45,7 +45,9 @@ def run(options: argparse.Namespace) -> int:
     turns = [check_texts(source, prompt) for source, prompt in [(options.source, options.prompt), *options.then]]
     if options.then and options.full_frame:
         raise UserError("--then and --full-frame exclude each other; leave one out.")
-    image, folder = read_image(options.image, keep_alpha=True), prepare_folder(options.output)
+    (image, notes), folder = read_noted(options.image), prepare_folder(options.output)
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
 
     from lr_helpers.models.loading import load_models
 
@@ -54,18 +56,18 @@ def run(options: argparse.Namespace) -> int:
         for warning in (*models.warnings_for(prompt), *models.warnings_for(source)):
             print(f"warning: {warning}", file=sys.stderr)
     if options.then:
-        _edit_in_turn(options, models, image, turns, method, folder)
+        _edit_in_turn(options, models, image, notes, turns, method, folder)
     else:
-        _edit_once(options, models, image, *turns[0], method, folder)
+        _edit_once(options, models, image, notes, *turns[0], method, folder)
     return 0
 
 
-def _edit_once(options: argparse.Namespace, models: Models, image: Image.Image, source: str, prompt: str,
-               method: Method, folder: Path) -> None:
+def _edit_once(options: argparse.Namespace, models: Models, image: Image.Image, notes: list[str], source: str,
+               prompt: str, method: Method, folder: Path) -> None:
     from lr_helpers.editing import edit_checked
 
     result = edit_checked(models, image, source, prompt, method, options.seed, progress=not options.quiet,
-                          full_frame=options.full_frame)
+                          full_frame=options.full_frame, notes=notes)
     result.save(folder, draw_boxes=options.draw_boxes)
     if options.quiet:
         return
@@ -75,11 +77,11 @@ def _edit_once(options: argparse.Namespace, models: Models, image: Image.Image, 
     _print_cost(result.cost, result.cost["seconds"]["total"], folder)
 
 
-def _edit_in_turn(options: argparse.Namespace, models: Models, image: Image.Image, turns: list[tuple[str, str]],
-                  method: Method, folder: Path) -> None:
+def _edit_in_turn(options: argparse.Namespace, models: Models, image: Image.Image, notes: list[str],
+                  turns: list[tuple[str, str]], method: Method, folder: Path) -> None:
     from lr_helpers.sequence import edit_in_turn_checked
 
-    done = edit_in_turn_checked(models, image, turns, method, options.seed, progress=not options.quiet)
+    done = edit_in_turn_checked(models, image, turns, method, options.seed, progress=not options.quiet, notes=notes)
     done.save(folder, draw_boxes=options.draw_boxes)
     for warning in done.warnings:
         print(f"warning: {warning}", file=sys.stderr)

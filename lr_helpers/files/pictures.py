@@ -1,58 +1,215 @@
-"""Reading and writing pictures safely; the only place where pictures become tensors and back."""
+"""Reading and writing pictures safely; the only place where pictures become tensors and back.
+
+A file is read as one of a few formats, known by what it holds and not by its name; what reading loses is said in notes,
+and what would come out as nonsense is refused.
+"""
 
 from __future__ import annotations
 
+import errno
+import re
+import stat
+import struct
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageDraw, ImageOps, UnidentifiedImageError
 
 from lr_helpers.errors import UserError
+from lr_helpers.files.names import shown
 
 if TYPE_CHECKING:  # torch takes seconds to load; a wrong option or a finished batch need not wait for it
     import torch
 
     from lr_helpers.boxes import Box, Size
 
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""What is read. Pillow knows some fifty formats, of which one is a program (EPS), and others can hold one."""
+
+GIVE = "give a JPEG, PNG or WebP file"
+
+OTHERS: tuple[tuple[str, str, str], ...] = (
+    (r"....ftyp(?:hei|hev|mif1|msf1)", "a HEIC photograph, as iPhones take them",
+     "save it as JPEG (on the phone: Settings, Camera, Formats, Most Compatible)"),
+    (r"....ftypavi", "an AVIF picture, which this build of Pillow does not know", "save it as PNG"),
+    (r"....ftyp", "a film", "give one of its pictures as PNG"),
+    (r"%!PS|\xc5\xd0\xd3\xc6", "an EPS drawing, which is a program", "save it as PNG"),
+    (r"%PDF", "a PDF document", "save the page as PNG"),
+    (r"8BPS", "a Photoshop document", "save it as PNG"),
+    (r"gimp xcf", "a GIMP document", "save it as PNG"),
+    (r"(?i)\s*<(?:!doctype html|html)", "a web page", "download the picture that it shows"),
+    (r"(?is)\s*<(?:\?xml.*<)?svg", "an SVG drawing", "save it as PNG"),
+    (r"\xff\n|....JXL |....jP  |\xff\x4f\xff\x51|P[1-6]\s|\0\0[\1\2]\0|qoif|icns|SIMPLE  =",
+     "a picture of a rare format", "save it as PNG"),
+    (r"II\*\0|MM\0\*", "a TIFF of a rare kind", "save it with 8 bits a channel"),
+)
+"""What begins like this, what it is, and what helps."""
+
+SRGB = re.compile(r"(?i)srgb|^[cu]2|^urgb")
+"""Names of colour profiles that are sRGB's."""
+
 
 def read_image(path: str | Path, keep_alpha: bool = False) -> Image.Image:
-    """Any JPEG, PNG, WebP … as RGB, turned as its EXIF says, transparency laid on white (or RGBA, if it is kept).
+    """Any picture of FORMATS as RGB, turned as its EXIF says, transparency laid on white (or RGBA, if it is kept).
 
-    Raises UserError if there is no such file, it is no picture, is damaged, or has over 179 M pixels
-    (twice Pillow's limit, from which on it may be a decompression bomb).
+    Raises UserError if there is no such file, it is no picture, is damaged, holds numbers whose meaning is not known,
+    or has over 179 M pixels (twice Pillow's limit, from which on it may be a decompression bomb).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no file {str(path)!r}; check the path of the image.")
+    picture, _ = read_noted(path)
+    return picture if keep_alpha else on_white(picture)
+
+
+def read_noted(path: str | Path) -> tuple[Image.Image, list[str]]:
+    """`read_image` with transparency kept, and what is lost of the picture so, a sentence each."""
+    file = _plain_file(path)
+    name = shown(file.name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error stands
-            with _open(path) as image:
-                return upright(image) if keep_alpha else flatten(image)
+            warnings.simplefilter("ignore")  # of Pillow: errors stand, and what is lost is said here
+            with _open(file) as image:
+                notes = _lost(image, name, _head(file))
+                return upright(image), notes
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path.name} has too many pixels to be opened safely; make it smaller first.") from error
+        raise UserError(f"{name} has too many pixels to be opened safely; make it smaller first.") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path.name} is not a picture that can be read; give a JPEG, PNG or WebP file.") from error
+        raise UserError(f"{name} is not a picture that can be read{_kind(_head(file))}.") from error
     except PermissionError as error:
-        raise UserError(f"{path.name} may not be read; change its permissions.") from error
-    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
-        raise UserError(f"{path.name} is damaged ({error}); give a whole file.") from error
+        raise UserError(f"{name} may not be read; change its permissions.") from error
+    except (OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, RuntimeError,
+            struct.error) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{name} is damaged ({reason}); give a whole file.") from error
 
 
 def open_picture(image: str | Path | Image.Image) -> Image.Image:
     """`upright` for a picture that is open already, and for the file at a path, which raises UserError as `read_image`
     does.
     """
-    return upright(image) if isinstance(image, Image.Image) else read_image(image, keep_alpha=True)
+    return open_noted(image)[0]
+
+
+def open_noted(image: str | Path | Image.Image) -> tuple[Image.Image, list[str]]:
+    """`open_picture`, and what is lost of the picture so, a sentence each."""
+    if not isinstance(image, Image.Image):
+        return read_noted(image)
+    return upright(image), _lost(image, "The picture", b"")
+
+
+# The file
+
+
+def _plain_file(path: str | Path) -> Path:
+    """The path of a file that can be opened; UserError for anything else that a path can be, and for what is none."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", str(path)):
+        raise UserError(f"The image {shown(str(path))!s} is an address; download it, and give the path of the file.")
+    file = Path(path)
+    name = repr(str(path)) if len(str(path)) <= 200 else f"'… {str(path)[-80:]}'"
+    try:
+        kind = file.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"There is no file {name}; check the path of the image.") from error
+    except PermissionError as error:
+        raise UserError(f"{shown(file.name)} may not be read; change the permissions of its folder.") from error
+    except (OSError, ValueError) as error:
+        why = {errno.ENAMETOOLONG: "is too long", errno.ELOOP: "is a link in a circle"}.get(
+            getattr(error, "errno", None), "can't be looked up")
+        raise UserError(f"The path of the image {why}: {name}; check it.") from error
+    if stat.S_ISDIR(kind):
+        raise UserError(f"{name} is a folder; give the path of one picture.")
+    if not stat.S_ISREG(kind):
+        raise UserError(f"{name} is no plain file but a pipe or a device; save the picture to a file first.")
+    return file
 
 
 def _open(path: Path) -> Image.Image:
     Image.init()
-    # An EPS file is a program, for which Pillow calls Ghostscript.
-    return Image.open(path, formats=[name for name in Image.OPEN if name != "EPS"])
+    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _head(file: Path) -> bytes:
+    """How a file begins."""
+    with file.open("rb") as stream:
+        return stream.read(4096)
+
+
+def _kind(head: bytes) -> str:
+    """What a file is that is no picture of FORMATS, and what helps, as the end of a sentence."""
+    text = head.decode("latin-1")
+    for pattern, what, fix in OTHERS:
+        if re.match(f"(?s){pattern}" if not pattern.startswith("(?") else pattern, text):
+            return f": it is {what}; {fix}"
+    return f"; {GIVE}"
+
+
+# What is lost
+
+
+def _lost(image: Image.Image, name: str, head: bytes) -> list[str]:
+    """What is lost of a picture that `upright` makes 8-bit RGB or RGBA of; `head`: how its file begins."""
+    notes = []
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # a phone's second picture is its own: depth, or brighter light
+        what = "pages" if image.format == "TIFF" else "frames"
+        notes.append(f"{name} has {frames} {what}; only the first is used.")
+    if (bits := _bits(image, head)) > 8:
+        notes.append(f"{name} has {bits} bits a channel; the result has 8.")
+    grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
+    grey = grey or _raw(image).startswith("LA")  # which Pillow opens as RGBA
+    if grey:
+        notes.append(f"{name} is grey; what is edited may get colours.")
+    if image.mode in ("CMYK", "YCCK", "LAB", "HSV"):
+        notes.append(f"{name} is {image.mode}; its colours as RGB may look different.")
+    elif grey and image.info.get("icc_profile"):
+        notes.append(f"{name} has a colour profile for grey, which the result in RGB has not; it may look different.")
+    else:
+        notes += _other_colours(image, name, head)
+    return notes
+
+
+def _other_colours(image: Image.Image, name: str, head: bytes) -> list[str]:
+    """The note of an RGB picture whose numbers mean other colours than sRGB's."""
+    if profile := image.info.get("icc_profile"):
+        try:
+            said = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(profile))).strip()
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            said = "unknown"
+        return [] if SRGB.search(said) else [
+            f"{name} has the colour space {shown(said)}, which the result keeps; the models take it for sRGB."]
+    if "srgb" in image.info or image.format != "PNG":
+        return []
+    if (at := head.find(b"cICP")) > 0 and head[at + 4:at + 6] not in (b"\1\1", b"\1\x0d"):
+        return [f"{name} says other colours than sRGB's (cICP), which is not taken into account; it may look different."]
+    gamma = image.info.get("gamma", 1 / 2.2)
+    if abs(gamma * 2.2 - 1) > 0.02:
+        return [f"{name} says a gamma of {gamma:g}, which is not taken into account; it may look darker or lighter."]
+    wanted = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+    if np.abs(np.subtract(image.info.get("chromaticity", wanted), wanted)).max() > 0.01:
+        return [f"{name} says other colours than sRGB's (cHRM), which is not taken into account; it may look different."]
+    return []
+
+
+def _bits(image: Image.Image, head: bytes = b"") -> int:
+    """Bits a channel."""
+    if ";16" in _raw(image):
+        return 16
+    if image.format == "TIFF" and hasattr(image, "tag_v2"):
+        return max(image.tag_v2.get(258, (8,)))
+    if image.format == "AVIF" and (at := head.find(b"av1C")) > 0 and len(head) > at + 6:
+        flags = head[at + 6]  # high_bitdepth, twelve_bit
+        return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+    return 16 if image.mode.startswith("I") else 8
+
+
+def _raw(image: Image.Image) -> str:
+    """How the pixels of a PNG that is not loaded yet are stored, in Pillow's words, e.g. "RGB;16B"."""
+    return str(image.tile[0].args) if image.format == "PNG" and getattr(image, "tile", None) else ""
+
+
+# The pixels
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -73,11 +230,16 @@ def upright(image: Image.Image) -> Image.Image:
     """Any picture as 8-bit RGB, or RGBA where it has transparency, turned as its EXIF says.
 
     A colour profile stays with RGB pixels; one of another colour space does not describe the result and is dropped.
+    Raises UserError for pixels that are no numbers of 8 or 16 bits: their black and white are not known.
     """
+    _require_known_range(image)
+    bits, tags = _bits(image), getattr(image, "tag_v2", {})
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16") or image.mode == "I":
-        scaled = np.asarray(image, np.float64) / 257
-        return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I"):
+        image = _in_eight_bits(image, bits, from_white=tags.get(262) == 0)
+    colour = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(colour, tuple) and bits > 8:  # the pixels have eight by now
+        image.info["transparency"] = tuple(value >> bits - 8 for value in colour)
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     result = image.convert("RGBA" if transparent else "RGB")
     kept = ("icc_profile",) if image.mode in ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA") else ()
@@ -85,19 +247,32 @@ def upright(image: Image.Image) -> Image.Image:
     return result
 
 
-def reading_notes(path: Path) -> list[str]:
-    """What is lost of a picture when it is read: the other frames, depth over 8 bits, colours of print. For a file
-    that `read_image` takes.
+def _require_known_range(image: Image.Image) -> None:
+    name, tags = shown(Path(getattr(image, "filename", "")).name) or "The picture", getattr(image, "tag_v2", {})
+    fix = "save it with 8 or 16 bits a channel"
+    if image.mode == "F":
+        raise UserError(f"{name} has decimal numbers for pixels, of which nothing says what is black and white; {fix}.")
+    if image.mode == "I":
+        low, high = image.getextrema()
+        if low < 0 or high > 65535 or _bits(image) > 16:
+            raise UserError(f"{name} has pixels from {low} to {high}, of which nothing says what is black and white; "
+                            f"{fix}.")
+    if 50706 in tags or tags.get(254, 0) & 1:  # DNG, and others whose first picture is reduced
+        raise UserError(f"{name} is a camera's raw file, of which only a preview could be read; develop it, and save it "
+                        "as PNG or JPEG.")
+
+
+def _in_eight_bits(image: Image.Image, bits: int, from_white: bool) -> Image.Image:
+    """A grey picture of 12 or 16 bits as "L", or "LA" where one of its values is transparent. `from_white`: it counts
+    from white to black, as TIFFs may.
     """
-    with _open(path) as image:
-        notes = []
-        if getattr(image, "is_animated", False):
-            notes.append(f"{path.name} has {image.n_frames} frames; only the first is used.")
-        if image.mode.startswith("I"):
-            notes.append(f"{path.name} has 16 bits a pixel; the result has 8.")
-        if image.mode in ("CMYK", "YCCK", "LAB"):
-            notes.append(f"{path.name} is {image.mode}; its colours as RGB may look different.")
-    return notes
+    values = np.asarray(image, np.float64) * (255 / (2**bits - 1))
+    grey = Image.fromarray(np.clip(255 - values if from_white else values, 0, 255).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        alpha = np.where(np.asarray(image) == transparent, 0, 255).astype(np.uint8)
+        grey.putalpha(Image.fromarray(alpha))
+    return grey
 
 
 def to_tensor(image: Image.Image, size: int | None = None) -> torch.Tensor:

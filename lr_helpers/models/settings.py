@@ -29,7 +29,7 @@ NETWORKS = {"backbone": "ViTModel", "clipseg": "CLIPSegForImageSegmentation",
 
 PROCESSORS = {"backbone": "ViTImageProcessor", "clipseg": "ViTImageProcessor",
               "grounding_dino": "GroundingDinoImageProcessor", "sam": "SamImageProcessor"}
-"""Likewise the class that prepares pictures."""
+"""Likewise the class that prepares pictures, unless the model says another of these."""
 
 INNER = {"backbone_config": "SwinConfig", "text_config": "BertConfig"}
 """The class of a configuration within another one, where that leaves it open: of Grounding DINO."""
@@ -292,12 +292,11 @@ def _image_processor(about: _About, content: Settings) -> Settings:
     """preprocessor_config.json: how pictures are prepared."""
     import transformers
 
-    name = PROCESSORS[about.part]
-    for key in ("image_processor_type", "feature_extractor_type"):
-        said = content.get(key) or name
-        # It was called so, or carries its implementation in its name.
-        if re.sub(r"(Fast|Pil)$", "", str(said).replace("FeatureExtractor", "ImageProcessor")) != name:
-            raise _unknown(about.file, f"is of the class {_brief(said)} and not {name}")
+    said = content.get("image_processor_type") or content.get("feature_extractor_type") or PROCESSORS[about.part]
+    # It was called so, or carries its implementation in its name.
+    name = re.sub(r"(Fast|Pil)$", "", str(said).replace("FeatureExtractor", "ImageProcessor"))
+    if name not in PROCESSORS.values():
+        raise _unknown(about.file, f"is of the class {_brief(said)}, which is not driven here")
     known = set(getattr(transformers, name).valid_kwargs.__annotations__) - {"device", "return_tensors"}
     return {"image_processor_type": name} | _taken(about.file, content, known)
 
