@@ -15,7 +15,7 @@ from lr_helpers.boxes import box_mask
 from lr_helpers.candidates import Candidates, Edits, area_table, occlusion_table
 from lr_helpers.editing import propose
 from lr_helpers.files.canvas import Canvas, inner_box, scaled
-from lr_helpers.files.pictures import paste_back, to_image
+from lr_helpers.files.pictures import paste_back, to_image, to_tensor
 from lr_helpers.inpainting import Editor
 
 QUICK = METHODS["learned"].but(anchors=6, shortlist=3, steps=2, iterations=5)
@@ -267,3 +267,15 @@ def test_a_pasted_patch_of_a_long_picture_lies_where_its_box_is():
     outside[:, y0:y1, x0:x1] = 0
     assert outside.abs().max() == 0 and frame[:, (y0 + y1) // 2, (x0 + x1) // 2].min() > 0.9
     assert to_image(frame).size == (canvas.frame.shape[2], canvas.frame.shape[1])
+
+
+@pytest.mark.parametrize("hidden", [(0, 0, 0), (255, 0, 0)], ids=["black", "red"])
+@pytest.mark.parametrize("size", [(64, 64), (200, 200), (384, 128)], ids=str)
+def test_colours_that_transparency_hides_reach_no_model(size, hidden):
+    """White beside what is transparent: all that is seen is white, however it is resized."""
+    picture = Image.new("RGBA", size, (*hidden, 0))
+    picture.paste((255, 255, 255, 255), (0, 0, size[0] // 2, size[1]))
+    canvas = Canvas(picture, 64)
+    box = (size[0] // 2 - 10, 20, size[0] // 2 + 10, 40)
+    for seen in (canvas.frame, canvas.crop(canvas.window(box)), to_tensor(picture, 64)):
+        assert seen.min() >= 254 / 255

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +16,8 @@ def find_image(name: Any, root: Path, resolved: Path) -> Path:
         raise UserError(f"The image is {brief(name)}; give the name of a file in the image folder.")
     if _has_control(name):
         raise UserError(f"The name {brief(name)} holds a control character; rename the file.")
+    if is_address(name):
+        raise UserError(f"{brief(name)} is an address; download it into the image folder, and give the file's name.")
     pure = PurePosixPath(name.replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts or name[1:2] == ":":
         raise UserError(f"The name {brief(name)} leads out of the image folder; give names inside it.")
@@ -22,10 +25,17 @@ def find_image(name: Any, root: Path, resolved: Path) -> Path:
         spellings = dict.fromkeys((name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))))
         file = next((root / s for s in spellings if (root / s).is_file()), None)
         if file is None:
-            raise UserError(f"There is no file {brief(name)} in the image folder; check the name.")
+            other = next((root / s for s in spellings if (root / s).exists()), None)
+            if other is None:
+                raise UserError(f"There is no file {brief(name)} in the image folder; check the name.")
+            if other.is_dir():
+                raise UserError(f"There is no file {brief(name)} in the image folder, but a folder; name a picture in "
+                                "it.")
+            raise UserError(f"{brief(name)} is no plain file but a pipe or a device; save the picture to a file first.")
         inside = file.resolve().is_relative_to(resolved)
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"The file {brief(name)} can't be looked up ({error}); check the name.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"The file {brief(name)} can't be looked up ({reason}); check the name.") from error
     if not inside:
         raise UserError(f"{brief(name)} is a link that leads out of the image folder; copy the file into it.")
     return file
@@ -37,6 +47,11 @@ def check_name(name: Any) -> None:
         raise UserError(f"The name is {brief(name)}; give a text, or leave it out.")
     if set(name) & set("/\\:") or name.startswith(".") or _has_control(name):
         raise UserError(f"The name {brief(name)} can't be that of a folder; leave out / \\ : and a dot at its start.")
+
+
+def is_address(name: str) -> bool:
+    """Is it an address on the web, or a picture written out as one, instead of a path?"""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", name) is not None
 
 
 def _has_control(name: str) -> bool:

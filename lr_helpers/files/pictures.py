@@ -14,13 +14,13 @@ import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageOps, UnidentifiedImageError
 
 from lr_helpers.errors import UserError
-from lr_helpers.files.names import shown
+from lr_helpers.files.names import is_address, shown
 
 if TYPE_CHECKING:  # torch takes seconds to load; a wrong option or a finished batch need not wait for it
     import torch
@@ -70,7 +70,8 @@ def read_noted(path: str | Path) -> tuple[Image.Image, list[str]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow: errors stand, and what is lost is said here
-            with _open(file) as image:
+            with file.open("rb") as stream, _open(stream) as image:
+                _require_known_range(image, name)
                 notes = _lost(image, name, _head(file))
                 return upright(image), notes
     except Image.DecompressionBombError as error:
@@ -96,7 +97,8 @@ def open_noted(image: str | Path | Image.Image) -> tuple[Image.Image, list[str]]
     """`open_picture`, and what is lost of the picture so, a sentence each."""
     if not isinstance(image, Image.Image):
         return read_noted(image)
-    return upright(image), _lost(image, "The picture", b"")
+    notes = _lost(image, "The picture", b"")  # before its pixels are loaded, which forgets how they were stored
+    return upright(image), notes
 
 
 # The file
@@ -104,8 +106,8 @@ def open_noted(image: str | Path | Image.Image) -> tuple[Image.Image, list[str]]
 
 def _plain_file(path: str | Path) -> Path:
     """The path of a file that can be opened; UserError for anything else that a path can be, and for what is none."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", str(path)):
-        raise UserError(f"The image {shown(str(path))!s} is an address; download it, and give the path of the file.")
+    if is_address(str(path)):
+        raise UserError(f"The image {shown(str(path))} is an address; download it, and give the path of the file.")
     file = Path(path)
     name = repr(str(path)) if len(str(path)) <= 200 else f"'… {str(path)[-80:]}'"
     try:
@@ -125,9 +127,11 @@ def _plain_file(path: str | Path) -> Path:
     return file
 
 
-def _open(path: Path) -> Image.Image:
+def _open(stream: BinaryIO) -> Image.Image:
+    # Of a path, Pillow maps plain pixels into memory: it mixes up those of a TIFF that is to be turned by a right angle,
+    # and a file that somebody shortens meanwhile would end the process.
     Image.init()
-    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+    return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def _head(file: Path) -> bytes:
@@ -182,13 +186,13 @@ def _other_colours(image: Image.Image, name: str, head: bytes) -> list[str]:
     if "srgb" in image.info or image.format != "PNG":
         return []
     if (at := head.find(b"cICP")) > 0 and head[at + 4:at + 6] not in (b"\1\1", b"\1\x0d"):
-        return [f"{name} says other colours than sRGB's (cICP), which is not taken into account; it may look different."]
+        return [f"{name} says other colours than sRGB's (cICP), which are not taken into account."]
     gamma = image.info.get("gamma", 1 / 2.2)
     if abs(gamma * 2.2 - 1) > 0.02:
         return [f"{name} says a gamma of {gamma:g}, which is not taken into account; it may look darker or lighter."]
     wanted = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
     if np.abs(np.subtract(image.info.get("chromaticity", wanted), wanted)).max() > 0.01:
-        return [f"{name} says other colours than sRGB's (cHRM), which is not taken into account; it may look different."]
+        return [f"{name} says other colours than sRGB's (cHRM), which are not taken into account."]
     return []
 
 
@@ -232,7 +236,7 @@ def upright(image: Image.Image) -> Image.Image:
     A colour profile stays with RGB pixels; one of another colour space does not describe the result and is dropped.
     Raises UserError for pixels that are no numbers of 8 or 16 bits: their black and white are not known.
     """
-    _require_known_range(image)
+    _require_known_range(image, "The picture")
     bits, tags = _bits(image), getattr(image, "tag_v2", {})
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
@@ -247,9 +251,8 @@ def upright(image: Image.Image) -> Image.Image:
     return result
 
 
-def _require_known_range(image: Image.Image) -> None:
-    name, tags = shown(Path(getattr(image, "filename", "")).name) or "The picture", getattr(image, "tag_v2", {})
-    fix = "save it with 8 or 16 bits a channel"
+def _require_known_range(image: Image.Image, name: str) -> None:
+    tags, fix = getattr(image, "tag_v2", {}), "save it with 8 or 16 bits a channel"
     if image.mode == "F":
         raise UserError(f"{name} has decimal numbers for pixels, of which nothing says what is black and white; {fix}.")
     if image.mode == "I":
@@ -258,8 +261,8 @@ def _require_known_range(image: Image.Image) -> None:
             raise UserError(f"{name} has pixels from {low} to {high}, of which nothing says what is black and white; "
                             f"{fix}.")
     if 50706 in tags or tags.get(254, 0) & 1:  # DNG, and others whose first picture is reduced
-        raise UserError(f"{name} is a camera's raw file, of which only a preview could be read; develop it, and save it "
-                        "as PNG or JPEG.")
+        raise UserError(f"{name} is a camera's raw file, of which only a preview could be read; develop it, and save "
+                        "it as PNG or JPEG.")
 
 
 def _in_eight_bits(image: Image.Image, bits: int, from_white: bool) -> Image.Image:

@@ -112,7 +112,8 @@ class _About:
     @property
     def named(self) -> str:
         """The class that a pipeline's index names for this component."""
-        return _pipeline(_About(self.part, "", INDEX[self.part], self.read), self.read(INDEX[self.part]))[self.folder][1]
+        index = _About(self.part, "", INDEX[self.part], self.read)
+        return _pipeline(index, self.read(index.file))[self.folder][1]
 
 
 def _refused(text: str, trouble: str, fix: str) -> UnavailableError:
@@ -126,7 +127,7 @@ def _unknown(file: str, what: str) -> UnavailableError:
 
 def _look_for_code(file: str, content: Any) -> None:
     """Raise UnavailableError where a configuration, however deep, asks for code or another place."""
-    without = "give another model, or this one without that entry"
+    own, without = "asks for code of its own", "give another model, or this one without that entry"
     todo = [content]
     while todo:
         inner = todo.pop()
@@ -136,13 +137,11 @@ def _look_for_code(file: str, content: Any) -> None:
             continue
         for key, value in inner.items():
             if value and key in CODE:
-                raise _refused(f"{file} asks for code of its own ({key}), which is never run", "asks for code of its own",
-                               without)
+                raise _refused(f"{file} asks for code of its own ({key}), which is never run", own, without)
             if value and key in ELSEWHERE:
                 raise _refused(f"{file} asks for a model from another place ({key})", "asks for another place", without)
             if key in KERNELS and (isinstance(value, dict) or (isinstance(value, str) and not WORD.fullmatch(value))):
-                raise _refused(f"{file} asks for compiled code ({key}), which is never run", "asks for code of its own",
-                               without)
+                raise _refused(f"{file} asks for compiled code ({key}), which is never run", own, without)
             if value and key == "quantization_config":
                 raise _unknown(file, "asks for quantised weights, which are not read here")
             todo.append(value)
@@ -197,11 +196,11 @@ def _of_diffusers(about: _About, content: Settings, kind: type) -> Settings:
 
 
 def _of_transformers(file: str, content: Settings, kind: Any) -> Settings:
-    """Settings of a configuration class of transformers, and of those within it."""
+    """Settings of a configuration class of transformers, and of those within it, whose kind published models often
+    leave out or misspell where there is no choice.
+    """
     import transformers
 
-    if content.get("model_type", kind.model_type) != kind.model_type:
-        raise _unknown(file, f"is of the kind {_brief(content['model_type'])} and not {kind.model_type}")
     # Types are chosen here, and labels of classes name nothing that is used.
     known = _parameters(kind) - {"dtype", "id2label", "label2id", "problem_type"}
     found, nested = {"model_type": kind.model_type}, dict(kind.sub_configs)
@@ -210,11 +209,20 @@ def _of_transformers(file: str, content: Settings, kind: Any) -> Settings:
         if inner is None:
             found |= _taken(file, {key: value}, known)
         elif isinstance(value, dict):
-            inner = getattr(transformers, INNER[key]) if inner is transformers.AutoConfig else inner
+            if inner is transformers.AutoConfig:
+                inner = _of_kind(file, value, getattr(transformers, INNER[key.removesuffix("_dict")]))
             found[key] = _of_transformers(file, value, inner)
         elif value is not None:
             raise _unknown(file, f"has no settings under {key!r}")
     return found
+
+
+def _of_kind(file: str, content: Settings, kind: Any) -> Any:
+    """The configuration class, for a configuration that is of its kind or says none."""
+    said = content.get("model_type") or kind.model_type
+    if said != kind.model_type:
+        raise _unknown(file, f"is of the kind {_brief(said)} and not {kind.model_type}")
+    return kind
 
 
 # The files
@@ -224,11 +232,10 @@ def _network(about: _About, content: Settings) -> Settings:
     """config.json: of a network."""
     import transformers
 
-    if about.part not in PIPELINES:
-        return _of_transformers(about.file, content, getattr(transformers, NETWORKS[about.part]).config_class)
-    library, _ = COMPONENTS[about.folder]
-    if library == "transformers":
-        return _of_transformers(about.file, content, getattr(transformers, about.named).config_class)
+    if about.part not in PIPELINES or COMPONENTS[about.folder][0] == "transformers":
+        name = about.named if about.part in PIPELINES else NETWORKS[about.part]
+        kind = getattr(transformers, name).config_class
+        return _of_transformers(about.file, content, _of_kind(about.file, content, kind))
     import diffusers
 
     return _of_diffusers(about, content, getattr(diffusers, about.named))
@@ -389,7 +396,7 @@ def _clip(about: _About, content: Settings) -> Settings:
             continue
         if not isinstance(value, dict) or not set(value) <= towers[key]:
             odd = sorted(set(value) - towers[key])[:1] if isinstance(value, dict) else []
-            raise _unknown(about.file, f"has {_brief(odd[0] if odd else key)}, which open_clip does not know of a tower")
+            raise _unknown(about.file, f"has {_brief(odd[0] if odd else key)}, which no tower of open_clip knows")
         found[key] = {name: _tower(about.file, name, setting) for name, setting in value.items()}
     seen = content.get("preprocess_cfg", {})
     return {"model_cfg": found, "preprocess_cfg": _taken(about.file, seen if isinstance(seen, dict) else {},
