@@ -23,6 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+QUESTION = "[y/N]"
+"""Of transformers, when it asks for leave."""
+
 EVIL = "evil/elsewhere"
 """Another place: a repository that the server on loopback would be asked for."""
 
@@ -162,9 +165,9 @@ MODELS = [
            "tokenizer_config.json is of the class 'E'"),
     Attack("a tokenizer's arguments without names, which are paths", "clip", change(
         "tokenizer_config.json", init_inputs=["/etc/passwd", "/etc/passwd"]), "(init_inputs)"),
-    Attack("auto_map in the processor; asks at the terminal, where y waits", "backbone", change(
-        "preprocessor_config.json", auto_map={"AutoImageProcessor": "evil.E"}),
-        "preprocessor_config.json asks for code of its own (auto_map)"),
+    Attack("auto_map in the processor; asks at the terminal, where y waits", "backbone", both(
+        change("preprocessor_config.json", auto_map={"AutoImageProcessor": "evil.E"}, image_processor_type=None),
+        change("config.json", model_type="evil")), "preprocessor_config.json asks for code of its own (auto_map)"),
     Attack("auto_map in the network's settings", "backbone", change(
         "config.json", auto_map={"AutoConfig": "evil.E", "AutoModel": "evil.E"}),
         "config.json asks for code of its own (auto_map)"),
@@ -432,7 +435,8 @@ def run_traps(folder: Path, hub: Any) -> dict[str, bool]:
     def picture(sentinel: Path) -> None:
         (folder / "trap.png").write_bytes(iptc(eps(sentinel)))
         Image.init()
-        Image.open(folder / "trap.png").load()
+        with contextlib.suppress(Exception):  # what ours gives is no picture
+            Image.open(folder / "trap.png").load()
         (folder / "Ghostscript was here").rename(sentinel)
 
     sprung("a tokenizer's code", bare("clip", MODELS[1], lambda place: AutoTokenizer.from_pretrained(
@@ -472,14 +476,18 @@ def main() -> int:
         sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
         folder = Path(scratch, "attacks")
         folder.mkdir()
-        rows = [*run_models(folder, hub), *run_pictures(folder, hub), *run_texts(folder)]
-        traps = run_traps(folder, hub)
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            rows = [*run_models(folder, hub), *run_pictures(folder, hub), *run_texts(folder)]
+        with contextlib.redirect_stdout(io.StringIO()) as unguarded:
+            traps = run_traps(folder, hub)
+        traps["a question at the terminal"] &= QUESTION in unguarded.getvalue()
+    questions = said.getvalue().count(QUESTION)
     if "--json" in sys.argv:
-        print(json.dumps({"rows": rows, "traps": traps}))
+        print(json.dumps({"rows": rows, "traps": traps, "questions": questions}))
     else:
         print(table(rows))
         print(f"\n{len(rows)} attacks; traps that would have told: {', '.join(k for k, v in traps.items() if v)}")
-    return int(not all(traps.values()) or any(row["ran"] or row["asked"] or not row["alike"] for row in rows))
+    return int(questions > 0 or not all(traps.values()) or any(row["ran"] or row["asked"] or not row["alike"] for row in rows))
 
 
 if __name__ == "__main__":

@@ -128,8 +128,8 @@ def _plain_file(path: str | Path) -> Path:
 
 
 def _open(stream: BinaryIO) -> Image.Image:
-    # Of a path, Pillow maps plain pixels into memory: it mixes up those of a TIFF that is to be turned by a right angle,
-    # and a file that somebody shortens meanwhile would end the process.
+    # Of a path, Pillow maps plain pixels into memory: it mixes up those of a TIFF that is to be turned by a right
+    # angle, and a file that somebody shortens meanwhile would end the process.
     Image.init()
     return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
 

@@ -182,6 +182,8 @@ def kind_of(part: str, read: Read) -> State | None:
 def pickled(part: str, names: Collection[str]) -> State | None:
     """The refusal of a model that has its weights as pickles only, by the names of its files; None for others."""
     if part in PIPELINES:
+        if INDEX[part] not in names:  # then it is no model at all
+            return None
         # Each component has its folder; what lies beside these folders are single-file copies.
         names = [n for n in names if n.count("/") == 1 and not n.startswith(UNUSED)]
     safe = {Path(n).parent for n in names if n.endswith(".safetensors")}

@@ -71,6 +71,10 @@ def refusal(part: str, files: Iterable[str], read: Read) -> State | None:
     """The refusal of a model by what its small files say; None if all of them pass."""
     files = tuple(files)
     try:
+        # That it asks for code is worth more than that it is of another kind.
+        for file in files:
+            if _holds_settings(file):
+                _look_for_code(file, read(file))
         for file in files:
             admitted(part, file, read, files)
     except UnavailableError as error:
@@ -86,17 +90,21 @@ def admitted(part: str, file: str, read: Read, files: Collection[str]) -> Settin
     code or another place, names a class that is not driven here, or is no settings at all.
     """
     folder, _, name = file.rpartition("/")
-    if name not in _READERS and ".index." not in name:
+    if not _holds_settings(file):
         return None
     content = read(file)
     if not isinstance(content, dict):
         raise _refused(f"missing or damaged: {file}", "is incomplete", "give a folder with the whole model")
-    if name != "added_tokens.json":  # its keys are words of a vocabulary
-        _look_for_code(file, content)
+    _look_for_code(file, content)
     if ".index." in name:
         return _shards(file, content, files)
     about = _About(part, folder, file, read)
     return _READERS[name](about, content)
+
+
+def _holds_settings(file: str) -> bool:
+    name = file.rpartition("/")[2]
+    return name in _READERS or ".index." in name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +135,8 @@ def _unknown(file: str, what: str) -> UnavailableError:
 
 def _look_for_code(file: str, content: Any) -> None:
     """Raise UnavailableError where a configuration, however deep, asks for code or another place."""
+    if file.endswith("added_tokens.json"):  # its keys are words of a vocabulary
+        return
     own, without = "asks for code of its own", "give another model, or this one without that entry"
     todo = [content]
     while todo:
