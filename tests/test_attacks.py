@@ -1,18 +1,23 @@
 """No stranger's model, picture or text runs code, reaches another place, or is shown as anything but text."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import attacks
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lr_helpers.baselines.segmenters import ClipSeg, Detector, Sam
+from lr_helpers.batch.key import identity
 from lr_helpers.models import settings
 from lr_helpers.models.layouts import names_in, reader
 from lr_helpers.models.libraries import LOCAL
+from lr_helpers.models.loading import load_backbone
 from lr_helpers.models.profiles import PROFILES
 from lr_helpers.models.resolve import resolve
 
@@ -175,7 +180,9 @@ def test_a_folder_is_looked_into_two_levels_deep(tmp_path):
     for name in ("a.json", "unet/b.json", "unet/deep/c.json", "unet/deep/deeper/d.json", ".cache/e.json"):
         (tmp_path / name).write_text("{}")
     assert names_in(tmp_path) == ["a.json", "unet/b.json"]
-    assert resolve("editor", "/usr").state.trouble == "is incomplete"  # and at once: nothing below is listed
+    # A folder that is no model is known as such at once, however much lies below it.
+    assert resolve("editor", "/usr").state.text == "missing or damaged: model_index.json"
+    assert identity(replace(PROFILES["tiny"], editor=("/usr",))) is None
 
 
 def test_links_within_the_folder_and_into_the_hubs_cache_are_as_good_as_files(tmp_path):
@@ -183,8 +190,9 @@ def test_links_within_the_folder_and_into_the_hubs_cache_are_as_good_as_files(tm
     store, snapshot = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b" / "snapshots" / "0123"
     store.mkdir(parents=True)
     snapshot.mkdir(parents=True)
-    for file in names_in(tmp_path.__class__(PROFILES["tiny"].backbone[0])):
-        store.joinpath(file).write_bytes((tmp_path.__class__(PROFILES["tiny"].backbone[0]) / file).read_bytes())
+    source = Path(PROFILES["tiny"].backbone[0])
+    for file in names_in(source):
+        store.joinpath(file).write_bytes((source / file).read_bytes())
         snapshot.joinpath(file).symlink_to(store / file)
     assert resolve("backbone", str(snapshot)).state.trouble == ""
     (tmp_path / "my link").symlink_to(snapshot)
@@ -197,12 +205,6 @@ def test_links_within_the_folder_and_into_the_hubs_cache_are_as_good_as_files(tm
 
 def test_weights_in_parts_are_read_through_their_index(tmp_path):
     """The view that libraries get has the parts, too."""
-    import shutil
-
-    from safetensors.torch import load_file
-
-    from lr_helpers.models.loading import load_backbone
-
     source = PROFILES["tiny"].backbone[0]
     folder = tmp_path / "in parts"
     shutil.copytree(source, folder)

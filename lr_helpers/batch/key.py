@@ -11,6 +11,7 @@ from pathlib import Path
 from lr_helpers.batch.items import Item
 from lr_helpers.method import Method
 from lr_helpers.models import origins
+from lr_helpers.models.layouts import look_inside, names_in
 from lr_helpers.models.profiles import Profile
 
 FORMAT = 2
@@ -65,7 +66,9 @@ def identity(profile: Profile) -> dict[str, str] | None:
 def _known(part: str, origin: str, variant: str | None) -> str | None:
     if origins.is_folder(origin):
         folder = Path(origin)
-        return f"{origins.label(origin)} {_contents(folder)}" if folder.is_dir() else None
+        if not folder.is_dir() or look_inside(part, folder, variant).missing:  # no model; loading says what is wrong
+            return None
+        return f"{origins.label(origin)} {_contents(folder)}"
     if origin.startswith("openclip:"):
         # A released model, whose weights are fixed; before, its activation was not always theirs.
         return f"{origin} with its own activation"
@@ -77,7 +80,7 @@ def _known(part: str, origin: str, variant: str | None) -> str | None:
 
 def _contents(folder: Path) -> str:
     whole = sha256()
-    for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+    for file in sorted(folder / name for name in names_in(folder)):
         size = file.stat().st_size
         whole.update(f"{file.relative_to(folder).as_posix()} {size} ".encode())
         with file.open("rb") as stream:

@@ -332,7 +332,7 @@ def _tokenizer(about: _About, content: Settings) -> Settings:
     if name is not None and name not in TOKENIZERS:
         raise _unknown(about.file, f"is of the class {_brief(name)}, which is not driven here")
     known = {"model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces",
-             "split_special_tokens", "add_prefix_space", "errors"}
+             "split_special_tokens", "add_prefix_space", "errors", "model_input_names"}
     for kind in (transformers.CLIPTokenizer, transformers.BertTokenizer):
         known |= _parameters(kind)
     # A vocabulary stands in its own file; here it could only be the path of another.
