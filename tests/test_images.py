@@ -198,6 +198,7 @@ def test_each_thing_that_is_no_file_has_its_own_sentence(tmp_path):
     assert "is a link in a circle" in refused(tmp_path / "circle.png")
     assert "is too long" in refused(tmp_path / ("x" * 300 + ".png"))
     assert len(refused(tmp_path / ("x" * 5000))) < 300
+    assert r"\n\x1b[2J" in refused(tmp_path / ("x" * 5000 + "\n\x1b[2J.png"))  # breaks no line and no terminal
     assert "can't be looked up" in refused("a\0b.png")
     for address in ("https://example.org/a.png", "file:///tmp/a.png", "ftp://x/y.jpg", "data:image/png;base64,AAAA"):
         assert f"The image {address} is an address; download it" in refused(address)

@@ -109,7 +109,7 @@ def _plain_file(path: str | Path) -> Path:
     if is_address(str(path)):
         raise UserError(f"The image {shown(str(path))} is an address; download it, and give the path of the file.")
     file = Path(path)
-    name = repr(str(path)) if len(str(path)) <= 200 else f"'… {str(path)[-80:]}'"
+    name = repr(str(path)) if len(str(path)) <= 200 else f"… {str(path)[-80:]!r}"
     try:
         kind = file.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -179,7 +179,7 @@ def _other_colours(image: Image.Image, name: str, head: bytes) -> list[str]:
     if profile := image.info.get("icc_profile"):
         try:
             said = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(profile))).strip()
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        except (ImageCms.PyCMSError, ImportError, OSError, ValueError, TypeError):
             said = "unknown"
         return [] if SRGB.search(said) else [
             f"{name} has the colour space {shown(said)}, which the result keeps; the models take it for sRGB."]
