@@ -40,7 +40,7 @@ from transformers import (
 from lr_helpers.models.encoders import Backbone, Clip
 from lr_helpers.models.libraries import quiet
 from lr_helpers.models.loading import Models, batch_for, dtype_for
-from lr_helpers.models.pipelines import FAMILIES
+from lr_helpers.models.pipelines import FAMILIES, use_solver
 from lr_helpers.models.profiles import Part, Profile, get_profile
 
 Config = dict[str, Any]
@@ -196,8 +196,10 @@ def models(profile: str, device: str = "cpu", reduced: bool = False) -> Models:
     """All models of a profile with random weights, in memory and in the precision of the device."""
     about, dtype = get_profile(profile), dtype_for(device)
     pipe = pipeline(profile, reduced, device, dtype)
+    use_solver(pipe, about.solver)
     editor = FAMILIES[type(pipe).__name__](pipe, 64 if reduced else about.size, steps=about.steps,
-                                           guidance=about.guidance, batch=about.batch)
+                                           guidance=about.guidance, batch=about.batch,
+                                           screening_steps=about.screening_steps)
     see = Backbone(backbone(profile, reduced, device), IMAGENET_MEAN, IMAGENET_STD,
                    GRID * PATCH[profile] if reduced else about.backbone_size)
     judge = Clip(clip(reduced, device), open_clip.get_tokenizer("ViT-B-16"), device)
@@ -222,6 +224,7 @@ def write(profile: str, folder: Path, seed: int = 0) -> Profile:
     real = get_profile(profile)
     return Profile(
         name=f"small {profile}", title="random weights", size=64, steps=3, guidance=real.guidance, batch=3,
+        screening_steps=real.screening_steps and 2, solver=real.solver,
         backbone_size=GRID * PATCH[profile], needs_gpu=False, editor=(str(folder / "editor"),),
         backbone=(str(folder / "backbone"),),
         clip=(str(folder / "clip"),), parts={part: Part(licence="MIT") for part in ("editor", "backbone", "clip")})

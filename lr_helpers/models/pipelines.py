@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
+import diffusers
 import torch
 from diffusers import AmusedInpaintPipeline, AutoPipelineForInpainting
 from torch.nn import functional as F
@@ -141,13 +142,37 @@ FAMILIES: dict[str, type[Editor]] = {
 """By the class that a checkpoint's index names: those of `layouts.DENOISERS`."""
 
 
-def load_editor(origin: str, device: str, dtype: torch.dtype, variant: str | None = None,
+DISTILLED = ("LCMScheduler", "TCDScheduler")
+"""Samplers that belong to what a checkpoint has learned; no other solver takes their place."""
+
+
+def use_solver(pipeline: Any, solver: str | None) -> None:
+    """Let this class of diffusers' schedulers, e.g. "DPMSolverMultistepScheduler", take the place of a pipeline's own.
+
+    The noise levels and what the network predicts (noise, velocity or the picture) stay those of the checkpoint. The
+    steps are spread over all levels, the last one included: a loop over few steps that begins lower is given noise
+    where it expects some of the picture. Left as they are: schedulers that diffusers does not call compatible (tokens,
+    flows), and distilled ones. Raises UserError for a name that diffusers does not have.
+    """
+    if solver is None:
+        return
+    kind = getattr(diffusers, solver, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise UserError(f"The solver {solver!r} is no scheduler of diffusers; give e.g. DPMSolverMultistepScheduler in "
+                        "data/models.toml.")
+    own = pipeline.scheduler
+    if kind in own.compatibles and type(own).__name__ not in DISTILLED:
+        with quiet():  # it tells which settings the other class does not have
+            pipeline.scheduler = kind.from_config(own.config, timestep_spacing="linspace")
+
+
+def load_editor(origin: str, device: str, dtype: torch.dtype, variant: str | None = None, solver: str | None = None,
                 **settings) -> tuple[Editor, str]:
     """An editor from a folder or a hub id, and what the record says of its origin; safetensors only.
 
-    `settings`: size, steps, guidance, batch. Raises UnavailableError for an origin that can't serve, among them what
-    is no inpainting model or of another family, before it is downloaded; UserError and ValueError for parts that do
-    not belong together; else what diffusers raises.
+    `solver` as `use_solver` takes it; `settings`: those of `Editor`. Raises UnavailableError for an origin that can't
+    serve, among them what is no inpainting model or of another family, before it is downloaded; UserError and
+    ValueError for parts that do not belong together; else what diffusers raises.
     """
     found = fetch("editor", origin, variant)
     index = json.loads(Path(found.place, "model_index.json").read_text(encoding="utf-8"))
@@ -155,6 +180,7 @@ def load_editor(origin: str, device: str, dtype: torch.dtype, variant: str | Non
     pipeline = read_pipeline(found.place, family.auto, family.text_encoders, dtype, found.variants, variant,
                              **family.without)
     require_fit(pipeline, family, origin)
+    use_solver(pipeline, solver)
     editor = family(pipeline.to(device), **settings)
     return editor, found.label
 
