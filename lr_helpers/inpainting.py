@@ -42,6 +42,8 @@ class Editor(ABC):
 
     denoiser: str
     """Name of the network in the pipeline that is asked at every step."""
+    denoises_latents = False
+    """Does it take noise from latents of nine channels? Then it has `encode`, `decode`, `texts` and `predict`."""
 
     def __init__(self, pipeline: Any, size: int, steps: int, guidance: float, batch: int,
                  screening_steps: int | None = None):

@@ -45,6 +45,11 @@ seed = 42
 count = 9     # anchor points K
 scenes = 200  # how many held-out scenes the measurements take
 
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("02", profile)
+
 # %%
 import ipywidgets
 import torch
@@ -54,7 +59,7 @@ from torch.nn import functional as F
 import lr_helpers.anchors as packaged
 from lr_helpers import checks, load_models, plots
 from lr_helpers.files.pictures import to_tensor
-from lr_helpers.course.samples import sample
+from lr_helpers.course.samples import sample, square
 from lr_helpers.course.widgets import explore
 from lr_helpers.intervals import rate
 from tiny_world.scenes import scene
@@ -84,7 +89,7 @@ print(recipe.caption(), boxes.tolist())
 
 # %%
 if models.words is None:  # models that know the world look at a photograph
-    picture = to_tensor(sample(models.profile).picture, size)
+    picture, _ = square(sample(models.profile), size)
 attention = models.backbone.encode_image(picture)[1]
 plots.show_heads(picture, attention, [packaged.top_anchors(a, count) for a in [*attention[:, None], attention]]);
 

@@ -42,12 +42,15 @@ profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.
 prompt = "an apple"
 seed = 42
 
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("03", profile)
+
 # %%
 import torch
-from PIL import Image
 
 from lr_helpers import METHODS, checks, load_models, plots, regions
-from lr_helpers.files.pictures import to_tensor
 
 models = load_models(profile)
 print(models.profile.title)
@@ -61,11 +64,10 @@ print(models.profile.title)
 
 # %% tags=["nbval-check-output"]
 from lr_helpers.anchors import anchor_centres, top_anchors
-from tiny_world.scenes import scene
+from lr_helpers.course.samples import sample, square
 
 size, method = models.profile.size, METHODS["learned"].but(anchors=9)
-recipe = scene(2477, count=1)
-picture = to_tensor(Image.fromarray(recipe.render()), size)
+picture, known = square(sample(models.profile), size)  # an emoji scene, or a photograph for models that know the world
 features, attention = models.backbone.encode_image(picture)
 rows, columns = attention.shape[1:]
 centres = anchor_centres(top_anchors(attention, method.anchors), (rows, columns), size)
@@ -524,12 +526,12 @@ plots.show_pictures([m.expand(3, -1, -1) for m in masks] + [composite(frame, pic
 #
 # Now the whole chain with a goal whose answer we know: the mask shall cover the object. (In the real method the loss
 # comes from CLIP and the edits; here we only test that the generator can learn at all.) In the emoji world the true box
-# is in the recipe.
+# is in the recipe; on a photograph it was drawn by hand.
 
 # %%
 from lr_helpers.boxes import box_mask, iou
 
-true_box = torch.tensor(recipe.objects[0].box) * size // 64
+true_box = torch.tensor(known)
 truth, overlap = box_mask(true_box, size, size), iou(boxes, true_box)
 optimiser, generator = torch.optim.Adam(network.parameters(), lr=method.lr), torch.Generator().manual_seed(seed)
 before, drawn, likeliest = network(ready).argmax(dim=1), [], []

@@ -42,6 +42,11 @@ count = 8  # how many pictures
 options = ["--shortlist", "4"]  # fewer edits a picture than the default, so that the batch is short
 seed = 42
 
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("07", profile, count=count)
+
 # %%
 import csv, json, re, shutil, subprocess, sys, time
 from datetime import datetime
@@ -57,7 +62,7 @@ from lr_helpers import EditResult, checks, plots
 from lr_helpers.batch.items import plan
 from lr_helpers.models.profiles import get_profile
 from lr_helpers.errors import UserError
-from lr_helpers.course.samples import names, sample
+from lr_helpers.course.samples import sample, shipped
 
 work = Path("../results/07_editing_many_images")
 shutil.rmtree(work, ignore_errors=True)
@@ -67,7 +72,7 @@ print("profile", profile)
 # %% [markdown]
 # ## The pictures and the batch file
 #
-# Emoji scenes that no model has seen; for models that know the world, the sample photographs again and again.
+# Emoji scenes that no model has seen; for models that know the world, the photographs that are shipped, each once.
 
 # %%
 from tiny_world.scenes import scene
@@ -79,10 +84,11 @@ def example(i: int) -> tuple[Image.Image, str, str]:
     if get_profile(profile).vocabulary:
         recipe = scene(2477 + i, 1)
         return Image.fromarray(recipe.render()), recipe.objects[0].name, wishes[(i + 1) % len(wishes)]
-    photographs = names(profile)
-    shown = sample(profile, photographs[i % len(photographs)])
-    return shown.picture, shown.source, shown.prompts[i // len(photographs) % len(shown.prompts)]
+    shown = sample(profile, shipped(profile)[i])
+    return shown.picture, shown.source, shown.prompt
 
+if not get_profile(profile).vocabulary:
+    count = min(count, len(shipped(profile)))
 examples = [example(i) for i in range(count)]
 for i, (picture, _, _) in enumerate(examples):
     picture.save(work / "images" / f"{i}.png")

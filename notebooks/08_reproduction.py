@@ -42,6 +42,11 @@ import os
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
 live = 2  # how many tasks are run again, live
 
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("08", profile, live=live)
+
 # %%
 import csv
 import json
@@ -51,6 +56,7 @@ import torch
 
 from lr_helpers import checks, load_models, plots
 from lr_helpers.baselines import TITLES
+from lr_helpers.course.skipping import only_if
 from lr_helpers.files.paths import DATA
 from lr_helpers.study.regions import ROWS
 
@@ -283,7 +289,7 @@ from tiny_world import judge
 
 models = load_models(profile)
 again, judge_model = [], judge.load()
-if models.profile.name == "tiny":  # the stored study is of these models
+if only_if(models.profile.name == "tiny", "the stored study is of the miniatures"):
     again = [run_task(task("replace", TEST + i), models, judge_model, steps=regions["steps"]) for i in range(live)]
 
 # %% tags=["nbval-check-output"]

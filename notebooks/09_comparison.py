@@ -42,6 +42,11 @@ import os
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
 seeds = 3  # how many scenes are edited live, from the first on
 
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("09", profile, seeds=seeds)
+
 # %% tags=["nbval-check-output"]
 import json
 
@@ -150,14 +155,15 @@ plots.show_pictures(rows, ["given", *map(str, strengths)] + [""] * (len(rows) - 
 
 # %%
 from lr_helpers.errors import UserError
-from lr_helpers.files.pictures import to_tensor
-from lr_helpers.course.samples import sample
+from lr_helpers.course.samples import sample, square
+from lr_helpers.course.skipping import only_if
 
 photo, theirs = sample(models.profile), Parts(models.profile, models)
-for name in () if models is world else (n for n in shown if n != "known_region"):
+real = only_if(models is not world, "the miniatures know nothing but emoji")
+for name in (n for n in shown if n != "known_region") if real else ():
     try:
         rival = load_baseline(name, models.profile, models, parts=theirs)
-        made = rival(to_tensor(photo.picture, models.profile.size), photo.source, photo.prompt)
+        made = rival(square(photo, models.profile.size)[0], photo.source, photo.prompt)
         plots.show_pictures([made.picture], [f"{TITLES[name]}, {made.evaluations} evaluations"], side=3)
     except UserError as error:
         print(f"{TITLES[name]}: not run here. {error}")

@@ -41,6 +41,11 @@ import os
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
 scenes = 2  # how many scenes of each kind are edited live
 
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("10", profile, scenes=scenes)
+
 # %%
 import json
 
@@ -131,9 +136,9 @@ for title, found in means.items():
 # (`LR_PROFILE=sd2`) this cell edits them as they are.
 
 # %%
-from lr_helpers.course.samples import names, sample
+from lr_helpers.course.samples import sample, shipped
 
-photographs = [sample("sd2", name) for name in names("sd2") if not name.startswith("official")]
+photographs = [sample("sd2", name) for name in shipped("sd2")]
 pictures, captions, boxes = [], [], []
 for photo in photographs[:scenes]:
     asked = "a rabbit" if models.words is not None else photo.prompts[0]  # a word that the profile knows

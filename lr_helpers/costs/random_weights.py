@@ -27,6 +27,7 @@ from diffusers import (
     VQModel,
 )
 from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -164,6 +165,21 @@ def pipeline(profile: str, reduced: bool = False, device: str = "cpu", dtype: to
         safety_checker=None, feature_extractor=None, requires_safety_checker=False)
 
 
+def teraflop(profile: str) -> float:
+    """10¹² floating-point operations of one denoiser evaluation at the profile's true size; nothing is computed."""
+    denoiser = next(iter(networks(profile, device="meta").values()))
+    config, side = denoiser.config, denoiser.config.sample_size
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        if profile == "amused":
+            denoiser(torch.zeros(1, side, side, dtype=torch.long), torch.zeros(1, 77, config.encoder_hidden_size),
+                     pooled_text_emb=torch.zeros(1, config.cond_embed_dim), micro_conds=torch.zeros(1, 5))
+        else:
+            beside = {"text_embeds": torch.zeros(1, CLIP_G["projection_dim"]), "time_ids": torch.zeros(1, 6)}
+            denoiser(torch.zeros(1, 9, side, side), torch.tensor([500]), torch.zeros(1, 77, config.cross_attention_dim),
+                     added_cond_kwargs=beside if config.addition_embed_type else None)
+    return counter.get_total_flops() / 1e12
+
+
 def backbone(profile: str, reduced: bool = False, device: str = "cpu") -> ViTModel:
     """The DINO ViT of a profile with random weights."""
     config = ViTConfig(**VIT | (SMALL["vit"] if reduced else {}), patch_size=PATCH[profile],
@@ -228,3 +244,8 @@ def write(profile: str, folder: Path, seed: int = 0) -> Profile:
         backbone_size=GRID * PATCH[profile], needs_gpu=False, editor=(str(folder / "editor"),),
         backbone=(str(folder / "backbone"),),
         clip=(str(folder / "clip"),), parts={part: Part(licence="MIT") for part in ("editor", "backbone", "clip")})
+
+
+if __name__ == "__main__":
+    for each in FULL:
+        print(f"{each}: {teraflop(each):.3f} teraflop an evaluation")
