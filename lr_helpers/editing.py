@@ -65,8 +65,11 @@ def propose(models: Models, picture: Canvas | torch.Tensor, source: str, method:
         anchors = inside_anchors(attention, method.anchors, int(method.border * min(grid)))
 
     # Proposals around each; the shortlist goes by what can be known without an edit.
-    drawn = anchors.flip(1) if "transposed_anchors" in method.defects else anchors
-    boxes = proposals(anchor_centres(drawn, grid, canvas.shape), method.sizes, canvas.shape)
+    centres = anchor_centres(anchors, grid, canvas.shape)
+    if "transposed_anchors" in method.defects:  # as shares of the sides: the official code's pictures are all squares
+        height, width = canvas.shape
+        centres = centres.flip(1) * torch.tensor([width / height, height / width])
+    boxes = proposals(centres, method.sizes, canvas.shape)
     free = {"area": area_table(boxes, canvas.shape)}
     if method.occlusion_weight:
         free["occlusion"] = occlusion_table(models, canvas, source, boxes)

@@ -168,7 +168,7 @@ def defaults(number: str) -> dict[str, int]:
 
 
 def sentence(number: str, profile: Profile, device: str | None, **parameters: int) -> str:
-    """What a notebook says before it starts: evaluations, and how long they take on the GPU of this name, or the CPU."""
+    """What a notebook says before it starts: evaluations, and how long they take on this GPU (None: on the CPU)."""
     found = cost(number, profile, **parameters)
     if not found.evaluations:
         text = f"Notebook {number} with the profile {profile.name}: no denoiser evaluations."
