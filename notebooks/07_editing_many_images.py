@@ -29,10 +29,9 @@
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
-    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
-        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
-    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
+             "known; open the course from its own repository, or put its address into "
+             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
