@@ -120,7 +120,8 @@ print(f"in the shortlist: {int(kept.sum())} boxes, around {len(kept)} of the {re
 # %% [markdown]
 # ## 3. Candidate edits
 #
-# The inpainting model edits inside each box of the shortlist, always from the same noise.
+# The inpainting model edits inside each box of the shortlist, always from the same noise. (With models of full size these
+# edits take few steps, and only the one that wins is made again with all of them.)
 
 # %%
 plots.show_pictures(list(result.edits[kept]), columns=6, side=1.5, boxes=result.boxes[kept].tolist());
