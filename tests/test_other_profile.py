@@ -78,12 +78,13 @@ def write_notebook(source: Path, folder: Path) -> Path:
 
 
 class Cells:
-    """A process that runs notebooks' cells on a profile "other"; the next notebook finds libraries and models loaded."""
+    """A process that runs notebooks' cells on one profile; the next notebook finds libraries and models loaded."""
 
-    def __init__(self, folder: Path, profile: str):
-        self.folder = folder
+    def __init__(self, folder: Path, profile: str, name: str = "other"):
+        """`profile`: the entry of a profile of this `name`; "" for one that there is."""
+        self.folder, self.name = folder, name
         write_data(folder / "data", profile)
-        environment = {**os.environ, "LR_DATA": str(folder / "data"), "LR_PROFILE": "other", "PYTHONPATH": str(ROOT),
+        environment = {**os.environ, "LR_DATA": str(folder / "data"), "LR_PROFILE": name, "PYTHONPATH": str(ROOT),
                        "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
         self.log = (folder / "log").open("w+", encoding="utf-8", errors="replace")
         self.process = subprocess.Popen([sys.executable, str(ROOT / "tests" / "notebook_cells.py")], cwd=folder, text=True,
@@ -91,12 +92,12 @@ class Cells:
 
     @property
     def profile(self) -> Profile:
-        """The profile "other"."""
-        return _read(self.folder / "data" / "models.toml")[0]["other"]
+        """The profile."""
+        return _read(self.folder / "data" / "models.toml")[0][self.name]
 
     def run(self, source: Path) -> str:
         """What the cells of this notebook showed, as soon as all have run; it must cost what was said before."""
-        question = {"notebook": str(write_notebook(source, self.folder / source.stem)), "profile": "other"}
+        question = {"notebook": str(write_notebook(source, self.folder / source.stem)), "profile": self.name}
         print(json.dumps(question), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
         if not answer:
@@ -128,8 +129,8 @@ class Cells:
         self.log.close()
 
 
-def cells(tmp_path_factory: pytest.TempPathFactory, profile: str):
-    opened = Cells(tmp_path_factory.mktemp("other"), profile)
+def cells(tmp_path_factory: pytest.TempPathFactory, profile: str, name: str = "other"):
+    opened = Cells(tmp_path_factory.mktemp(name), profile, name)
     yield opened
     opened.close()
 
@@ -149,6 +150,11 @@ def worldly(tmp_path_factory):
 def family(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp(request.param)
     yield from cells(tmp_path_factory, write_family(request.param, folder))
+
+
+@pytest.fixture(scope="module")
+def miniatures(tmp_path_factory):
+    yield from cells(tmp_path_factory, "", "tiny")
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
@@ -184,6 +190,12 @@ def test_a_notebook_runs_on_each_family_of_real_models(source, family):
     text = family.run(source)
     if source.stem[:2] in ("01", "04", "08"):
         assert "Skipped with this profile: " in text
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("source", [s for s in SOURCES if s.stem[:2] in ("08", "09", "10")], ids=lambda s: s.stem)
+def test_what_only_the_miniatures_repeat_costs_what_was_said(source, miniatures):
+    miniatures.run(source)
 
 
 @pytest.mark.all

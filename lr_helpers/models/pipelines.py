@@ -71,9 +71,8 @@ class StableDiffusion(Editor):
         return pictures
 
     def _vae_type(self) -> torch.dtype:
-        """Stable Diffusion XL's autoencoder overflows in float16, and says so in its configuration."""
-        vae = self.pipeline.vae
-        return torch.float32 if vae.config.get("force_upcast") and vae.dtype == torch.float16 else vae.dtype
+        """The precision in which the autoencoder works."""
+        return self.pipeline.vae.dtype
 
     def texts(self, prompt: str) -> dict[str, torch.Tensor]:
         """A prompt, and no prompt, as `predict` takes them."""
@@ -115,6 +114,11 @@ class StableDiffusionXL(StableDiffusion):
         embeds = self.pipeline.encode_prompt(prompts, device=self.pipeline.device, do_classifier_free_guidance=True)
         return dict(zip(("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds",
                          "negative_pooled_prompt_embeds"), embeds, strict=True))
+
+    def _vae_type(self) -> torch.dtype:
+        # It overflows in float16; its pipeline too takes float32 then, where the configuration asks for that.
+        vae = self.pipeline.vae
+        return torch.float32 if vae.config.force_upcast and vae.dtype == torch.float16 else vae.dtype
 
     def _conditions(self, texts: dict[str, torch.Tensor], sign: str) -> dict[str, Any]:
         # The text's summary; and that the picture is of this size, and not cut out of a larger one.
