@@ -136,9 +136,8 @@ def test_the_stored_work_of_an_evaluation_is_that_of_the_architecture():
     assert amused / sd2 * 0.12 == pytest.approx(speed(get_profile("amused"), T4).seconds, abs=0.001)
 
 
-def test_the_command_prints_the_table(capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["course"])
-    course.main()
+def test_the_command_prints_the_table(capsys):
+    course.main([])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| notebook | `tiny` | `sd2` | `sd15` | `sdxl` | `amused` |"
     assert len(lines) == 2 + 10 + 3

@@ -218,9 +218,9 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
-    argparse.ArgumentParser(prog="python -m lr_helpers.costs.course", description=__doc__).parse_args()
+    argparse.ArgumentParser(prog="python -m lr_helpers.costs.course", description=__doc__).parse_args(arguments)
     print(table())
 
 
