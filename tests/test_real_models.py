@@ -219,7 +219,8 @@ def test_half_precision_edits_too(name, loaded, written):
     from lr_helpers.models.pipelines import load_editor
 
     profile, whole = written[name], loaded[name].editor
-    editor, _ = load_editor(profile.editor[0], "cpu", torch.bfloat16, size=64, steps=2, guidance=1.5, batch=2)
+    editor, _ = load_editor(profile.editor[0], "cpu", torch.bfloat16, solver=profile.solver, size=64, steps=2,
+                            guidance=1.5, batch=2)
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
     arguments = {"seed": 0, "steps": 2, "guidance": 1.5}
     found = editor.edit(image, [(0, 0, 40, 40)], "a cat", **arguments)
