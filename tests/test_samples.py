@@ -60,6 +60,15 @@ def test_every_photograph_has_a_source_and_prompts_that_ask_for_something_else(n
     assert all(prompt.strip() and prompt != entry["source"] for prompt in entry["prompts"])
 
 
+def test_every_shipped_photograph_has_its_object_marked_and_says_why():
+    for one in samples.shipped_photographs():
+        w, h = one.picture.size
+        assert one.truth == one.readings[0] and INDEX[one.name]["why"].strip()
+        for x0, y0, x1, y1 in one.readings:
+            assert 0 <= x0 < x1 <= w and 0 <= y0 < y1 <= h
+    assert [one.name for one in samples.shipped_photographs()] == SHIPPED
+
+
 # sample and names
 
 
@@ -67,7 +76,7 @@ def test_profiles_that_know_the_world_get_photographs():
     for profile in ("sd2", PROFILES["sd15"]):
         assert samples.names(profile) == (*SHIPPED, *FETCHED)
         found = samples.sample(profile)
-        assert (found.name, found.picture.mode, found.truth) == (SHIPPED[0], "RGB", None)
+        assert (found.name, found.picture.mode, found.truth) == (SHIPPED[0], "RGB", (168, 85, 449, 361))
         assert found.prompt == found.prompts[0] == INDEX[SHIPPED[0]]["prompts"][0]
     pictures = [samples.sample("sd2", name).picture for name in SHIPPED]
     assert all(np.asarray(p).std() > 20 for p in pictures)
