@@ -178,6 +178,8 @@ if [ "$command" = lab ]; then
     install lab
   fi
   [ -z "$allow_cpu" ] || export LR_ALLOW_CPU=1
+  # Before the first notebook, and visibly; `run` does so too.
+  [ "$profile" = tiny ] || "$python" -m lr_helpers fetch --profile "$profile" || exit $?
   LR_PROFILE=$profile exec "$python" -m jupyterlab notebooks
 fi
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch.nn import functional as F
@@ -79,19 +80,24 @@ class Candidates:
 
     def __init__(self, models: Models, image: Canvas | torch.Tensor, source: str, prompt: str, boxes: torch.Tensor,
                  method: Method, seed: int, *, kept: torch.Tensor | None = None,
-                 occlusion: torch.Tensor | None = None, edits: Edits | None = None):
+                 occlusion: torch.Tensor | None = None, edits: Callable[[int], Edits] | None = None):
         """`boxes` (K, M, 4) in the picture's own pixels. `kept` (K, M) boolean: the shortlist (default: all); others
         are never edited and have loss 0.
 
-        `occlusion` (K, M): that term if it is known already. `edits`: a store that tables of the same picture,
-        prompt, seed and editor's settings share.
+        `occlusion` (K, M): that term if it is known already. `edits`: gives the store of edits of so many steps, which
+        tables of the same picture, prompt, seed and guidance share.
         """
         self.canvas = canvas = Canvas.of(image, models.editor.size)
         self.models, self.image, self.boxes, self.method = models, canvas.frame, boxes, method
         self.source, self.prompt, self.seed = source, prompt, seed
         k, m = boxes.shape[:2]
         self.kept = torch.ones(k, m, dtype=torch.bool) if kept is None else kept
-        self.store = edits or Edits(models, canvas, prompt, seed, method.steps, method.guidance)
+        # Candidates are judged by edits of few steps, and the winner is finished with a full one.
+        self.steps, self.full_steps = method.planned_steps(models.editor.steps, models.editor.screening_steps)
+        edits = edits or partial(Edits, models, canvas, prompt, seed, guidance=method.guidance)
+        self.store = edits(self.steps)
+        self._full = self.store if self.full_steps == self.steps else edits(self.full_steps)
+        self._finished: set[Box] = set()
         self.on_edit: Callable[[int], None] | None = None
         """Called with the number of new edits after each batch, for a progress bar."""
         self.seconds = 0.0
@@ -126,8 +132,8 @@ class Candidates:
 
     @property
     def edits(self) -> torch.Tensor:
-        """(K, M, 3, h, w) in 0..1: every edit pasted into the frame, NaN where nothing was edited. To look at: it is
-        large, and made anew at each call.
+        """(K, M, 3, h, w) in 0..1: every edit that was judged, pasted into the frame; NaN where nothing was edited. To
+        look at: it is large, and made anew at each call.
         """
         table = torch.full((*self.boxes.shape[:2], *self.image.shape), float("nan"))
         made = self._made[self._slot]
@@ -140,8 +146,33 @@ class Candidates:
         return self.canvas.pasted(self.patch(k, m))
 
     def patch(self, k: int, m: int) -> Patch:
-        """The edit of anchor k's proposal m, at the editor's resolution; it must have been made."""
-        return self.store.patches[tuple(self.boxes[k, m].tolist())]
+        """The edit of anchor k's proposal m, at the editor's resolution: the full one if it was finished, else the one
+        that was judged, which must have been made."""
+        box = tuple(self.boxes[k, m].tolist())
+        return (self._full if box in self._finished else self.store).patches[box]
+
+    def steps_of(self, k: int, m: int) -> int:
+        """How many steps the edit that `patch` gives was made with."""
+        return self.full_steps if tuple(self.boxes[k, m].tolist()) in self._finished else self.steps
+
+    @property
+    def to_finish(self) -> int:
+        """How many edits `finish` makes: 1, or 0 where candidates are full edits."""
+        return int(self.full_steps != self.steps)
+
+    def finish(self, k: int, m: int) -> None:
+        """Make the full edit of anchor k's proposal m from the same noise, unless candidates are full edits.
+
+        `edits`, terms and losses stay those of the edit by which it was chosen.
+        """
+        box = tuple(self.boxes[k, m].tolist())
+        if not self.to_finish or box in self._finished:
+            return
+        self._full(self.boxes[k, m][None])
+        self._finished.add(box)
+        self.seconds += self._full.seconds[box]
+        if self.on_edit:
+            self.on_edit(1)
 
     def different(self, wanted: torch.Tensor) -> int:
         """How many different boxes there are in the (K, M) boolean `wanted`."""
@@ -150,7 +181,7 @@ class Candidates:
     def under(self, method: Method) -> Candidates:
         """The same edits under another method's weights: a copy, so this table stays as it is."""
         other = copy.copy(self)
-        other.method, other.terms = method, dict(self.terms)
+        other.method, other.terms, other._finished = method, dict(self.terms), set(self._finished)
         other._slopes = torch.full_like(self._slopes, float("nan"))
         if method.occlusion_weight and bool(self.terms["occlusion"].isnan().any()):
             other.terms["occlusion"] = occlusion_table(self.models, self.canvas, self.source, self.boxes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,8 +65,11 @@ def propose(models: Models, picture: Canvas | torch.Tensor, source: str, method:
         anchors = inside_anchors(attention, method.anchors, int(method.border * min(grid)))
 
     # Proposals around each; the shortlist goes by what can be known without an edit.
-    drawn = anchors.flip(1) if "transposed_anchors" in method.defects else anchors
-    boxes = proposals(anchor_centres(drawn, grid, canvas.shape), method.sizes, canvas.shape)
+    centres = anchor_centres(anchors, grid, canvas.shape)
+    if "transposed_anchors" in method.defects:  # as shares of the sides: the official code's pictures are all squares
+        height, width = canvas.shape
+        centres = centres.flip(1) * torch.tensor([width / height, height / width])
+    boxes = proposals(centres, method.sizes, canvas.shape)
     free = {"area": area_table(boxes, canvas.shape)}
     if method.occlusion_weight:
         free["occlusion"] = occlusion_table(models, canvas, source, boxes)
@@ -131,18 +134,18 @@ class Search:
 
     @property
     def ranked(self) -> list[Candidate]:
-        """Each anchor's best edit, the best anchor first; the first one is the result."""
+        """Each anchor's best edit, the best anchor first; the first one is the result, and alone a full edit."""
         return [Candidate.of(self.candidates, self.region.probabilities, k, int(self.region.best[k]))
                 for k in self.region.order]
 
 
 def search(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: str, method: Method, seed: int, *,
-           avoid: Sequence[Box] = (), found: Proposals | None = None, edits: Edits | None = None,
+           avoid: Sequence[Box] = (), found: Proposals | None = None, edits: Callable[[int], Edits] | None = None,
            estimator: Estimator | None = None, progress: bool = False) -> Search:
-    """Learn where to edit one picture, a canvas or (3, H, W) in 0..1: propose, learn, choose.
+    """Learn where to edit one picture, a canvas or (3, H, W) in 0..1: propose, learn, choose, finish the winner.
 
-    `avoid` as in `propose`; `found`: what was proposed already; `edits`: a store that searches in the same picture
-    share (see `Candidates`); `estimator` replaces the method's own.
+    `avoid` as in `propose`; `found`: what was proposed already; `edits`: gives the stores that searches in the same
+    picture share (see `Candidates`); `estimator` replaces the method's own.
     """
     adapt()  # torch's threads to what else the machine does now
     picture = Canvas.of(picture, models.editor.size)
@@ -150,10 +153,13 @@ def search(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: 
     # Edits are made as the estimator asks for them.
     candidates = Candidates(models, picture, source, prompt, found.boxes, method, seed, kept=found.kept,
                             occlusion=found.occlusion, edits=edits)
-    with tqdm(total=candidates.count, desc="editing", unit="edit", disable=not progress, leave=False) as bar:
+    count = candidates.count + candidates.to_finish
+    with tqdm(total=count, desc="editing", unit="edit", disable=not progress, leave=False) as bar:
         begun, candidates.on_edit = time.perf_counter(), bar.update
         region = learn_region(found, candidates, method, seed, estimator)
         seconds = time.perf_counter() - begun - candidates.seconds
+        winner = region.order[0]
+        candidates.finish(winner, int(region.best[winner]))
     return Search(found, candidates, region, seconds)
 
 
@@ -166,7 +172,11 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
 
     The final picture has the size of the input, whose pixels outside the region it keeps, transparency included.
     With `full_frame` all that the model saw and made is pasted in instead, without an edge at the region, for one more
-    edit: pixels outside the region change too.
+    full edit: pixels outside the region change too.
+
+    Where the profile or the method has fewer `screening_steps` than `steps`, the candidates are made with so few, and
+    only the one that wins gets a full edit: tables, terms and losses are those of the candidates, and of the pictures
+    only the final one and that of the first candidate are full.
 
     `avoid`: boxes in the picture's own pixels in which nothing shall change, as `propose` takes them.
 
@@ -194,8 +204,8 @@ def edit_checked(models: Models, original: Image.Image, source: str, prompt: str
     feather = 0 if original.size == (size, size) else FEATHER
     if full_frame:
         mask = box_mask([round(v) for v in patch.inner], size, size)
-        frames = models.editor.inpaint(canvas.crop(patch.window), mask[None], prompt, seed=seed, steps=method.steps,
-                                       guidance=method.guidance)
+        frames = models.editor.inpaint(canvas.crop(patch.window), mask[None], prompt, seed=seed,
+                                       steps=found.candidates.full_steps, guidance=method.guidance)
         final = paste_back(original, frames[0], (0, 0, size, size), feather, patch.window)
     else:
         final = paste_back(original, patch.edited, patch.inner, feather, patch.window)
@@ -211,7 +221,8 @@ def edit_checked(models: Models, original: Image.Image, source: str, prompt: str
               "edits": int((~table.loss.isnan()).sum()), "different_edits": table.made,
               "seconds": {name: round(spent, 3) for name, spent in seconds.items()}},
         record={"profile": models.profile.name, "origins": models.origins, "device": models.device,
-                "size": size, "steps": method.steps or models.profile.steps,
+                "size": size, "steps": table.full_steps, "screening_steps": table.steps,
+                "scheduler": type(models.editor.pipeline.scheduler).__name__,
                 "guidance": models.profile.guidance if method.guidance is None else method.guidance,
                 "method": asdict(method), "full_frame": full_frame, "versions": versions(),
                 **({"avoid": [list(box) for box in avoid]} if avoid else {})},

@@ -52,6 +52,11 @@ def colour_shift(frame: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -
     return 255 * float((frame[:, outside].mean(1) - image[:, outside].mean(1)).abs().mean())
 
 
+def count_evaluations(edits: int, steps: int, guidance: float) -> int:
+    """Denoiser evaluations of `edits` edits of so many steps: with guidance, a scale above 1, two a step."""
+    return edits * steps * (2 if guidance > 1 else 1)
+
+
 class Evaluations:
     """Counts a denoiser's evaluations: pictures that went through it, both guidance halves counted."""
 
@@ -68,11 +73,16 @@ class Editor(ABC):
 
     denoiser: str
     """Name of the network in the pipeline that is asked at every step."""
+    denoises_latents = False
+    """Does it take noise from latents of nine channels? Then it has `encode`, `decode`, `texts` and `predict`."""
 
-    def __init__(self, pipeline: Any, size: int, steps: int, guidance: float, batch: int):
+    def __init__(self, pipeline: Any, size: int, steps: int, guidance: float, batch: int,
+                 screening_steps: int | None = None):
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline, self.size = pipeline, size
         self.steps, self.guidance = steps, guidance
+        self.screening_steps = screening_steps
+        """Steps of an edit that is one of many candidates; None: as many as of any other."""
         self.batch = batch
         """Edits made at once; halved for good where the memory does not hold them. It never changes an edit."""
         self._evaluations = Evaluations(getattr(pipeline, self.denoiser))

@@ -123,7 +123,12 @@ class Method:
         "which anchor's edit is final: 'score' (highest S, paper), 'softmax_score' (official: S of similarities "
         "softmaxed over the anchors, among the three nearest to the text) or 'loss' (lowest loss, ours)",
         options=CHOICES)
-    steps: int | None = setting(None, "denoising steps (default: the profile's)", within=(1, 500))
+    steps: int | None = setting(None, "denoising steps of a full edit (default: the profile's)", within=(1, 500))
+    screening_steps: int | None = setting(
+        None,
+        "denoising steps of the candidates, of which the winner then gets a full edit (ours; default: the profile's, "
+        "and never more than a full edit's)",
+        within=(1, 500))
     guidance: float | None = setting(None, "guidance scale (default: the profile's)", within=(0.0, 100.0))
     defects: tuple[str, ...] = setting((), "defects of the official code to repeat", options=tuple(DEFECTS))
 
@@ -137,6 +142,14 @@ class Method:
             raise UserError(f"All weights of the loss are 0 ({names}); give one of them another value.")
         if self.shortlist and not (self.occlusion_weight or self.area_weight):
             raise UserError("shortlist needs edit-free terms; give occlusion_weight or area_weight a value above 0.")
+
+    def planned_steps(self, steps: int, screening_steps: int | None) -> tuple[int, int]:
+        """Denoising steps of a candidate and of the full edit, with a profile's own `steps` and `screening_steps`.
+
+        What the method names wins. Where both are the same, candidates are full edits and nothing is made twice.
+        """
+        full = self.steps or steps
+        return self.screening_steps or min(screening_steps or full, full), full
 
     def but(self, **changes) -> Method:
         """A copy with these fields changed; fields given as None keep their value."""

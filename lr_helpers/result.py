@@ -23,8 +23,9 @@ from lr_helpers.regions import RegionNetwork
 if TYPE_CHECKING:
     from lr_helpers.candidates import Candidates
 
-FORMAT = 3
-RECORD = ("profile", "origins", "device", "size", "steps", "guidance", "method", "full_frame", "versions")
+FORMAT = 4
+RECORD = ("profile", "origins", "device", "size", "steps", "screening_steps", "scheduler", "guidance", "method",
+          "full_frame", "versions")
 
 
 @dataclass
@@ -43,6 +44,9 @@ class Candidate:
     score: float
     text_similarity: float
     image_similarity: float
+    steps: int
+    """Denoising steps of the picture; the other figures are those of the edit that was judged, which may have had
+    fewer (the record's `screening_steps`)."""
     picture: torch.Tensor = field(repr=False)
     """(3, h, w) in 0..1: what the encoders see of the picture, edited."""
 
@@ -52,7 +56,7 @@ class Candidate:
         return cls(k, m, tuple(table.boxes[k, m].tolist()), float(probabilities[k, m]), float(table.loss[k, m]),
                    {name: float(values[k, m]) for name, values in table.terms.items()},
                    float(table.score[k, m]), float(table.text_similarity[k, m]),
-                   float(table.image_similarity[k, m]), table.picture(k, m))
+                   float(table.image_similarity[k, m]), table.steps_of(k, m), table.picture(k, m))
 
     def to_dict(self) -> dict:
         """Plain data for JSON, without the picture."""
@@ -100,7 +104,7 @@ class EditResult:
 
     @property
     def edits(self) -> torch.Tensor | None:
-        """(K, M, 3, h, w) in 0..1, NaN where nothing was edited; None after loading from disk."""
+        """(K, M, 3, h, w) in 0..1 as they were judged, NaN where nothing was edited; None after loading from disk."""
         return self.table.edits if self.table else None
 
     @property

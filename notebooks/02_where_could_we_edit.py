@@ -31,10 +31,9 @@
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
-    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
-        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
-    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
+             "known; open the course from its own repository, or put its address into "
+             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
@@ -45,6 +44,11 @@ seed = 42
 count = 9     # anchor points K
 scenes = 200  # how many held-out scenes the measurements take
 
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("02", profile)
+
 # %%
 import ipywidgets
 import torch
@@ -54,7 +58,7 @@ from torch.nn import functional as F
 import lr_helpers.anchors as packaged
 from lr_helpers import checks, load_models, plots
 from lr_helpers.files.pictures import to_tensor
-from lr_helpers.course.samples import sample
+from lr_helpers.course.samples import sample, square
 from lr_helpers.course.widgets import explore
 from lr_helpers.intervals import rate
 from tiny_world.scenes import scene
@@ -84,7 +88,7 @@ print(recipe.caption(), boxes.tolist())
 
 # %%
 if models.words is None:  # models that know the world look at a photograph
-    picture = to_tensor(sample(models.profile).picture, size)
+    picture, _ = square(sample(models.profile), size)
 attention = models.backbone.encode_image(picture)[1]
 plots.show_heads(picture, attention, [packaged.top_anchors(a, count) for a in [*attention[:, None], attention]]);
 

@@ -31,30 +31,37 @@
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
-    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
-        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
-    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
+             "known; open the course from its own repository, or put its address into "
+             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
 
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
-source = "wolf"      # what is there now
+source = ""          # what is there now; empty: what the sample shows
 prompt = "an apple"  # what you want to see
 target = "apple"     # the one word for it, to draw perfect edits by hand
 seed = 42
 scenes = 6           # how many pictures the measurement at the end takes
+
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("04", profile, scenes=scenes)
 
 # %%
 import torch
 from PIL import Image
 
 from lr_helpers import METHODS, checks, load_models, plots
+from lr_helpers.course.samples import SCENE, sample, square
+from lr_helpers.course.skipping import only_if
 from lr_helpers.files.pictures import to_tensor
-from tiny_world.scenes import Placed, Recipe, scene
+from tiny_world.scenes import Placed, scene
 
 models = load_models(profile)
+emoji = models.words is not None  # else the models know the world, and look at a photograph
 print(models.profile.title)
 
 # %% [markdown]
@@ -62,7 +69,8 @@ print(models.profile.title)
 #
 # $K$ anchor points, $M$ squares around each: the inpainting model edits inside all $K \times M$ of them, always from the
 # same noise. So two edits differ by their region alone, and the table of their losses is well defined. The
-# picture is a held-out scene of the emoji world: we know its object's box, the judge does not.
+# picture is a held-out scene of the emoji world: we know its object's box, the judge does not. (Models that know the
+# world get a photograph, whose object's box was drawn by hand.)
 
 # %%
 from lr_helpers.anchors import anchor_centres, top_anchors
@@ -72,8 +80,7 @@ from lr_helpers.regions import proposals
 size, method = models.profile.size, METHODS["learned"].but(anchors=9)
 
 
-def all_edits(recipe: Recipe, prompt: str, source: str) -> Candidates:
-    picture = to_tensor(Image.fromarray(recipe.render()), size)
+def all_edits(picture: torch.Tensor, prompt: str, source: str) -> Candidates:
     attention = models.backbone.encode_image(picture)[1]
     centres = anchor_centres(top_anchors(attention, method.anchors), attention.shape[1:], size)
     table = Candidates(models, picture, source, prompt, proposals(centres, method.sizes, size), method, seed)
@@ -82,10 +89,12 @@ def all_edits(recipe: Recipe, prompt: str, source: str) -> Candidates:
 
 
 # %% tags=["nbval-check-output"]
-recipe = scene(2477, count=1)
-candidates = all_edits(recipe, prompt, source)
+main = sample(models.profile)
+picture, known = square(main, size)
+source = source or main.source
+candidates = all_edits(picture, prompt, source)
 picture, boxes, edits = candidates.image, candidates.boxes, candidates.edits
-print(recipe.caption(), "→", prompt, "  edits (K, M, 3, S, S):", tuple(edits.shape))
+print(main.title, "→", prompt, "  edits (K, M, 3, S, S):", tuple(edits.shape))
 print(candidates.made, "different edits cost", models.editor.evaluations, "denoiser evaluations")
 
 # %% [markdown]
@@ -198,7 +207,7 @@ checks.self_similarity(self_similarity)
 
 # %%
 side = round(len(image_tokens) ** 0.5)  # the tokens are a square grid, row by row
-truth = torch.tensor(recipe.objects[0].box) * size / 64
+truth = torch.tensor(known).float()
 row, column = (int((truth[i] + truth[i + 2]) / 2 / size * side) for i in (1, 0))
 token = [v * size / side for v in (column, row, column + 1, row + 1)]
 before, after = self_similarity(torch.stack([image_tokens, edited_tokens[one]]))
@@ -297,25 +306,28 @@ plots.show_scatter({"the K × M edits": ((edited - image).norm(dim=1), tables["d
 # %%
 from dataclasses import replace
 
-other = "night" if recipe.place != "night" else "snow"
-cases = {"unchanged": recipe, "replaced": recipe.replaced(0, target),
-         "+ new place": replace(recipe.replaced(0, target), place=other),
-         "added beside": recipe.added(Placed(target, 0, 0, 24)),
-         "only removed": recipe.removed(0), "a cat instead": recipe.replaced(0, "cat")}
-drawn = torch.stack([to_tensor(Image.fromarray(r.render()), size) for r in cases.values()])
-plots.show_pictures(list(drawn), list(cases), side=1.6);
+if only_if(emoji, "these cases are drawn of emoji, by a recipe"):
+    recipe = scene(SCENE, count=1)
+    other = "night" if recipe.place != "night" else "snow"
+    cases = {"unchanged": recipe, "replaced": recipe.replaced(0, target),
+             "+ new place": replace(recipe.replaced(0, target), place=other),
+             "added beside": recipe.added(Placed(target, 0, 0, 24)),
+             "only removed": recipe.removed(0), "a cat instead": recipe.replaced(0, "cat")}
+    drawn = torch.stack([to_tensor(Image.fromarray(r.render()), size) for r in cases.values()])
+    plots.show_pictures(list(drawn), list(cases), side=1.6)
 
 # %% [markdown]
 # *Unchanged* is compared with itself here, from the same batch. In a batch of another size the same picture
 # may come out different in the seventh digit, and even that would have a direction.
 
 # %% tags=["nbval-check-output"]
-seen, seen_tokens = models.clip.encode_image(drawn)
-judged = {"L_Clip": cosine_distance(seen, prompt_text), "L_Str": structure_loss(seen_tokens, seen_tokens[0]),
-          "L_Dir": direction_loss(seen, seen[0], source_text, prompt_text)}
-print(" " * 14, *(f"{name:>7}" for name in judged))
-for i, name in enumerate(cases):
-    print(f"{name:14}", *(f"{values[i]:7.2f}" for values in judged.values()))
+if only_if(emoji, "nothing was drawn"):
+    seen, seen_tokens = models.clip.encode_image(drawn)
+    judged = {"L_Clip": cosine_distance(seen, prompt_text), "L_Str": structure_loss(seen_tokens, seen_tokens[0]),
+              "L_Dir": direction_loss(seen, seen[0], source_text, prompt_text)}
+    print(" " * 14, *(f"{name:>7}" for name in judged))
+    for i, name in enumerate(cases):
+        print(f"{name:14}", *(f"{values[i]:7.2f}" for values in judged.values()))
 
 # %% [markdown]
 # Read it column by column.
@@ -408,10 +420,11 @@ checks.score(score)
 # Does $S$ want what the sum wants? First the pictures drawn by hand, from the best to the worst:
 
 # %% tags=["nbval-check-output"]
-drawn_sum, drawn_score = sum(judged.values()), score(seen, image, prompt_text)
-names = list(cases)
-print("lowest sum of the losses:", ", ".join(names[i] for i in drawn_sum.argsort()))
-print("highest S:               ", ", ".join(names[i] for i in drawn_score.argsort(descending=True)))
+if only_if(emoji, "nothing was drawn"):
+    drawn_sum, drawn_score = sum(judged.values()), score(seen, image, prompt_text)
+    names = list(cases)
+    print("lowest sum of the losses:", ", ".join(names[i] for i in drawn_sum.argsort()))
+    print("highest S:               ", ", ".join(names[i] for i in drawn_score.argsort(descending=True)))
 
 # %% [markdown]
 # Look at where *added beside* stands. $S$ rewards likeness to the source picture, and nothing is more like a picture
@@ -468,11 +481,12 @@ from tiny_world.words import NAMES, held_out, with_article
 
 correlations = {name: [] for name in goodness(candidates)}
 favourites = {name: [] for name in correlations}
-for number in range(3000, 3000 + scenes):
+known_world = only_if(emoji, "the measurement is on emoji scenes, whose objects are known, and costs a whole table for each")
+for number in range(3000, 3000 + scenes) if known_world else ():
     thing = scene(number, count=1)
     old, region = thing.objects[0].name, torch.tensor(thing.objects[0].box) * size / 64
     new = Random(number).choice([n for n in NAMES if n != old and not held_out(n, thing.place)])
-    table = all_edits(thing, with_article(new), old)
+    table = all_edits(to_tensor(Image.fromarray(thing.render()), size), with_article(new), old)
     covered = iou(table.boxes.float(), region)
     for name, values in goodness(table).items():
         correlations[name].append(rank_correlation(values, covered))
@@ -480,14 +494,15 @@ for number in range(3000, 3000 + scenes):
     print(f"{number}: {thing.caption()} → {with_article(new)}, best IoU that any proposal reaches {covered.max():.2f}")
 
 # %%
-plots.show_points(correlations, "rank correlation with IoU",
-                  f"{scenes} scenes, one point each; the bar is the median")
-plots.show_points(favourites, "IoU of the favourite", f"the edit that each prefers, in {scenes} scenes");
+if only_if(emoji, "nothing was measured"):
+    plots.show_points(correlations, "rank correlation with IoU",
+                      f"{scenes} scenes, one point each; the bar is the median")
+    plots.show_points(favourites, "IoU of the favourite", f"the edit that each prefers, in {scenes} scenes")
 
 # %% tags=["nbval-check-output"]
 from lr_helpers.intervals import rate
 
-for name in correlations:
+for name in correlations if only_if(emoji, "nothing was measured") else ():
     positive, hits = (rate(sum(v > limit for v in values[name]), scenes) for values, limit in ((correlations, 0), (favourites, 0.5)))
     print(f"{name:9} sorts the right way: {positive['value']:.2f} [{positive['low']:.2f}, {positive['high']:.2f}]"
           f"   favourite has IoU > 0.5: {hits['value']:.2f} [{hits['low']:.2f}, {hits['high']:.2f}]   n = {scenes}")

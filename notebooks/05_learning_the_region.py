@@ -30,29 +30,33 @@
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
-    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
-        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
-    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
+             "known; open the course from its own repository, or put its address into "
+             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
 
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
-prompt, source = "an apple", "wolf"
+prompt, source = "an apple", ""  # what you want to see; what is there now, empty: what the sample shows
 seed = 42
 runs = 5      # trainings of each estimator, from different weights
 draws = 400   # how often each estimator is asked for a gradient, to measure its bias and noise
+
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("05", profile)
 
 # %%
 import ipywidgets
 import numpy as np
 import torch
-from PIL import Image
 
 from lr_helpers import METHODS, checks, edit, learning, load_models, plots, regions
-from lr_helpers.files.pictures import to_tensor
+from lr_helpers.course.samples import sample, square
 from lr_helpers.course.widgets import explore
+from lr_helpers.files.pictures import to_image
 
 models = load_models(profile)
 size, method = models.profile.size, METHODS["learned"].but(anchors=9)
@@ -61,15 +65,15 @@ print(models.profile.title)
 # %% [markdown]
 # ## What goes in
 #
-# The same scene as in notebooks 01 and 03: its anchors, $M$ proposals around each of the $K$ anchors, and the features
+# The same picture as in notebooks 01 and 03: its anchors, $M$ proposals around each of the $K$ anchors, and the features
 # pooled inside each of them.
 
 # %% tags=["nbval-check-output"]
 from lr_helpers.anchors import anchor_centres, top_anchors
-from tiny_world.scenes import scene
 
-recipe = scene(2477, count=1)
-picture = to_tensor(Image.fromarray(recipe.render()), size)
+main = sample(models.profile)  # an emoji scene, or a photograph for models that know the world
+picture, true_box = square(main, size)
+source = source or main.source
 features, attention = models.backbone.encode_image(picture)
 centres = anchor_centres(top_anchors(attention, method.anchors), tuple(attention.shape[1:]), size)
 boxes = regions.proposals(centres, method.sizes, size)
@@ -137,7 +141,7 @@ corners = torch.cat([centres - half, centres + half], dim=1).clamp(0, size)
 whole = corners.ceil()  # up to whole pixels
 
 mask = torch.stack([box_mask(box, size, size) for box in whole.tolist()])
-frames = models.editor.inpaint(picture, mask, prompt, seed=seed)
+frames = models.editor.inpaint(picture, mask, prompt, seed=seed, steps=models.editor.screening_steps)
 edited = (composite(frames, picture, mask) * 255).round().to(torch.uint8)
 loss = clip_loss(models.clip.encode_image(edited / 255)[0], models.clip.encode_text([prompt])[0]).mean()
 
@@ -211,7 +215,7 @@ gradient_norms(network)
 # %% tags=["nbval-check-output"]
 def largest_change(method) -> tuple[float, list]:
     """The largest change of any weight in an edit by this method, and the last gradients' norms."""
-    result = edit(models, Image.fromarray(recipe.render()), source, prompt, method, seed=seed, progress=False)
+    result = edit(models, to_image(picture), source, prompt, method, seed=seed, progress=False)
     torch.manual_seed(seed)
     fresh = regions.RegionNetwork(**result.network.settings)
     change = max(float((a - b).detach().abs().max()) for a, b in zip(result.network.parameters(), fresh.parameters()))
@@ -633,7 +637,7 @@ plots.show_runs({paid_once: {name: [(r["different"], r["loss"]) for r in trained
 # which no estimator has seen.
 
 # %%
-known = torch.tensor(recipe.objects[0].box) * size // 64
+known = torch.tensor(true_box)
 strips = {name: {i: p[anchor] for i, p in moments(trained[0]["probabilities"]).items()} for name, trained in learned.items()}
 plots.show_strips(picture, boxes[anchor], strips, known.tolist());
 

@@ -30,10 +30,9 @@
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
-    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
-        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
-    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
+             "known; open the course from its own repository, or put its address into "
+             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
@@ -43,6 +42,11 @@ image = None  # path of a picture of your own; None takes a sample: an emoji sce
 source = ""   # what is there now; empty: what the sample shows
 prompt = ""   # what you want to see; empty: the sample's
 seed = 42
+
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("06", profile)
 
 # %%
 import numpy as np
@@ -66,6 +70,8 @@ print(models.profile.title)
 main = sample(models.profile) if image is None else None
 picture = main.picture if main else read_image(image)
 known = main.truth if main else None  # the box of what is there now
+emoji = models.words is not None
+slow = models.profile.needs_gpu  # then a bar shows how far an edit is
 if main:
     source, prompt = source or main.source, prompt or main.prompt
 print(main.title if main else image, picture.size)
@@ -76,7 +82,7 @@ print(main.title if main else image, picture.size)
 # This is the whole call. The rest of the notebook looks at what it did.
 
 # %%
-result = edit(models, picture, source, prompt, METHODS["learned"], seed=seed, progress=False)
+result = edit(models, picture, source, prompt, METHODS["learned"], seed=seed, progress=slow)
 plots.show_before_after(result);
 
 # %% tags=["nbval-check-output"]
@@ -114,7 +120,8 @@ print(f"in the shortlist: {int(kept.sum())} boxes, around {len(kept)} of the {re
 # %% [markdown]
 # ## 3. Candidate edits
 #
-# The inpainting model edits inside each box of the shortlist, always from the same noise.
+# The inpainting model edits inside each box of the shortlist, always from the same noise. (With models of full size these
+# edits take few steps, and only the one that wins is made again with all of them.)
 
 # %%
 plots.show_pictures(list(result.edits[kept]), columns=6, side=1.5, boxes=result.boxes[kept].tolist());
@@ -156,7 +163,7 @@ plots.show_learning(result);
 
 # %%
 without = edit(models, picture, source, prompt, METHODS["learned"].but(estimator="none", iterations=10), seed=seed,
-               progress=False)
+               progress=slow)
 plots.show_learning(without);
 
 # %% tags=["nbval-check-output"]
@@ -178,21 +185,21 @@ plots.show_candidates(result);
 # gradient, highest $S$), `official_code` does what the official code does, with all its defects.
 
 # %%
-paper = edit(models, picture, source, prompt, METHODS["paper"], seed=seed, progress=False)
-official = edit(models, picture, source, prompt, METHODS["official_code"], seed=seed, progress=False)
+paper = edit(models, picture, source, prompt, METHODS["paper"], seed=seed, progress=slow)
+official = edit(models, picture, source, prompt, METHODS["official_code"], seed=seed, progress=slow)
 plots.show_pictures([r.image for r in (result, paper, official)], ["learned", "paper", "official_code"], side=2.3,
                     boxes=[r.box for r in (result, paper, official)]);
 
 # %% [markdown]
 # ## How good is the region?
 #
-# In the emoji world we can tell: intersection over union with the true box.
+# In the emoji world we can tell: intersection over union with the true box. (Of the photographs it was drawn by hand.)
 
 # %% tags=["nbval-check-output"]
 from lr_helpers.boxes import iou
 
 if known:
-    truth = torch.tensor(known) * (models.profile.size / picture.width)
+    truth = torch.tensor(known).float()
     print(f"learned box {result.box}, IoU {iou(torch.tensor(result.box).float(), truth):.2f}")
 
 # %%
@@ -231,9 +238,11 @@ for warning in models.warnings_for("a zebra with a hat") if models.words else ["
 # Here is the scene twice as wide (its left edge is drawn out) and four times as large: nothing gets stretched.
 
 # %%
-wide = Image.fromarray(np.pad(np.asarray(picture), ((0, 0), (64, 0), (0, 0)), "edge")) if known else picture
-wide = wide.resize((512, 256), Image.Resampling.BICUBIC) if known else wide
-big = edit(models, wide, source, "a balloon", METHODS["learned"], seed=seed, progress=False)
+wide = picture
+if emoji:  # a photograph is wide as it is
+    wide = Image.fromarray(np.pad(np.asarray(picture), ((0, 0), (64, 0), (0, 0)), "edge"))
+    wide = wide.resize((512, 256), Image.Resampling.BICUBIC)
+big = edit(models, wide, source, "a balloon", METHODS["learned"], seed=seed, progress=slow)
 print(big.original.size, "→", big.image.size)
 plots.show_before_after(big);
 

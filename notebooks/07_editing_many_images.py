@@ -29,10 +29,9 @@
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
-    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
-        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
-    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
+             "known; open the course from its own repository, or put its address into "
+             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
@@ -41,6 +40,11 @@ profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.
 count = 8  # how many pictures
 options = ["--shortlist", "4"]  # fewer edits a picture than the default, so that the batch is short
 seed = 42
+
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("07", profile, count=count)
 
 # %%
 import csv, json, re, shutil, subprocess, sys, time
@@ -57,7 +61,7 @@ from lr_helpers import EditResult, checks, plots
 from lr_helpers.batch.items import plan
 from lr_helpers.models.profiles import get_profile
 from lr_helpers.errors import UserError
-from lr_helpers.course.samples import names, sample
+from lr_helpers.course.samples import sample, shipped
 
 work = Path("../results/07_editing_many_images")
 shutil.rmtree(work, ignore_errors=True)
@@ -67,7 +71,7 @@ print("profile", profile)
 # %% [markdown]
 # ## The pictures and the batch file
 #
-# Emoji scenes that no model has seen; for models that know the world, the sample photographs again and again.
+# Emoji scenes that no model has seen; for models that know the world, the photographs that are shipped, each once.
 
 # %%
 from tiny_world.scenes import scene
@@ -79,10 +83,11 @@ def example(i: int) -> tuple[Image.Image, str, str]:
     if get_profile(profile).vocabulary:
         recipe = scene(2477 + i, 1)
         return Image.fromarray(recipe.render()), recipe.objects[0].name, wishes[(i + 1) % len(wishes)]
-    photographs = names(profile)
-    shown = sample(profile, photographs[i % len(photographs)])
-    return shown.picture, shown.source, shown.prompts[i // len(photographs) % len(shown.prompts)]
+    shown = sample(profile, shipped(profile)[i])
+    return shown.picture, shown.source, shown.prompt
 
+if not get_profile(profile).vocabulary:
+    count = min(count, len(shipped(profile)))
 examples = [example(i) for i in range(count)]
 for i, (picture, _, _) in enumerate(examples):
     picture.save(work / "images" / f"{i}.png")

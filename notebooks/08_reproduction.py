@@ -31,16 +31,20 @@
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
-    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
-        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
-    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
+             "known; open the course from its own repository, or put its address into "
+             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
 
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
 live = 2  # how many tasks are run again, live
+
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("08", profile, live=live)
 
 # %%
 import csv
@@ -51,6 +55,7 @@ import torch
 
 from lr_helpers import checks, load_models, plots
 from lr_helpers.baselines import TITLES
+from lr_helpers.course.skipping import only_if
 from lr_helpers.files.paths import DATA
 from lr_helpers.study.regions import ROWS
 
@@ -283,7 +288,7 @@ from tiny_world import judge
 
 models = load_models(profile)
 again, judge_model = [], judge.load()
-if models.profile.name == "tiny":  # the stored study is of these models
+if only_if(models.profile.name == "tiny", "the stored study is of the miniatures"):
     again = [run_task(task("replace", TEST + i), models, judge_model, steps=regions["steps"]) for i in range(live)]
 
 # %% tags=["nbval-check-output"]

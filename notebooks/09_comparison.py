@@ -31,16 +31,20 @@
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
-    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
-        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
-    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
+             "known; open the course from its own repository, or put its address into "
+             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
 
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
 seeds = 3  # how many scenes are edited live, from the first on
+
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("09", profile, seeds=seeds)
 
 # %% tags=["nbval-check-output"]
 import json
@@ -150,14 +154,15 @@ plots.show_pictures(rows, ["given", *map(str, strengths)] + [""] * (len(rows) - 
 
 # %%
 from lr_helpers.errors import UserError
-from lr_helpers.files.pictures import to_tensor
-from lr_helpers.course.samples import sample
+from lr_helpers.course.samples import sample, square
+from lr_helpers.course.skipping import only_if
 
 photo, theirs = sample(models.profile), Parts(models.profile, models)
-for name in () if models is world else (n for n in shown if n != "known_region"):
+real = only_if(models is not world, "the miniatures know nothing but emoji")
+for name in (n for n in shown if n != "known_region") if real else ():
     try:
         rival = load_baseline(name, models.profile, models, parts=theirs)
-        made = rival(to_tensor(photo.picture, models.profile.size), photo.source, photo.prompt)
+        made = rival(square(photo, models.profile.size)[0], photo.source, photo.prompt)
         plots.show_pictures([made.picture], [f"{TITLES[name]}, {made.evaluations} evaluations"], side=3)
     except UserError as error:
         print(f"{TITLES[name]}: not run here. {error}")

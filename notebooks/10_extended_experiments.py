@@ -30,16 +30,20 @@
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    tag, fetch = "v0.1.0", "git fetch -q --depth 1 https://github.com/OWNER/learnable-regions"
-    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"):
-        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")
-    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
+             "known; open the course from its own repository, or put its address into "
+             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
 
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
 scenes = 2  # how many scenes of each kind are edited live
+
+# %% tags=["costs"]
+from lr_helpers.costs import course
+
+course.say("10", profile, scenes=scenes)
 
 # %%
 import json
@@ -131,9 +135,9 @@ for title, found in means.items():
 # (`LR_PROFILE=sd2`) this cell edits them as they are.
 
 # %%
-from lr_helpers.course.samples import names, sample
+from lr_helpers.course.samples import sample, shipped
 
-photographs = [sample("sd2", name) for name in names("sd2") if not name.startswith("official")]
+photographs = [sample("sd2", name) for name in shipped("sd2")]
 pictures, captions, boxes = [], [], []
 for photo in photographs[:scenes]:
     asked = "a rabbit" if models.words is not None else photo.prompts[0]  # a word that the profile knows

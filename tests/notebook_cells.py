@@ -3,8 +3,9 @@
     python tests/notebook_cells.py < questions > answers
 
 Each question is a JSON line: `notebook` (the path of an .ipynb), `profile`. Each answer is one too: `error`, null or the
-traceback of the cell that stopped, and `text`, all that the cells showed. What cells print beyond IPython, and libraries
-too, goes to standard error.
+traceback of the cell that stopped, `text`, all that the cells showed, and `evaluations`, how many pictures went through
+denoisers of this process, counted at their forward calls. What cells print beyond IPython, and libraries too, goes to
+standard error.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import nbformat
+from diffusers import UNet2DConditionModel, UVit2DModel
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
@@ -37,8 +39,24 @@ def share_models() -> None:
     loading.load_models = load_once
 
 
-def run(shell: InteractiveShell, notebook: Path, profile: str) -> dict[str, str | None]:
+EVALUATIONS = [0]
+
+
+def count_forwards() -> None:
+    """From now on every picture that goes through a denoiser of any pipeline counts in `EVALUATIONS`."""
+    for kind in (UNet2DConditionModel, UVit2DModel):
+        forward = kind.forward
+
+        def counted(self, *arguments: Any, _forward: Any = forward, **named: Any) -> Any:
+            EVALUATIONS[0] += len(arguments[0] if arguments else named["sample"])
+            return _forward(self, *arguments, **named)
+
+        kind.forward = functools.wraps(forward)(counted)
+
+
+def run(shell: InteractiveShell, notebook: Path, profile: str) -> dict[str, str | int | None]:
     """Run the code cells as a kernel would, in the notebook's folder; `profile` is set after the cell of parameters."""
+    EVALUATIONS[0] = 0
     shell.reset(new_session=False)
     os.chdir(notebook.parent)
     texts: list[str] = []
@@ -53,16 +71,18 @@ def run(shell: InteractiveShell, notebook: Path, profile: str) -> dict[str, str 
         error = result.error_before_exec or result.error_in_exec
         if error and "raises-exception" not in tags:
             told = "".join(traceback.format_exception(error))
-            return {"error": f"{notebook.name}, the cell\n\n{cell.source}\n\nstopped:\n{told}", "text": "\n".join(texts)}
+            return {"error": f"{notebook.name}, the cell\n\n{cell.source}\n\nstopped:\n{told}", "text": "\n".join(texts),
+                    "evaluations": EVALUATIONS[0]}
         if "parameters" in tags:
             shell.push({"profile": profile})
-    return {"error": None, "text": "\n".join(texts)}
+    return {"error": None, "text": "\n".join(texts), "evaluations": EVALUATIONS[0]}
 
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     share_models()
+    count_forwards()
     shell = InteractiveShell.instance()
     for line in sys.stdin:
         question = json.loads(line)

@@ -136,16 +136,16 @@ def test_a_result_comes_back_from_disk(learned, tmp_path):
     assert not list(folder.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("older", [1, 2])
+@pytest.mark.parametrize("older", [1, 2, 3])
 def test_a_result_of_an_older_format_is_refused_in_a_sentence(older, learned, tmp_path):
     file = learned.save(tmp_path) / "result.json"
     record = json.loads(file.read_text())
-    assert record["format"] == 3
+    assert record["format"] == 4
     record["sources"] = record.pop("origins")  # as formats 1 and 2 called them
     file.write_text(json.dumps(record | {"format": older}))
     with pytest.raises(UserError) as error:
         EditResult.load(tmp_path)
-    assert str(error.value) == f"{file} has format {older}, not 3; make the edit again."
+    assert str(error.value) == f"{file} has format {older}, not 4; make the edit again."
 
 
 def test_a_second_save_leaves_no_pictures_of_the_first(models, learned, picture, tmp_path):

@@ -1,4 +1,6 @@
-"""The notebooks run on another profile, their code unchanged: pictures, grids and batches of other sizes."""
+"""The notebooks run on other profiles, their code unchanged: pictures, grids and batches of other sizes, and all four
+families of real models at reduced width. What they cost is what was said before.
+"""
 
 import ast
 import importlib
@@ -10,9 +12,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from shorter import shorten
+import random_parts
+from shorter import FEWER, shorten
 
 from lr_helpers.authoring import notebooks, report
+from lr_helpers.costs import course, random_weights
+from lr_helpers.models.profiles import Profile, _read
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(notebooks.FOLDER.glob(notebooks.PATTERN + ".py"))
@@ -34,6 +39,21 @@ clip.origins = ["tiny_world/clip"]
 """
 # The miniatures again, which understand none of a photograph; that there is a word list is what tells them apart.
 WORLDLY = PROFILE.replace('vocabulary = "tiny_world/vocabulary.txt"\n', "").replace("size = 96", "size = 64")
+
+
+def write_family(family: str, folder: Path) -> str:
+    """Reduced checkpoints of a family's true classes, three steps an edit; returns the entry of a profile "other"."""
+    small, parts = random_weights.write(family, folder), {}
+    if family in ("sd2", "sd15"):  # the others have no models of the comparison
+        parts = {part: extra for part, extra in random_parts.write(family, folder / "parts").items()
+                 if part in ("text_to_image", "instruct")}
+    lines = ["", "[profiles.other]", f'title = "{family} at reduced width"', "needs_gpu = false"]
+    lines += [f"{name} = {json.dumps(getattr(small, name))}"
+              for name in ("size", "steps", "screening_steps", "solver", "guidance", "batch", "backbone_size")
+              if getattr(small, name) is not None]
+    lines += [f"{part}.origins = {json.dumps(getattr(small, part))}" for part in ("editor", "backbone", "clip")]
+    lines += ["", "[comparison.other]"] + [f"{part}.origins = {json.dumps(extra.origins)}" for part, extra in parts.items()]
+    return "\n".join(lines) + "\n"
 
 
 def write_data(folder: Path, profile: str) -> None:
@@ -69,8 +89,13 @@ class Cells:
         self.process = subprocess.Popen([sys.executable, str(ROOT / "tests" / "notebook_cells.py")], cwd=folder, text=True,
                                         env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
 
+    @property
+    def profile(self) -> Profile:
+        """The profile "other"."""
+        return _read(self.folder / "data" / "models.toml")[0]["other"]
+
     def run(self, source: Path) -> str:
-        """What the cells of this notebook showed, as soon as all have run."""
+        """What the cells of this notebook showed, as soon as all have run; it must cost what was said before."""
         question = {"notebook": str(write_notebook(source, self.folder / source.stem)), "profile": "other"}
         print(json.dumps(question), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
@@ -79,7 +104,24 @@ class Cells:
             pytest.fail(f"the process ended: {self.log.read()[-3000:]}")
         answer = json.loads(answer)
         assert answer["error"] is None, answer["error"]
+        self.check_cost(source, answer["text"], answer["evaluations"])
         return answer["text"]
+
+    def check_cost(self, source: Path, text: str, evaluations: int) -> None:
+        """The evaluations counted in this process, and in those that notebook 07 starts, are those that were said."""
+        number, profile = source.stem[:2], self.profile
+        asked = {name: FEWER.get(number, {}).get(name, value) for name, value in course.defaults(number).items()}
+        for record in (self.folder / source.stem / "results").glob("07_*/*/*/item.json"):
+            evaluations += json.loads(record.read_text())["row"]["evaluations"]
+        found = course.cost(number, profile, **asked)
+        parts = [*found.parts, *found.world]
+        told = (source.stem, profile.title, evaluations, parts)
+        print(*told)
+        assert course.sentence(number, profile, None, **asked) in text
+        exact = sum(part.evaluations for part in parts if not part.at_most)
+        assert exact <= evaluations <= sum(part.evaluations for part in parts), told
+        if number != "09" or "text_to_image" in profile.comparison:  # else most of its rows are left out
+            assert evaluations >= 0.6 * sum(part.evaluations for part in parts), told
 
     def close(self) -> None:
         self.process.communicate(timeout=60)  # no question is left, so it ends
@@ -101,6 +143,12 @@ def enlarged(tmp_path_factory):
 def worldly(tmp_path_factory):
     assert WORLDLY != PROFILE
     yield from cells(tmp_path_factory, WORLDLY)
+
+
+@pytest.fixture(scope="module", params=list(random_weights.FULL))
+def family(tmp_path_factory, request):
+    folder = tmp_path_factory.mktemp(request.param)
+    yield from cells(tmp_path_factory, write_family(request.param, folder))
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
@@ -128,6 +176,14 @@ def test_a_notebook_runs_unchanged_on_another_profile(source, enlarged):
 @pytest.mark.parametrize("source", [s for s in SOURCES if s.stem[:2] in ("01", "06")], ids=lambda s: s.stem)
 def test_models_that_know_the_world_get_a_photograph(source, worldly):
     assert "a dahlia in a garden" in worldly.run(source)
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_a_notebook_runs_on_each_family_of_real_models(source, family):
+    text = family.run(source)
+    if source.stem[:2] in ("01", "04", "08"):
+        assert "Skipped with this profile: " in text
 
 
 @pytest.mark.all

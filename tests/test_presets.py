@@ -8,6 +8,8 @@ from PIL import Image
 
 from lr_helpers import METHODS, edit
 from lr_helpers.anchors import anchor_centres, inside_anchors, top_anchors
+from lr_helpers.editing import propose
+from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.pictures import to_tensor
 from lr_helpers.learning import Expectation, learn
 from lr_helpers.losses import clip_loss, softmax_score
@@ -63,6 +65,27 @@ def test_transposed_anchors_move_the_boxes_across_the_diagonal(models, picture, 
     assert torch.equal(swapped.anchors, plain.anchors)
     assert torch.equal(swapped.boxes, plain.boxes[..., [1, 0, 3, 2]])
     assert not torch.equal(swapped.boxes, plain.boxes)
+
+
+@pytest.mark.parametrize("size", [(96, 64), (64, 200), (640, 427), (63, 64)])
+def test_transposed_anchors_stay_inside_a_picture_that_is_no_square(models, picture, size):
+    """Rows and columns are swapped as shares of the sides; as pixels they would leave the picture, and no box be left."""
+    wide = picture.resize(size)
+    plain, swapped = (propose(models, Canvas(wide, models.editor.size), "wolf", QUICK.but(anchors=9, defects=defects))
+                      for defects in ((), ("transposed_anchors",)))
+    boxes, (width, height) = swapped.boxes, size
+    assert torch.equal(boxes, boxes.clamp(torch.tensor(0), torch.tensor([width, height, width, height])))
+    assert ((boxes[..., 2:] - boxes[..., :2]) > 0).all()
+    # The anchors' centres, as shares, are mirrored at the diagonal.
+    grid = tuple(plain.attention.shape[1:])
+    at = anchor_centres(plain.anchors, grid, (height, width)) / torch.tensor([width, height])
+    middle = (boxes[:, 0, :2] + boxes[:, 0, 2:]) / 2 / torch.tensor([width, height])
+    half = 0.4 * min(size) / 2 / torch.tensor([width, height])
+    free = ((at.flip(1) > half) & (at.flip(1) < 1 - half)).all(1)  # whose boxes the border does not cut
+    assert free.any()
+    assert torch.allclose(middle[free], at.flip(1)[free], atol=1 / min(size))
+    result = edit(models, wide, "wolf", "an apple", METHODS["official_code"].but(steps=1, iterations=1), progress=False)
+    assert result.image.size == size
 
 
 def test_scaled_twice_pools_an_eighth_of_the_place():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lr_helpers import UserError
@@ -224,3 +225,42 @@ def test_every_group_of_the_papers_prompts_is_there():
 def test_an_unknown_group_is_answered_with_the_known_ones():
     with pytest.raises(UserError, match="teaser, comparison, one kind"):
         samples.prompts("none")
+
+
+# Squares for the notebooks
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("size", [64, 512])
+def test_a_square_shows_the_source_and_squashes_nothing(name, size):
+    found = samples.sample("sd2", name)
+    width, height = found.picture.size
+    x0, y0, x1, y1 = found.truth
+    assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
+    picture, box = samples.square(found, size)
+    assert picture.shape == (3, size, size)
+    assert 0 <= box[0] < box[2] <= size and 0 <= box[1] < box[3] <= size
+    # The box keeps its aspect where the square holds all of it, and so does what is inside.
+    scale = size / min(width, height)
+    if max(x1 - x0, y1 - y0) <= min(width, height):
+        assert box[2] - box[0] == pytest.approx((x1 - x0) * scale, abs=1.01)
+        assert box[3] - box[1] == pytest.approx((y1 - y0) * scale, abs=1.01)
+        inside = samples.to_tensor(found.picture.crop(found.truth).resize((box[2] - box[0], box[3] - box[1])))
+        assert (picture[:, box[1]:box[3], box[0]:box[2]] - inside).abs().mean() < 0.06
+
+
+def test_a_square_of_the_scene_is_the_scene():
+    found = samples.sample("tiny")
+    picture, box = samples.square(found, 64)
+    assert box == found.truth and torch.equal(picture, samples.to_tensor(found.picture))
+    assert samples.square(found, 96)[1] == tuple(v * 96 // 64 for v in found.truth)
+
+
+def test_where_no_box_is_known_the_middle_half_is_taken():
+    unknown = samples.Sample("x", "x", Image.new("RGB", (300, 200)), "x", ("y",), "z")
+    assert samples.square(unknown, 100)[1] == (12, 25, 87, 75)
+
+
+def test_what_is_shipped_needs_no_network():
+    assert samples.shipped("sd2") == tuple(SHIPPED)
+    assert samples.shipped("tiny") == ("wolf",)

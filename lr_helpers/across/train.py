@@ -15,6 +15,7 @@ from lr_helpers.across.asks import Ask, kinds_of
 from lr_helpers.across.collect import Collect, example
 from lr_helpers.errors import UserError
 from lr_helpers.files.writing import write_json
+from lr_helpers.inpainting import count_evaluations
 from lr_helpers.learning import make_estimator
 from lr_helpers.models.libraries import versions
 from lr_helpers.models.profiles import Profile
@@ -57,8 +58,7 @@ class Training:
     @property
     def evaluations(self) -> int:
         """Denoiser evaluations of all edits, guidance included."""
-        each = self.steps * (2 if self.profile.guidance > 1 else 1)
-        return len(self.asks) * self.rounds * self.boxes * each
+        return count_evaluations(len(self.asks) * self.rounds * self.boxes, self.steps, self.profile.guidance)
 
     def costs(self) -> str:
         """What it will cost, in one sentence."""

@@ -62,13 +62,21 @@ def setup_cell() -> str:
     """The code of the set-up cell, the same in all notebooks.
 
     On Colab, once a session: it fetches the tag of its version into course/ (or else the default branch), and calls
-    `colab.set_up`.
+    `colab.set_up`. While the address is a placeholder, it refuses instead: an account of that name may be anybody's.
     """
     address, version = _project()
+    begun = (
+        "import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.",
+        'if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:')
+    if placeholder():
+        return "\n".join((
+            *begun,
+            f'    sys.exit("Nothing was fetched: {address} is a placeholder, and whose account that is, is not "',
+            '             "known; open the course from its own repository, or put its address into "',
+            '             "pyproject.toml and run: python -m lr_helpers notebooks --badges")'))
     # Line 4 in words: make course/ a repository, fetch the tag or else the default branch, and take what came.
     return "\n".join((
-        "import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.",
-        'if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:',
+        *begun,
         f'    tag, fetch = "v{version}", "git fetch -q --depth 1 {address}"',
         '    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && '
         'git checkout -q FETCH_HEAD"):',

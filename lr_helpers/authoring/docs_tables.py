@@ -216,14 +216,21 @@ def _profiles(store: Store) -> str:
     for name, profile in known.items():
         size = sum(profile[part]["gigabytes"] for part in ("editor", "backbone", "clip"))
         needs = "nothing" if "vocabulary" in profile else f"a GPU, and {size:.1f} GB from the hub"
-        rows.append([f"`{name}`", profile["title"], str(profile["size"]), str(profile["steps"]), needs])
-    return markdown(["profile", "models", "edits at", "steps", "needs"], rows)
+        screening = profile.get("screening_steps", profile["steps"])
+        rows.append([f"`{name}`", profile["title"], str(profile["size"]), str(screening), str(profile["steps"]), needs])
+    return markdown(["profile", "models", "edits at", "steps of a candidate", "of the final edit", "needs"], rows)
 
 
 def _true_size(store: Store) -> str:
     from lr_helpers.costs import true_size
 
     return true_size.table(store.benchmarks)
+
+
+def _course_costs(store: Store) -> str:
+    from lr_helpers.costs import course
+
+    return course.table()
 
 
 def _batch_costs(store: Store) -> str:
@@ -255,6 +262,6 @@ BLOCKS: Mapping[str, Callable[[Store], str]] = {
     "notebooks": _notebooks, "front": _front, "regions": _regions, "add": _add, "causes": _causes, "unseen": _unseen,
     "photographs": _photographs,
     "prompts": _prompts, "compare": _compare, "pie": _pie, "zoo": _zoo, "profiles": _profiles,
-    "true size": _true_size, "batch costs": _batch_costs,
+    "true size": _true_size, "course costs": _course_costs, "batch costs": _batch_costs,
 }
 """Blocks by name; each is a paragraph of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 import torch
@@ -50,7 +51,7 @@ class Learned(_Chooser):
         found = share.proposals(method)
         # The same search as `edit` makes, with edits that other rows may have made.
         done = search(self.models, request.picture, request.source, request.prompt, method, request.seed, found=found,
-                      edits=share.edits(method.steps, method.guidance), estimator=_noting(method, reached))
+                      edits=partial(share.edits, guidance=method.guidance), estimator=_noting(method, reached))
         # The best anchor's most probable box is the result.
         k = done.region.order[0]
         m = int(done.region.best[k])
@@ -112,14 +113,15 @@ class Exhaustive(_Chooser):
         found = share.proposals(method)
         table = share.candidates(method, found.boxes, kept=found.kept, occlusion=found.occlusion)
         losses = table.losses(None)[table.kept]
-        boxes = [tuple(box) for box in table.boxes[table.kept].tolist()]
+        boxes, places = [tuple(box) for box in table.boxes[table.kept].tolist()], table.kept.nonzero().tolist()
         # In the order in which the shortlist has them: what was best so far?
         best, trace = None, []
         for number, i in enumerate(found.edit_free[table.kept].argsort(stable=True).tolist(), 1):
             if best is None or losses[i] < losses[best]:
                 best = i
             trace.append((number, boxes[best]))
-        return _inside(table.store(torch.tensor([boxes[best]]))[0], boxes[best], lambda: trace)
+        table.finish(*places[best])
+        return _inside(table.picture(*places[best]), boxes[best], lambda: trace)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +156,7 @@ class RandomBoxes(_Chooser):
         # Edits every box, then the paper's score ranks them.
         table.losses(None)
         best = int(table.score.argmax())
+        table.finish(best, 0)
         return _inside(table.picture(best, 0), tuple(boxes[best, 0].tolist()))
 
     def _boxes(self, request: Request, found: Proposals, count: int) -> torch.Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -18,7 +19,8 @@ from lr_helpers.method import Method
 from lr_helpers.models.loading import Models
 
 LATER = {"estimator", "temperature", "samples", "iterations", "lr", "update_every", "entropy_weight", "clip_weight",
-         "structure_weight", "direction_weight", "source_weight", "alpha", "beta", "choice", "steps", "guidance"}
+         "structure_weight", "direction_weight", "source_weight", "alpha", "beta", "choice", "steps",
+         "screening_steps", "guidance"}
 """Settings that decide nothing before the first edit; methods that differ in these alone share their proposals."""
 
 
@@ -87,7 +89,7 @@ class Share:
         """A table of these (K, M, 4) boxes under a method whose steps are set; `known` as `Candidates` takes it."""
         request = self.request
         return Candidates(self.models, request.picture, request.source, request.prompt, boxes, method, request.seed,
-                          edits=self.edits(method.steps, method.guidance), **known)
+                          edits=partial(self.edits, guidance=method.guidance), **known)
 
 
 class SharedEdits:

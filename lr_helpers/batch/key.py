@@ -13,7 +13,7 @@ from lr_helpers.method import Method
 from lr_helpers.models import origins
 from lr_helpers.models.profiles import Profile
 
-FORMAT = 2
+FORMAT = 3
 """Goes up when the same input is meant to give another result, or a result.json of another format, so that what is done
 already is done again."""
 SMALL = 2**26
@@ -52,7 +52,9 @@ def identity(profile: Profile) -> dict[str, str] | None:
     A model in a folder is known by its files' contents, one from the hub by its commit, and each by the first
     origin in the profile's order that is on this machine.
     """
-    known = {"profile": f"{profile.name} {profile.size} {profile.steps} {profile.guidance} {profile.backbone_size}"}
+    sizes = (profile.size, profile.steps, profile.screening_steps, profile.solver, profile.guidance,
+             profile.backbone_size)
+    known = {"profile": " ".join(map(str, (profile.name, *sizes)))}
     for part in ("editor", "backbone", "clip"):
         variant = profile.parts[part].variant if part in profile.parts else None
         found = next(filter(None, (_known(part, origin, variant) for origin in getattr(profile, part))), None)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from lr_helpers.checks.exercise import Exercise
 from lr_helpers.inpainting import composite as _composite
+from lr_helpers.inpainting import count_evaluations as _count_evaluations
 
 
 def _random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -133,10 +134,6 @@ denoise = Exercise(
                 predict, scheduler, latents, steps, scale, ready=False),
         "only one step was taken: go through all of scheduler.timesteps, and keep what step returns": _one_step,
     })
-
-
-def _count_evaluations(edits: int, steps: int, guidance: float) -> int:
-    return edits * steps * (2 if guidance > 1 else 1)
 
 
 count_evaluations = Exercise(

@@ -27,6 +27,7 @@ from diffusers import (
     VQModel,
 )
 from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -40,7 +41,7 @@ from transformers import (
 from lr_helpers.models.encoders import Backbone, Clip
 from lr_helpers.models.libraries import quiet
 from lr_helpers.models.loading import Models, batch_for, dtype_for
-from lr_helpers.models.pipelines import FAMILIES
+from lr_helpers.models.pipelines import FAMILIES, use_solver
 from lr_helpers.models.profiles import Part, Profile, get_profile
 
 Config = dict[str, Any]
@@ -164,6 +165,21 @@ def pipeline(profile: str, reduced: bool = False, device: str = "cpu", dtype: to
         safety_checker=None, feature_extractor=None, requires_safety_checker=False)
 
 
+def teraflop(profile: str) -> float:
+    """10¹² floating-point operations of one denoiser evaluation at the profile's true size; nothing is computed."""
+    denoiser = next(iter(networks(profile, device="meta").values()))
+    config, side = denoiser.config, denoiser.config.sample_size
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        if profile == "amused":
+            denoiser(torch.zeros(1, side, side, dtype=torch.long), torch.zeros(1, 77, config.encoder_hidden_size),
+                     pooled_text_emb=torch.zeros(1, config.cond_embed_dim), micro_conds=torch.zeros(1, 5))
+        else:
+            beside = {"text_embeds": torch.zeros(1, CLIP_G["projection_dim"]), "time_ids": torch.zeros(1, 6)}
+            denoiser(torch.zeros(1, 9, side, side), torch.tensor([500]), torch.zeros(1, 77, config.cross_attention_dim),
+                     added_cond_kwargs=beside if config.addition_embed_type else None)
+    return counter.get_total_flops() / 1e12
+
+
 def backbone(profile: str, reduced: bool = False, device: str = "cpu") -> ViTModel:
     """The DINO ViT of a profile with random weights."""
     config = ViTConfig(**VIT | (SMALL["vit"] if reduced else {}), patch_size=PATCH[profile],
@@ -196,8 +212,10 @@ def models(profile: str, device: str = "cpu", reduced: bool = False) -> Models:
     """All models of a profile with random weights, in memory and in the precision of the device."""
     about, dtype = get_profile(profile), dtype_for(device)
     pipe = pipeline(profile, reduced, device, dtype)
+    use_solver(pipe, about.solver)
     editor = FAMILIES[type(pipe).__name__](pipe, 64 if reduced else about.size, steps=about.steps,
-                                           guidance=about.guidance, batch=about.batch)
+                                           guidance=about.guidance, batch=about.batch,
+                                           screening_steps=about.screening_steps)
     see = Backbone(backbone(profile, reduced, device), IMAGENET_MEAN, IMAGENET_STD,
                    GRID * PATCH[profile] if reduced else about.backbone_size)
     judge = Clip(clip(reduced, device), open_clip.get_tokenizer("ViT-B-16"), device)
@@ -222,6 +240,12 @@ def write(profile: str, folder: Path, seed: int = 0) -> Profile:
     real = get_profile(profile)
     return Profile(
         name=f"small {profile}", title="random weights", size=64, steps=3, guidance=real.guidance, batch=3,
+        screening_steps=real.screening_steps and 2, solver=real.solver,
         backbone_size=GRID * PATCH[profile], needs_gpu=False, editor=(str(folder / "editor"),),
         backbone=(str(folder / "backbone"),),
         clip=(str(folder / "clip"),), parts={part: Part(licence="MIT") for part in ("editor", "backbone", "clip")})
+
+
+if __name__ == "__main__":
+    for each in FULL:
+        print(f"{each}: {teraflop(each):.3f} teraflop an evaluation")

@@ -20,6 +20,7 @@ from lr_helpers.editing import edit
 from lr_helpers.errors import UserError
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.writing import write_json
+from lr_helpers.inpainting import count_evaluations
 from lr_helpers.method import get_method
 from lr_helpers.models.loading import Models, default_device, dtype_for
 from lr_helpers.models.profiles import PROFILES, get_profile
@@ -88,8 +89,7 @@ def device_name(device: str) -> str:
 def measure(models: Models, whole: bool) -> dict[str, Any]:
     """Figures of an editor, by batches of one denoising step; `whole`: measure a learned edit too, else compute it.
 
-    What is computed is marked so: the preset's number of edits × (evaluations of one × seconds of an evaluation +
-    seconds to encode and decode).
+    What is computed is marked so: evaluations × seconds of one + edits × seconds to encode and decode.
     """
     editor, on_gpu = models.editor, models.device == "cuda"
     clock = Clock(on_gpu)
@@ -111,10 +111,12 @@ def measure(models: Models, whole: bool) -> dict[str, Any]:
         result, total = clock.timed(lambda: edit(models, picture, "a dog", "a cat", progress=False))
         edits, evaluations = result.cost["different_edits"], editor.evaluations - count
     else:
-        editor.pipeline.scheduler.set_timesteps(editor.steps)  # some schedulers add a step to those asked for
-        edits = get_method("learned").shortlist
-        evaluations = edits * 2 * len(editor.pipeline.scheduler.timesteps)
-        total = evaluations * seconds + edits * (encode + decode)
+        method = get_method("learned")
+        edits, (screening, full) = method.shortlist, method.planned_steps(editor.steps, editor.screening_steps)
+        finished = int(screening != full)  # the winner, once more with all steps
+        evaluations = (count_evaluations(edits, screening, editor.guidance)
+                       + count_evaluations(finished, full, editor.guidance))
+        total = evaluations * seconds + (edits + finished) * (encode + decode)
     return {"dtype": str(dtype_for(models.device)).removeprefix("torch."), "batch": batch, "peak_gb": round(peak, 2),
             "gb_per_edit": round((peak - before) / batch, 2),
             "seconds_per_evaluation": round(seconds, 4), "seconds_to_encode": round(encode, 3),

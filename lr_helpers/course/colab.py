@@ -37,8 +37,8 @@ class SetUpError(UserError):
 def set_up(version: str) -> None:
     """Make the notebooks run from the clone this file lies in, and say in a line what was done.
 
-    Installs what is missing, sets LR_PROFILE by the hardware unless it is set, puts the course on the path, and changes
-    into notebooks/. `version` is the tag that the notebook asks for. Raises SetUpError for a Python that is too old,
+    Installs what is missing, sets LR_PROFILE to "tiny" unless it is set, puts the course on the path, and changes into
+    notebooks/. `version` is the tag that the notebook asks for. Raises SetUpError for a Python that is too old,
     and if pip fails; the cell may then be run again.
     """
     try:
@@ -62,8 +62,9 @@ def _set_up(version: str) -> None:
         print(f"Colab has {other}; if something fails, that may be why.")
     if wanted:
         install(wanted)
-    profile, reason = _profile()
-    os.environ["LR_PROFILE"] = profile
+    profile = os.environ.get("LR_PROFILE")
+    reason = "LR_PROFILE says so" if profile else "set LR_PROFILE for another one"
+    os.environ["LR_PROFILE"] = profile = profile or "tiny"
     sys.path.insert(0, str(ROOT))
     os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
     os.chdir(ROOT / "notebooks")
@@ -132,14 +133,3 @@ def install(wanted: list[Requirement]) -> None:
                          "network or take a fresh runtime (Runtime > Disconnect and delete runtime), then run this "
                          "cell again.")
     importlib.invalidate_caches()
-
-
-def _profile() -> tuple[str, str]:
-    """The profile for this machine, and why."""
-    if os.environ.get("LR_PROFILE"):
-        return os.environ["LR_PROFILE"], "LR_PROFILE says so"
-    import torch
-
-    if torch.cuda.is_available():
-        return "sd2", f"there is a GPU, {torch.cuda.get_device_name()}"
-    return "tiny", "there is no GPU"

@@ -14,6 +14,7 @@ from functools import cache
 from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
@@ -22,9 +23,12 @@ from PIL import Image
 from lr_helpers.boxes import Box
 from lr_helpers.errors import UserError
 from lr_helpers.files.paths import DATA
-from lr_helpers.files.pictures import read_image
+from lr_helpers.files.pictures import read_image, to_tensor
 from lr_helpers.files.writing import write_bytes
 from lr_helpers.models.profiles import Profile, get_profile
+
+if TYPE_CHECKING:
+    import torch
 
 TIMEOUT = 20.0
 """Seconds without a byte from the server until it counts as out of reach."""
@@ -96,6 +100,26 @@ def _photograph(name: str) -> Sample:
     boxes = tuple(tuple(box) for box in entry.get("boxes", ()))
     return Sample(name, entry["title"], read_image(file), entry["source"], tuple(entry["prompts"]), entry["credit"],
                   boxes[0] if boxes else None, boxes)
+
+
+def square(found: Sample, size: int) -> tuple[torch.Tensor, Box]:
+    """A sample as the notebooks take it apart: the largest square with its source, (3, size, size) in 0..1, and the
+    source's box in pixels of it; the middle half where no box is known.
+    """
+    width, height = found.picture.size
+    side = min(width, height)
+    x0, y0, x1, y1 = found.truth or (width // 4, height // 4, 3 * width // 4, 3 * height // 4)
+    # Around the box's middle, as far as the picture allows.
+    left, top = (round(min(max((low + high - side) / 2, 0), whole - side))
+                 for low, high, whole in ((x0, x1, width), (y0, y1, height)))
+    picture = to_tensor(found.picture.crop((left, top, left + side, top + side)), size)
+    box = [min(max(v, 0), side) * size // side for v in (x0 - left, y0 - top, x1 - left, y1 - top)]
+    return picture, tuple(box)
+
+
+def shipped(profile: Profile | str) -> tuple[str, ...]:
+    """Those of `names` that lie in the clone, so that nothing is fetched."""
+    return tuple(name for name in names(profile) if name == "wolf" or "file" in _photographs()[name])
 
 
 def _emoji_scene(name: str, seed: int, prompts: tuple[str, ...]) -> Sample:

@@ -46,27 +46,54 @@ def fetch(part: str, origin: str, variant: str | None = None, borrows: Sequence[
     return Fetched(str(found.place), said, found.variants)
 
 
-def download(profile: Profile) -> None:
-    """Get all that a profile and its comparison lack, each part from the first origin that serves, and say so.
+def download(profile: Profile, comparison: bool = True) -> list[str]:
+    """Get all that a profile lacks on this machine, and says first how much that is; each part from the first origin
+    that serves. With `comparison` also what its comparison with other editors loads.
 
-    Nothing is raised: what can't be had is told by whoever asks for it.
+    Nothing is raised: what can't be had is told by whoever asks for it. Returns the parts that an edit needs and that
+    are not here now.
     """
     parts = [(part, part, getattr(profile, part), profile.parts.get(part, Part()), ())
              for part in ("editor", "backbone", "clip")]
-    parts += [(part, part.replace("_", " "), extra.origins, extra.about, extra.borrows)
-              for part, extra in profile.comparison.items()]
-    for part, name, origins, about, borrows in parts:
-        for origin in origins:
-            try:
-                found = resolve(part, origin, about.variant, borrows)
-                if found.state.trouble:
-                    continue
-                if found.place is None:
-                    print(f"Downloading the {name}, {label(origin)}", flush=True)
-                    fetch(part, origin, about.variant, borrows)
-                break
-            except UnavailableError:
-                continue
+    own = len(parts)
+    if comparison:
+        parts += [(part, part.replace("_", " "), extra.origins, extra.about, extra.borrows)
+                  for part, extra in profile.comparison.items()]
+    # What is to come, before any of it does.
+    wanted = {name: about for part, name, origins, about, borrows in parts if _lacks(part, origins, about, borrows)}
+    if not wanted:
+        print(f"Nothing to download for the profile {profile.name}.", flush=True)
+    else:
+        sizes = ", ".join(f"{name} {about.gigabytes or '?'} GB" for name, about in wanted.items())
+        total = sum(about.gigabytes or 0 for about in wanted.values())
+        print(f"To download for the profile {profile.name}: {sizes}; {total:.1f} GB in all", flush=True)
+    lacking = []
+    for number, (part, name, origins, about, borrows) in enumerate(parts):
+        had = any(_get(part, name, origin, about, borrows) for origin in origins)  # ends with the first that serves
+        if not had and number < own:
+            lacking.append(name)
+    return lacking
+
+
+def _lacks(part: str, origins: Sequence[str], about: Part, borrows: Sequence[str]) -> bool:
+    """Would the first origin that serves have to be downloaded?"""
+    states = (resolve(part, origin, about.variant, borrows) for origin in origins)
+    serving = next((found for found in states if not found.state.trouble), None)
+    return serving is not None and serving.place is None
+
+
+def _get(part: str, name: str, origin: str, about: Part, borrows: Sequence[str]) -> bool:
+    """Is one origin of a part here, after it was downloaded if need be?"""
+    try:
+        found = resolve(part, origin, about.variant, borrows)
+        if found.state.trouble:
+            return False
+        if found.place is None:
+            print(f"Downloading the {name}, {label(origin)}", flush=True)
+            fetch(part, origin, about.variant, borrows)
+        return True
+    except UnavailableError:
+        return False
 
 
 def _download(part: str, found: Found, variant: str | None, borrows: Sequence[str]) -> Found:

@@ -82,8 +82,9 @@ def load_models(profile: str | Profile = "tiny", device: str | None = None, *, e
     about = profile.parts.get("editor", Part())
 
     def load(origin: str) -> tuple[Editor, str]:
-        return load_editor(origin, device, dtype_for(device), about.variant, size=profile.size, steps=profile.steps,
-                           guidance=profile.guidance, batch=profile.batch)
+        return load_editor(origin, device, dtype_for(device), about.variant, profile.solver, size=profile.size,
+                           steps=profile.steps, guidance=profile.guidance, batch=profile.batch,
+                           screening_steps=profile.screening_steps)
 
     origins = {}
     the_editor, origins["editor"] = first_origin("editor", profile.editor, load)

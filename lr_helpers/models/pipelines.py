@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
+import diffusers
 import torch
 from diffusers import AmusedInpaintPipeline, AutoPipelineForInpainting
 from torch.nn import functional as F
@@ -27,6 +28,7 @@ class StableDiffusion(Editor):
     """Stable Diffusion 1.x and 2.x with nine input channels."""
 
     denoiser = "unet"
+    denoises_latents = True
     auto = AutoPipelineForInpainting
     """The class that reads a checkpoint of this family."""
     without: ClassVar = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
@@ -48,6 +50,46 @@ class StableDiffusion(Editor):
         positive, negative = self.pipeline.encode_prompt(
             prompts, self.pipeline.device, 1, do_classifier_free_guidance=True)
         return {"prompt_embeds": positive, "negative_prompt_embeds": negative}
+
+    @torch.no_grad()
+    def encode(self, pictures: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """(N, 3, S, S) in 0..1 → (N, 4, s, s) latents as the denoiser takes them: the likeliest, or drawn."""
+        vae, own = self.pipeline.vae, self.pipeline.vae.dtype
+        vae.to(dtype=self._vae_type())
+        found = vae.encode(pictures.to(vae.device, vae.dtype) * 2 - 1).latent_dist
+        vae.to(dtype=own)
+        latents = found.mode() if generator is None else found.sample(generator)
+        return latents.to(own) * vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """(N, 4, s, s) latents → (N, 3, S, S), about 0..1, on the CPU."""
+        vae, own = self.pipeline.vae, self.pipeline.vae.dtype
+        vae.to(dtype=self._vae_type())
+        pictures = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample.float().cpu() / 2 + 0.5
+        vae.to(dtype=own)
+        return pictures
+
+    def _vae_type(self) -> torch.dtype:
+        """Stable Diffusion XL's autoencoder overflows in float16, and says so in its configuration."""
+        vae = self.pipeline.vae
+        return torch.float32 if vae.config.get("force_upcast") and vae.dtype == torch.float16 else vae.dtype
+
+    def texts(self, prompt: str) -> dict[str, torch.Tensor]:
+        """A prompt, and no prompt, as `predict` takes them."""
+        return self._encode_prompts([prompt])
+
+    @torch.no_grad()
+    def predict(self, channels: torch.Tensor, time: torch.Tensor, texts: dict[str, torch.Tensor],
+                with_prompt: bool) -> torch.Tensor:
+        """One evaluation: the denoiser's nine channels (N, 9, s, s) at a time step → its prediction (N, 4, s, s)."""
+        sign = "" if with_prompt else "negative_"
+        return self.pipeline.unet(channels, time, encoder_hidden_states=texts[f"{sign}prompt_embeds"],
+                                  **self._conditions(texts, sign)).sample
+
+    def _conditions(self, texts: dict[str, torch.Tensor], sign: str) -> dict[str, Any]:
+        """What the denoiser is told beside the text's tokens."""
+        return {}
 
     def _paint(self, images: torch.Tensor, masks: torch.Tensor, texts: dict[str, torch.Tensor], seed: int, steps: int,
                guidance: float) -> torch.Tensor:
@@ -73,6 +115,12 @@ class StableDiffusionXL(StableDiffusion):
         embeds = self.pipeline.encode_prompt(prompts, device=self.pipeline.device, do_classifier_free_guidance=True)
         return dict(zip(("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds",
                          "negative_pooled_prompt_embeds"), embeds, strict=True))
+
+    def _conditions(self, texts: dict[str, torch.Tensor], sign: str) -> dict[str, Any]:
+        # The text's summary; and that the picture is of this size, and not cut out of a larger one.
+        summary = texts[f"{sign}pooled_prompt_embeds"]
+        sizes = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]]).to(summary)
+        return {"added_cond_kwargs": {"text_embeds": summary, "time_ids": sizes}}
 
     def _paint(self, images: torch.Tensor, masks: torch.Tensor, texts: dict[str, torch.Tensor], seed: int, steps: int,
                guidance: float) -> torch.Tensor:
@@ -141,13 +189,37 @@ FAMILIES: dict[str, type[Editor]] = {
 """By the class that a checkpoint's index names: those of `layouts.DENOISERS`."""
 
 
-def load_editor(origin: str, device: str, dtype: torch.dtype, variant: str | None = None,
+DISTILLED = ("LCMScheduler", "TCDScheduler")
+"""Samplers that belong to what a checkpoint has learned; no other solver takes their place."""
+
+
+def use_solver(pipeline: Any, solver: str | None) -> None:
+    """Let this class of diffusers' schedulers, e.g. "DPMSolverMultistepScheduler", take the place of a pipeline's own.
+
+    The noise levels and what the network predicts (noise, velocity or the picture) stay those of the checkpoint. The
+    steps are spread over all levels, the last one included: a loop over few steps that begins lower is given noise
+    where it expects some of the picture. Left as they are: schedulers that diffusers does not call compatible (tokens,
+    flows), and distilled ones. Raises UserError for a name that diffusers does not have.
+    """
+    if solver is None:
+        return
+    kind = getattr(diffusers, solver, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise UserError(f"The solver {solver!r} is no scheduler of diffusers; give e.g. DPMSolverMultistepScheduler in "
+                        "data/models.toml.")
+    own = pipeline.scheduler
+    if kind in own.compatibles and type(own).__name__ not in DISTILLED:
+        with quiet():  # it tells which settings the other class does not have
+            pipeline.scheduler = kind.from_config(own.config, timestep_spacing="linspace")
+
+
+def load_editor(origin: str, device: str, dtype: torch.dtype, variant: str | None = None, solver: str | None = None,
                 **settings) -> tuple[Editor, str]:
     """An editor from a folder or a hub id, and what the record says of its origin; safetensors only.
 
-    `settings`: size, steps, guidance, batch. Raises UnavailableError for an origin that can't serve, among them what
-    is no inpainting model or of another family, before it is downloaded; UserError and ValueError for parts that do
-    not belong together; else what diffusers raises.
+    `solver` as `use_solver` takes it; `settings`: those of `Editor`. Raises UnavailableError for an origin that can't
+    serve, among them what is no inpainting model or of another family, before it is downloaded; UserError and
+    ValueError for parts that do not belong together; else what diffusers raises.
     """
     found = fetch("editor", origin, variant)
     index = json.loads(Path(found.place, "model_index.json").read_text(encoding="utf-8"))
@@ -155,6 +227,7 @@ def load_editor(origin: str, device: str, dtype: torch.dtype, variant: str | Non
     pipeline = read_pipeline(found.place, family.auto, family.text_encoders, dtype, found.variants, variant,
                              **family.without)
     require_fit(pipeline, family, origin)
+    use_solver(pipeline, solver)
     editor = family(pipeline.to(device), **settings)
     return editor, found.label
 

@@ -46,7 +46,7 @@ class Profile:
     size: int
     """Side in pixels of the square picture that is edited."""
     steps: int
-    """Denoising steps of one edit."""
+    """Denoising steps of a full edit."""
     guidance: float
     """Classifier-free guidance scale."""
     batch: int
@@ -64,6 +64,10 @@ class Profile:
     comparison: dict[str, Extra] = field(default_factory=dict, hash=False)
     """What other editors and region choosers need, by part, e.g. "text_to_image"; only `baselines` loads it."""
 
+    screening_steps: int | None = None
+    """Denoising steps of a candidate, of which only the winner then gets a full edit; None: candidates are full."""
+    solver: str | None = None
+    """diffusers' class of the scheduler that takes the place of the editor's own; None keeps that."""
     needs_gpu: bool = True
     """Is it refused where there is no GPU, unless that is allowed? All but miniatures, which say so."""
 

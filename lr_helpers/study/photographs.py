@@ -76,7 +76,7 @@ def photograph_record(one: Sample, prompt: str, seed: int, row: str, models: Mod
     patch = done.table.patch(best.anchor, best.proposal)
     size = models.profile.size
     window, mask = done.table.canvas.crop(patch.window), box_mask([round(v) for v in patch.inner], size, size)
-    (frame,) = models.editor.inpaint(window, mask[None], prompt, seed=seed, steps=method.steps,
+    (frame,) = models.editor.inpaint(window, mask[None], prompt, seed=seed, steps=done.table.full_steps,
                                      guidance=method.guidance)
     w, h = one.picture.size
     found = {**region(done.box, one.readings), "share": float(area(torch.tensor(done.box))) / (w * h),

@@ -68,6 +68,7 @@ class Pie(Study):
 
     def settings(self, about: dict) -> dict:
         return {"profile": self.profile.name, "models": about["origins"], "steps": self.profile.steps,
+                "screening_steps": self.profile.screening_steps, "solver": self.profile.solver,
                 "seed": self.seed, "data": self.benchmark.digest,
                 "presets": {name: asdict(method) for name, method in METHODS.items()}}
 
@@ -144,8 +145,10 @@ class Pie(Study):
                 "groups": table.summarise(done.records), "published": table.published()}
 
     def show(self, summary: dict, done: Done) -> None:
+        few = self.profile.screening_steps
+        screened = f" ({few} for candidates)" if few else ""
         setting = (f"{len(self.items)} items of {len(self.benchmark.items)} in `{self.data.name}`, profile "
-                   f"`{self.profile.name}`, {self.profile.steps} denoising steps, seed {self.seed}, on "
+                   f"`{self.profile.name}`, {self.profile.steps} denoising steps{screened}, seed {self.seed}, on "
                    f"{summary['device']}.")
         write_csv(self.folder / "edits.csv", table.COLUMNS, table.flat(done.records, percent=True))
         write_bytes(self.folder / "table.md", table.page(summary, setting).encode())
