@@ -13,7 +13,15 @@ from torch.nn import functional as F
 from lr_helpers.boxes import Box, area, box_mask
 from lr_helpers.files.canvas import Canvas, Patch, crop, inner_box, scaled
 from lr_helpers.inpainting import composite
-from lr_helpers.losses import clip_loss, direction_loss, occluded, occlusion_loss, source_loss, structure_loss
+from lr_helpers.losses import (
+    clip_loss,
+    direction_loss,
+    occluded,
+    occlusion_loss,
+    source_loss,
+    standardised,
+    structure_loss,
+)
 from lr_helpers.method import Method
 from lr_helpers.models.loading import Models
 from lr_helpers.regions import region_mask
@@ -113,12 +121,15 @@ class Candidates:
         self.text_similarity, self.image_similarity = nothing.clone(), nothing.clone()
         self._slopes = torch.full((k, m, m), float("nan"))  # see `_find_slopes`
         if occlusion is None:
-            occlusion = occlusion_table(models, canvas, source, boxes) if method.occlusion_weight else nothing.clone()
+            occlusion = occlusion_term(models, canvas, source, boxes, method) if method.occlusion_weight else nothing
         self.terms = {name: nothing.clone() for name in TERMS}
-        self.terms |= {"occlusion": occlusion, "area": area_table(boxes, canvas.shape)}
+        self.terms |= {"occlusion": occlusion.clone(), "area": area_table(boxes, canvas.shape)}
         self._seen: dict[Box, tuple[torch.Tensor, torch.Tensor]] = {}  # see `_before`
         with torch.no_grad():
             self._prompt, self._source = models.clip.encode_text([prompt, source])
+        # The texts that the terms compare with; S (eq. 7) takes the prompt as it is.
+        common = models.neutral if method.centre_texts else 0.0
+        self._aim, self._from = self._prompt - common, self._source - common
 
     @property
     def count(self) -> int:
@@ -179,12 +190,18 @@ class Candidates:
         return len(self._slot[wanted].unique())
 
     def under(self, method: Method) -> Candidates:
-        """The same edits under another method's weights: a copy, so this table stays as it is."""
+        """The same edits under another method's weights: a copy, so this table stays as it is.
+
+        Raises ValueError for a method that computes terms in another way.
+        """
+        for setting in ("centre_texts", "standardise_terms"):
+            if getattr(method, setting) != getattr(self.method, setting):
+                raise ValueError(f"the methods differ in {setting}, which decides the terms themselves")
         other = copy.copy(self)
         other.method, other.terms, other._finished = method, dict(self.terms), set(self._finished)
         other._slopes = torch.full_like(self._slopes, float("nan"))
         if method.occlusion_weight and bool(self.terms["occlusion"].isnan().any()):
-            other.terms["occlusion"] = occlusion_table(self.models, self.canvas, self.source, self.boxes)
+            other.terms["occlusion"] = occlusion_term(self.models, self.canvas, self.source, self.boxes, method)
         return other
 
     @torch.no_grad()
@@ -232,10 +249,10 @@ class Candidates:
                before: torch.Tensor) -> dict[str, torch.Tensor]:
         """The terms that CLIP decides, of N edits and their source as it encodes them; (N,) each, differentiable."""
         return {
-            "clip": clip_loss(seen, self._prompt),
+            "clip": clip_loss(seen, self._aim),
             "structure": structure_loss(tokens, before),
-            "direction": direction_loss(seen, image, self._source, self._prompt),
-            "source": source_loss(seen, self._source),
+            "direction": direction_loss(seen, image, self._from, self._aim),
+            "source": source_loss(seen, self._from),
         }
 
     @property
@@ -246,8 +263,18 @@ class Candidates:
     @property
     def loss(self) -> torch.Tensor:
         """(K, M) weighted sum of the terms (eq. 6, and ours); NaN where nothing was edited."""
-        loss = weighted(self.terms, self.method)
+        loss = weighted(self._counted(self.terms), self.method)
         return torch.where(self._made[self._slot], loss, float("nan"))  # a box's own terms alone are no loss
+
+    def _counted(self, terms: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Terms as the weights count them: those of edits, if the method says so, in deviations over all edits made."""
+        if not self.method.standardise_terms:
+            return terms
+        # Boxes that were clamped to the same are one edit, so one value.
+        first = [(self._slot == slot).nonzero()[0].tolist() for slot in self._made.nonzero()[:, 0].tolist()]
+        rows, columns = torch.tensor(first).reshape(-1, 2).T
+        return {name: values if name in EDIT_FREE else standardised(values, self.terms[name][rows, columns])
+                for name, values in terms.items()}
 
     def losses(self, choices: torch.Tensor | None) -> torch.Tensor:
         """(K,) chosen proposals → (K,) losses; None → the whole (K, M) table, 0 where nothing is kept. Edits what
@@ -256,7 +283,9 @@ class Candidates:
         if choices is None:
             self.make(self.kept)
             return torch.where(self.kept, self.loss, 0.0)
-        self.make(F.one_hot(choices, self.kept.shape[1]).bool())
+        # Deviations are known only when all edits are.
+        chosen = F.one_hot(choices, self.kept.shape[1]).bool()
+        self.make(chosen | self.kept if self.method.standardise_terms else chosen)
         return self.loss[torch.arange(len(choices)), choices]
 
     def blended(self, weights: torch.Tensor) -> torch.Tensor:
@@ -286,7 +315,7 @@ class Candidates:
             own = {name: (weights * self.terms[name][rows].nan_to_num()).sum(dim=1) for name in EDIT_FREE}
             views = [self.canvas.view(tuple(box)) for box in self.boxes[rows, choices[rows]].tolist()]
             judged = self._judge(*self._encode(pictures, views), *self._before(views))
-            loss = weighted({**judged, **own}, self.method)
+            loss = weighted(self._counted({**judged, **own}), self.method)
             self._slopes[rows, choices[rows]] = torch.autograd.grad(loss.sum(), weights)[0]
 
 
@@ -296,8 +325,11 @@ def area_table(boxes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def occlusion_table(models: Models, image: Canvas | torch.Tensor, source: str, boxes: torch.Tensor) -> torch.Tensor:
+def occlusion_table(models: Models, image: Canvas | torch.Tensor, source: str, boxes: torch.Tensor,
+                    centre: bool = False) -> torch.Tensor:
     """(K, M) occlusion losses of the (K, M, 4) boxes in 0..2: CLIP looks once with each different box hidden; no edit.
+
+    `centre`: of the source less what all texts have in common.
 
     They are hidden in a copy of the size that CLIP sees anyway, so a large picture costs no more than a small one.
     """
@@ -305,7 +337,7 @@ def occlusion_table(models: Models, image: Canvas | torch.Tensor, source: str, b
     different, slot = torch.unique(boxes.reshape(-1, 4), dim=0, return_inverse=True)
     inside = canvas.in_frame(different)
     views = [canvas.view(tuple(box)) for box in different.tolist()]
-    (text,) = models.clip.encode_text([source])
+    (text,) = models.clip.encode_text([source]) - (models.neutral if centre else 0.0)
     losses = torch.empty(len(different))
     for view in dict.fromkeys(views):  # a square picture has one
         small = models.clip.resized(crop(canvas.frame, view)[None])[0]
@@ -318,6 +350,13 @@ def occlusion_table(models: Models, image: Canvas | torch.Tensor, source: str, b
         (seen,), _ = models.clip.encode_image(small[None])
         losses[mine] = occlusion_loss(hidden, seen, text)
     return losses[slot].reshape(boxes.shape[:2])
+
+
+def occlusion_term(models: Models, image: Canvas | torch.Tensor, source: str, boxes: torch.Tensor,
+                   method: Method) -> torch.Tensor:
+    """`occlusion_table` as the method counts it: of a centred text, standardised over these boxes, if it says so."""
+    table = occlusion_table(models, image, source, boxes, centre=method.centre_texts)
+    return standardised(table) if method.standardise_terms else table
 
 
 def weighted(terms: dict[str, torch.Tensor], method: Method) -> torch.Tensor:

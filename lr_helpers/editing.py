@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
 from lr_helpers.boxes import Box, box_mask, least_overlap
-from lr_helpers.candidates import Candidates, Edits, area_table, occlusion_table, shortlist, weighted
+from lr_helpers.candidates import Candidates, Edits, area_table, occlusion_term, shortlist, weighted
 from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.pictures import open_noted, paste_back
 from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
@@ -72,7 +72,7 @@ def propose(models: Models, picture: Canvas | torch.Tensor, source: str, method:
     boxes = proposals(centres, method.sizes, canvas.shape)
     free = {"area": area_table(boxes, canvas.shape)}
     if method.occlusion_weight:
-        free["occlusion"] = occlusion_table(models, canvas, source, boxes)
+        free["occlusion"] = occlusion_term(models, canvas, source, boxes, method)
     known, apart = weighted(free, method), least_overlap(boxes, avoid)
     kept = shortlist(known.masked_fill(~apart, torch.inf), boxes, method.shortlist) & apart
     rows = kept.any(1)

@@ -21,6 +21,37 @@ def composite(frame: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> t
     return mask * frame + (1 - mask) * image
 
 
+def seam(picture: torch.Tensor, box: Box) -> tuple[float, float]:
+    """How visible are a pasted box's edges? (3, H, W) in 0..1 → the mean absolute step across them, and that between
+    the neighbouring lines of pixels on both sides, which is the picture's own; both in 8-bit levels, 0..255.
+
+    Edges within two pixels of the picture's border have no seam; (0, 0) where all are.
+    """
+    height, width = picture.shape[1:]
+    x0, y0, x1, y1 = box
+    jumps, own = [], []
+    for edge, low, high, axis in ((x0, y0, y1, 2), (x1, y0, y1, 2), (y0, x0, x1, 1), (y1, x0, x1, 1)):
+        if not 2 <= edge <= (height, width)[axis - 1] - 2:
+            continue
+        # steps[k]: between the lines of pixels k and k + 1, along the box's side.
+        steps = picture.diff(dim=axis).abs().mean(0).movedim(axis - 1, 0)[:, low:high]
+        jumps.append(steps[edge - 1].mean())
+        own.append((steps[edge - 2] + steps[edge]).mean() / 2)
+    return (255 * float(torch.stack(jumps).mean()), 255 * float(torch.stack(own).mean())) if jumps else (0.0, 0.0)
+
+
+def colour_shift(frame: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> float:
+    """How far a model's own frame (3, H, W) moves the colours of what it was to leave alone, i.e. of `image` where
+    `mask` (1, H, W) is 0: the absolute difference of the channels' means there, averaged, in 8-bit levels, 0..255.
+
+    What the frame has moved outside, it has moved inside too, where it is pasted. 0 where the mask covers all.
+    """
+    outside = mask[0] == 0
+    if not outside.any():
+        return 0.0
+    return 255 * float((frame[:, outside].mean(1) - image[:, outside].mean(1)).abs().mean())
+
+
 def count_evaluations(edits: int, steps: int, guidance: float) -> int:
     """Denoiser evaluations of `edits` edits of so many steps: with guidance, a scale above 1, two a step."""
     return edits * steps * (2 if guidance > 1 else 1)

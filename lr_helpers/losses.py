@@ -67,6 +67,19 @@ def occlusion_loss(hidden: torch.Tensor, image: torch.Tensor, source: torch.Tens
     return cosine_distance(image - hidden, source.expand_as(hidden))
 
 
+def standardised(values: torch.Tensor, among: torch.Tensor | None = None) -> torch.Tensor:
+    """Values of one term, of any shape, in standard deviations from their mean; both are of `among` (default: of the
+    values themselves) without its NaNs. Equal values become 0; NaN stays NaN.
+
+    So a model's own scale, which differs between CLIPs, weighs nothing. Not in the paper.
+    """
+    known = values if among is None else among
+    known = known[~known.isnan()]
+    if not len(known):
+        return values
+    return (values - known.mean()) / (known.std(correction=0) + 1e-6)
+
+
 def self_similarity(tokens: torch.Tensor) -> torch.Tensor:
     """Q: cosine similarity of all pairs of visual tokens, (N, L, d) → (N, L, L)."""
     unit = F.normalize(tokens, dim=-1)

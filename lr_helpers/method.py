@@ -116,6 +116,14 @@ class Method:
         "weight of the occlusion loss: does hiding the box take the source away? needs no edit (ours; paper 0)",
         within=WEIGHTS)
     area_weight: float = setting(0.0, "weight of the box's share of the picture (ours; paper 0)", within=WEIGHTS)
+    centre_texts: bool = setting(
+        False,
+        "what all texts have in common (the mean of many names of things) is taken off source and prompt before the "
+        "terms are computed (ours; paper no)")
+    standardise_terms: bool = setting(
+        False,
+        "each term but area, which is a share, counts in standard deviations over the picture's own boxes, so that no "
+        "weight depends on which CLIP judges; the whole shortlist is edited then (ours; paper no)")
     alpha: float = setting(2.0, "weight of cos(edit, prompt) in S, eq. 7 (paper 2)", within=WEIGHTS)
     beta: float = setting(1.0, "weight of cos(edit, source picture) in S (paper 1)", within=WEIGHTS)
     choice: str = setting(

@@ -10,7 +10,7 @@ import torch
 
 from tiny_world.two import DATA, GRID, SIZE, places, sprites, tokenizer, words
 from tiny_world.two.__main__ import main
-from tiny_world.two.evaluate import GROUPS, PARTS, cases, evaluate, evaluate_editor, seam, square
+from tiny_world.two.evaluate import GROUPS, PARTS, cases, evaluate, evaluate_editor, square
 from tiny_world.two.scenes import (
     HELD_OUT_SEEDS,
     TEST_SEEDS,
@@ -251,14 +251,6 @@ def test_cases_for_edits():
             assert name not in {o.name for o in recipe.objects}
             inside = [o for o in recipe.objects if judge.overlap_share(o.box, box) > 0.9]
             assert (len(inside) >= 1) == (kind == "replace")
-
-
-def test_seam_is_the_pictures_own_where_nothing_was_pasted():
-    picture = torch.full((3, SIZE, SIZE), 0.5)
-    assert seam(picture, (20, 20, 60, 60)) == (0, 0)
-    picture[:, 20:60, 20:60] = 0.6
-    jump, own = seam(picture, (20, 20, 60, 60))
-    assert jump == pytest.approx(25.5, abs=0.1) and own == pytest.approx(0, abs=0.5)
 
 
 def test_groups_use_known_and_held_out_hands():

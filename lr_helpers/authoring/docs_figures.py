@@ -18,16 +18,21 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from lr_helpers.authoring import diagram
 from lr_helpers.authoring import docs_drawings as drawings
 from lr_helpers.authoring.docs_store import TITLES, Store
 from lr_helpers.files.writing import write_bytes
 from lr_helpers.method import METHODS
+from lr_helpers.study import photographs
 
 FOLDER = Path("docs") / "figures"
 DPI = 160
 """Dots an inch; the figures are ten inches wide, so twice as wide as the 800 pixels that GitHub shows."""
+
+LARGE = 350_000
+"""A figure of more bytes is kept in 256 colours."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ def _method_data(store: Store) -> dict:
     return {"weights": weights.hexdigest(), "method": asdict(METHODS["learned"]), "seed": diagram.SEED}
 
 
+def _photographs_data(store: Store) -> dict:
+    return {"learned (ours)": store.photographs["boxes"]["learned"],
+            "official code": store.photographs["boxes"]["official_code"]}
+
+
 DRAWINGS: Mapping[str, Drawing] = {
     "method": Drawing(_method_data, lambda _: diagram.draw(diagram.run())),
     "regions": Drawing(drawings.regions_data, drawings.draw_regions),
@@ -56,6 +66,7 @@ DRAWINGS: Mapping[str, Drawing] = {
     "background": Drawing(drawings.compare_data, drawings.draw_background),
     "causes": Drawing(drawings.causes_data, drawings.draw_causes),
     "unseen": Drawing(drawings.unseen_data, drawings.draw_unseen),
+    "photographs": Drawing(_photographs_data, photographs.draw),
     "pie": Drawing(drawings.pie_data, drawings.draw_pie),
     "world": Drawing(drawings.world_data, drawings.draw_world),
 }
@@ -86,8 +97,15 @@ def write(name: str, store: Store) -> None:
     """Draw the figure and write its PNG, which says what it was drawn from."""
     with plt.rc_context({"font.size": 11.5}):
         figure = DRAWINGS[name].draw(DRAWINGS[name].data(store))
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={
-        "Software": None, "Digest": digest(name, store), "Description": figure.get_label()})
+    drawn, file, about = BytesIO(), BytesIO(), PngInfo()
+    figure.savefig(drawn, format="png", dpi=DPI)
     plt.close(figure)
-    write_bytes(store.root / FOLDER / f"{name}.png", buffer.getvalue())
+    for key, value in (("Digest", digest(name, store)), ("Description", figure.get_label())):
+        about.add_itxt(key, value)
+    with Image.open(drawn) as picture:
+        # Photographs would take megabytes in full colour.
+        picture = picture.convert("RGB")
+        if len(drawn.getvalue()) > LARGE:
+            picture = picture.quantize(256)
+        picture.save(file, "PNG", pnginfo=about, optimize=True)
+    write_bytes(store.root / FOLDER / f"{name}.png", file.getvalue())

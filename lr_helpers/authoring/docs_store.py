@@ -12,6 +12,7 @@ from lr_helpers.errors import UserError
 
 FILES = {"regions": "studies/regions.json", "compare": "studies/compare.json", "extended": "studies/extended.json",
          "causes": "studies/causes.json", "pie": "studies/pie.json", "learning": "studies/learning.json",
+         "photographs": "studies/photographs.json",
          "zoo": "tiny_world/METRICS.json", "benchmarks": "benchmarks.json", "costs": "costs.json"}
 """Name → file in data/."""
 

@@ -11,7 +11,7 @@ from lr_helpers.authoring import docs_drawings as drawings
 from lr_helpers.authoring.docs_store import TITLES, Store
 from lr_helpers.errors import UserError
 
-DECIMALS = {"psnr": 1, "iou": 2, "evaluations": 0, "seconds": 1}
+DECIMALS = {"psnr": 1, "iou": 2, "ceiling": 2, "seam": 1, "colour_shift": 1, "evaluations": 0, "seconds": 1}
 """Measures that are not shares, and how many decimals they are written with; all others are written in percent."""
 NOTHING = ""
 """What a table shows where a measure does not apply."""
@@ -135,6 +135,15 @@ def _unseen(store: Store) -> str:
     return markdown(["the same scenes", "region found", "new object seen there", "task done"], rows)
 
 
+def _photographs(store: Store) -> str:
+    rows = []
+    for name, found in store.photographs["means"].items():
+        rows.append([_row_title(name), *(interval(found[m], m) for m in (
+            "iou", "hit", "centre_inside", "ceiling", "seam", "colour_shift", "evaluations"))])
+    return markdown(["row", "IoU", "region found", "centre on the object", "best proposal's IoU", "seam, of 255",
+                     "colour shift, of 255", "evaluations"], rows)
+
+
 def _prompts(store: Store) -> str:
     rows = [[group, interval(found["hit"], "hit"), interval(found["a target seen"], "target_seen"),
              str(found["hit"]["count"])] for group, found in store.extended["prompts"].items()]
@@ -251,6 +260,7 @@ def _batch_costs(store: Store) -> str:
 
 BLOCKS: Mapping[str, Callable[[Store], str]] = {
     "notebooks": _notebooks, "front": _front, "regions": _regions, "add": _add, "causes": _causes, "unseen": _unseen,
+    "photographs": _photographs,
     "prompts": _prompts, "compare": _compare, "pie": _pie, "zoo": _zoo, "profiles": _profiles,
     "true size": _true_size, "course costs": _course_costs, "batch costs": _batch_costs,
 }

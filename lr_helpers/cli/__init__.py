@@ -1,5 +1,5 @@
-"""The command line: `python -m lr_helpers edit | batch | scene | study | report | doctor | fetch | benchmark |
-notebooks | docs`.
+"""The command line: `python -m lr_helpers edit | batch | train-regions | scene | study | report | doctor | fetch |
+benchmark | notebooks | docs`.
 
 One file a command. Each has `add(commands)`, which declares its options, and `run(options)`, which returns the exit
 code. What takes seconds to import (torch, diffusers) is imported in `run`, so that a wrong option is told at once.
@@ -12,10 +12,10 @@ import os
 import select
 import sys
 
-from lr_helpers.cli import batch, benchmark, docs, doctor, edit, fetch, notebooks, report, scene, study
+from lr_helpers.cli import batch, benchmark, docs, doctor, edit, fetch, notebooks, report, scene, study, train_regions
 from lr_helpers.errors import UserError
 
-COMMANDS = (edit, batch, scene, study, report, doctor, fetch, benchmark, notebooks, docs)
+COMMANDS = (edit, batch, train_regions, scene, study, report, doctor, fetch, benchmark, notebooks, docs)
 
 
 def parser() -> argparse.ArgumentParser:

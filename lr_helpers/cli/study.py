@@ -1,7 +1,7 @@
-"""`python -m lr_helpers study regions | learning | compare | pie | extended | causes | zoo | pie-data`: measurements.
+"""`python -m lr_helpers study regions | learning | compare | pie | extended | photographs | …`: measurements.
 
-One pair of functions a study: the first declares its options, the second runs it. The first five can be killed and
-started again (`lr_helpers.study.run`).
+One pair of functions a study: the first declares its options, the second runs it. All but causes, zoo and pie-data can
+be killed and started again (`lr_helpers.study.run`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def add(commands) -> None:
     _add_compare(studies)
     _add_pie(studies)
     _add_extended(studies)
+    _add_photographs(studies)
     _add_causes(studies)
     _add_zoo(studies)
     _add_pie_data(studies)
@@ -171,6 +172,40 @@ def _run_extended(options: argparse.Namespace) -> int:
         raise UserError(f"--style is {style!r}; choose one of {', '.join(others)}.")
     run(Extended(options.output, style, options.scenes, options.pairs, options.prompts, options.steps),
         options.workers)
+    return 0
+
+
+# photographs
+
+
+def _add_photographs(studies) -> None:
+    photographs = add_command(
+        studies, "photographs", _run_photographs, summary="presets on five photographs whose objects are marked",
+        description="Where the presets edit in the shipped photographs, whose objects are marked by hand, and how "
+                    "visible the edges are. Meant for models that know photographs (--profile sd2); the miniatures "
+                    "know nothing but emoji.")
+    _add_output(photographs, "photographs")
+    photographs.add_argument("--methods", nargs="+", metavar="METHOD",
+                             help="presets, or occlusion; the default is learned occlusion paper official_code")
+    add_count(photographs, "--prompts", low=1, default=3, help="prompts of each photograph, 3 at most")
+    add_count(photographs, "--seeds", low=1, default=1, help="edits of each prompt")
+    add_count(photographs, "--steps", low=1, help="denoising steps of an edit; the default is the profile's")
+    add_profile(photographs)
+    add_device(photographs)
+    add_allow_cpu(photographs)
+    _add_workers(photographs, "one a core; with large models one")
+
+
+def _run_photographs(options: argparse.Namespace) -> int:
+    from lr_helpers.models.loading import check_device
+    from lr_helpers.models.profiles import get_profile
+    from lr_helpers.study.photographs import ROWS, Photographs
+    from lr_helpers.study.run import run
+
+    profile = get_profile(options.profile)
+    check_device(profile, options.device, options.allow_cpu)
+    run(Photographs(options.output, profile, options.methods or ROWS, options.prompts, options.seeds, options.steps,
+                    options.device, options.allow_cpu), options.workers)
     return 0
 
 

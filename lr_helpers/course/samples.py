@@ -59,6 +59,8 @@ class Sample:
     """Author and licence, to be shown beside the picture."""
     truth: Box | None = None
     """The source's box in pixels of the picture (x0, y0, x1, y1), ends excluded; None where it is not known."""
+    readings: tuple[Box, ...] = ()
+    """Of a photograph: all boxes that fit the source text as well, marked by hand; the first is `truth`."""
 
     @property
     def prompt(self) -> str:
@@ -84,10 +86,20 @@ def sample(profile: Profile | str, name: str | None = None) -> Sample:
         raise UserError(f"The sample {name!r} is unknown; choose one of {', '.join(known)}.")
     if profile.vocabulary:
         return _emoji_scene(name, SCENE, SCENE_PROMPTS)
+    return _photograph(name)
+
+
+def shipped_photographs() -> tuple[Sample, ...]:
+    """The photographs in data/photographs, whose sources' boxes are known."""
+    return tuple(_photograph(name) for name, entry in _photographs().items() if "file" in entry)
+
+
+def _photograph(name: str) -> Sample:
     entry = _photographs()[name]
     file = DATA / "photographs" / entry["file"] if "file" in entry else _official(name, entry)
+    boxes = tuple(tuple(box) for box in entry.get("boxes", ()))
     return Sample(name, entry["title"], read_image(file), entry["source"], tuple(entry["prompts"]), entry["credit"],
-                  tuple(entry["box"]) if "box" in entry else None)
+                  boxes[0] if boxes else None, boxes)
 
 
 def square(found: Sample, size: int) -> tuple[torch.Tensor, Box]:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,6 +43,22 @@ class Models:
     """Which origin served, by part; what came from the hub with `@` and its commit."""
     words: frozenset[str] | None = None
     """All words the models know, or None where any word may be used."""
+
+    @cached_property
+    def neutral(self) -> torch.Tensor:
+        """(D,): the mean of CLIP's embeddings of the profile's neutral texts, what all its texts have in common.
+
+        Raises UserError if their file is missing or empty.
+        """
+        file = self.profile.neutral_texts
+        try:
+            texts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except OSError as error:
+            raise UserError(f"{file} can't be read ({error.strerror}); restore it, e.g. by: git checkout -- "
+                            f"{file.name}") from error
+        if not texts:
+            raise UserError(f"{file} is empty; give names of things, one a line.")
+        return self.clip.encode_text(texts).mean(0)
 
     def warnings_for(self, text: str) -> list[str]:
         """What the user should know about a text: words the models do not know, and an end they can't read.

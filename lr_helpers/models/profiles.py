@@ -59,6 +59,8 @@ class Profile:
     clip: tuple[str, ...]
     vocabulary: Path | None = None
     """Text file of all words the models know, one a line; None where any word may be used."""
+    neutral_texts: Path = DATA / "neutral_texts.txt"
+    """Text file of names of many things, one a line: what all texts of this CLIP have in common is their mean."""
     parts: dict[str, Part] = field(default_factory=dict, hash=False)
     """"editor", "backbone" and "clip", with licence and size; a profile of your own may leave them out."""
     comparison: dict[str, Extra] = field(default_factory=dict, hash=False)
@@ -81,7 +83,8 @@ class Profile:
             per_edit = self.parts.get("editor", Part()).gigabytes_per_edit if part == "editor" else None
             parts[part] = Part(gigabytes_per_edit=per_edit)
         return replace(self, **{part: (origin,) for part, origin in own.items()}, parts=parts,
-                       vocabulary=None if editor and clip else self.vocabulary)
+                       vocabulary=None if editor and clip else self.vocabulary,
+                       neutral_texts=DATA / "neutral_texts.txt" if clip else self.neutral_texts)
 
 
 NO_GPU = ("run it where there is a CUDA GPU, e.g. on Colab, or give allow_cpu=True in Python, set LR_ALLOW_CPU=1, or "
@@ -117,8 +120,9 @@ def _read(file: Path) -> tuple[dict[str, Profile], dict[str, tuple[str, ...]], d
         extras = {}
         for part, table in (comparison.get("any", {}) | comparison.get(name, {})).items():
             extras[part] = Extra(_origins(table), tuple(table.get("borrows", ())), _part(table))
-        words = entry.pop("vocabulary", None)
+        words, neutral = entry.pop("vocabulary", None), entry.pop("neutral_texts", "neutral_texts.txt")
         profiles[name] = Profile(name=name, **entry, **origins, vocabulary=DATA / words if words else None,
+                                 neutral_texts=DATA / neutral,
                                  parts=parts, comparison=extras)
     measures = {part: _origins(table) for part, table in found.get("measures", {}).items()}
     about = {part: _part(table) for part, table in found.get("measures", {}).items()}

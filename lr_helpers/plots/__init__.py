@@ -49,6 +49,7 @@ from lr_helpers.plots.results import (
 from lr_helpers.plots.study import (
     close,
     show_cost,
+    show_found,
     show_measures,
     show_rules,
     show_sweeps,
@@ -98,6 +99,7 @@ __all__ = [
     "show_cost",
     "show_curves",
     "show_extremes",
+    "show_found",
     "show_frontier",
     "show_generator",
     "show_gradient_norms",

@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from lr_helpers.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
+from lr_helpers.boxes import Box
+from lr_helpers.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, Picture, add_box, pixels
 
 MEASURES = {
     "iou": "IoU with the known region", "hit": "hit rate (IoU ≥ 0.5)", "centre_inside": "centre inside",
@@ -54,6 +55,31 @@ def show_measures(means: dict[str, dict], titles: dict[str, str], measures: Sequ
         for n in names)
     figure.set_label(f"{', '.join(MEASURES[m] for m in measures)} by row, with 95 % intervals. "
                      f"{MEASURES[measures[0]]}: {said}")
+    return figure
+
+
+def show_found(pictures: Sequence[Picture], titles: Sequence[str], known: Sequence[Sequence[Box]],
+               chosen: dict[str, Sequence[Box | None]]) -> Figure:
+    """A row of panels for each way to choose, a column a picture: its `known` boxes dashed, the chosen one whole.
+
+    `chosen[row][i]`: the row's box in picture i, None where there is none.
+    """
+    figure, grid = plt.subplots(len(chosen), len(pictures), figsize=(2.0 * len(pictures), 1.55 * len(chosen)),
+                                squeeze=False, layout="constrained")
+    for panels, (row, boxes) in zip(grid, chosen.items(), strict=True):
+        for axes, picture, readings, box in zip(panels, pictures, known, boxes, strict=True):
+            axes.imshow(pixels(picture))
+            axes.set(xticks=(), yticks=())
+            axes.spines[:].set_visible(False)
+            for reading in readings:
+                add_box(axes, reading, "white", 1.6, linestyle="--")
+            if box:
+                add_box(axes, box, ORANGE, 2.2)
+        panels[0].set_ylabel(row)
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=9)
+    figure.set_label(f"The box that each of {', '.join(chosen)} chose in each of {', '.join(titles)}, "
+                     "and, dashed, the object's own box, marked by hand.")
     return figure
 
 

@@ -22,6 +22,7 @@ from scipy.stats import binomtest
 from transformers import ViTModel
 
 from lr_helpers.boxes import box_mask
+from lr_helpers.inpainting import seam
 from tiny_world.two import SIZE
 from tiny_world.two.places import VARIANTS
 from tiny_world.two.scenes import TEST_SEEDS, Box, Placed, Recipe, random_placed, scene
@@ -219,22 +220,6 @@ def cases(kind: str, count: int, group: str) -> list[tuple[Recipe, Box, str]]:
             continue
         found.append((GROUPS[group](recipe, seed), square(thing), name))
     return found
-
-
-def seam(image: torch.Tensor, box: Box) -> tuple[float, float]:
-    """Mean jump of (3, 128, 128) across the box's edges, and of the neighbouring rows beside them, in grey levels.
-
-    Edges that are the picture's own have no seam.
-    """
-    x0, y0, x1, y1 = box
-    jumps, own = [], []
-    for edge, low, high, axis in ((x0, y0, y1, 2), (x1, y0, y1, 2), (y0, x0, x1, 1), (y1, x0, x1, 1)):
-        if not 2 <= edge <= SIZE - 2:
-            continue
-        steps = image.diff(dim=axis).abs().mean(0).movedim(axis - 1, 0)[:, low:high]  # [k]: between lines k and k + 1
-        jumps.append(steps[edge - 1].mean())
-        own.append((steps[edge - 2] + steps[edge]).mean() / 2)
-    return (255 * float(torch.stack(jumps).mean()), 255 * float(torch.stack(own).mean())) if jumps else (0.0, 0.0)
 
 
 def evaluate_editor(zoo: Path, count: int, pictures: Path, steps: int = STEPS) -> dict:

@@ -1,0 +1,87 @@
+"""What a predictor is trained on: pictures with two texts each; of an emoji scene no truth is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from PIL import Image
+
+from lr_helpers.batch.items import plan
+from lr_helpers.errors import UserError
+from lr_helpers.files.pictures import read_image
+from tiny_world.scenes import scene
+from tiny_world.words import NAMES, PLACES, held_out, noun_phrase, with_article
+
+FIRST = 2_000_000
+"""Seed of the first emoji scene; the models themselves were trained on seeds from 1,000,000 on, far apart."""
+
+KINDS = ("replace", "add", "replace", "remove", "add")
+"""Of every five scenes; those to add to are empty in turns, and have an object."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One picture, what is there, and what is wanted. Small and picklable."""
+
+    name: str
+    """Unique; the name of its file."""
+    kind: str
+    """"replace", "add" or "remove" for emoji scenes; "given" for a user's own."""
+    source: str
+    prompt: str
+    seed: int | None = None
+    """Of the emoji scene."""
+    image: Path | None = None
+    """Of a user's own picture."""
+
+    def picture(self) -> Image.Image:
+        """RGB or RGBA. Raises UserError if a file can't be read."""
+        return read_image(self.image) if self.image else Image.fromarray(_world(self.seed, self.kind)[0])
+
+
+def emoji_asks(count: int, first: int = FIRST) -> list[Ask]:
+    """So many scenes from the seed `first` on, their texts in varied words; no scene that a study reports on."""
+    found = []
+    for seed in range(first, first + count):
+        kind = KINDS[seed % len(KINDS)]
+        _, source, prompt = _world(seed, kind)
+        found.append(Ask(f"{kind}_{seed}", kind, source, prompt, seed))
+    return found
+
+
+def _world(seed: int, kind: str):
+    """The scene's pixels, and the texts."""
+    rng = Random(f"across pictures {seed}")
+    full = scene(seed, 1 + rng.randrange(2))
+    index = rng.randrange(len(full.objects))
+    thing = full.objects[index]
+    absent = [n for n in NAMES if n not in {o.name for o in full.objects} and not held_out(n, full.place)]
+    target = rng.choice(absent)
+    # Half of the texts are said plainly, as studies say them; the others as people might.
+    wanted = with_article(target) if rng.random() < 0.5 else noun_phrase(target, rng)
+    there = thing.name if rng.random() < 0.5 else noun_phrase(thing.name, rng)
+    if kind == "replace":
+        return full.render(), there, wanted
+    if kind == "remove":
+        return full.render(), there, f"empty {full.place}"
+    return full.removed(index).render(), full.place, f"{wanted} {PLACES[full.place]}"
+
+
+def given_asks(file: str | Path, images: str | Path) -> list[Ask]:
+    """A user's own pictures and texts: a file as `batch` reads it, and the pictures' folder.
+
+    Raises UserError for a file that can't be read, and names the first entry that is wrong.
+    """
+    found = plan(file, images, Path("unused"))
+    if found.problems:
+        raise UserError(f"{file}: {found.problems[0]}" + (
+            f" ({len(found.problems) - 1} more are wrong.)" if len(found.problems) > 1 else ""))
+    return [Ask(item.name, "given", item.source, item.prompt, image=item.image.absolute()) for item in found.items]
+
+
+def kinds_of(asks: Sequence[Ask]) -> dict[str, int]:
+    """How many there are of each kind."""
+    return {kind: sum(ask.kind == kind for ask in asks) for kind in dict.fromkeys(ask.kind for ask in asks)}

@@ -1,0 +1,147 @@
+"""The edits that a predictor learns from: of each picture some boxes, each edited once and judged by the losses.
+
+Every picture has a file of its own, written whole when its edits are made, so a run that was stopped goes on; and
+several processes, on one machine or on many with a common folder, can make them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+
+from lr_helpers.across.asks import Ask
+from lr_helpers.boxes import Box
+from lr_helpers.candidates import TERMS, Candidates
+from lr_helpers.editing import propose
+from lr_helpers.files.canvas import Canvas
+from lr_helpers.files.writing import write_bytes
+from lr_helpers.method import METHODS
+from lr_helpers.models.loading import Models, load_models
+from lr_helpers.models.profiles import Profile
+from lr_helpers.predictor import Example, RegionPredictor, View, standardised_losses, view_of
+from lr_helpers.study.run import Done, Study, read
+
+METHOD = METHODS["learned"]
+"""Whose proposals are the boxes."""
+SEED = 42
+"""Of all edits: what differs between two boxes of a picture is the box, not the noise."""
+HALF = ("features", "patches")
+"""Kept in half precision: they are the bulk of a file."""
+
+
+def some_boxes(boxes: torch.Tensor, values: torch.Tensor, count: int, known: Sequence[Box], draw: torch.Generator,
+               best: int) -> list[Box]:
+    """`count` different ones of the (N, 4) boxes, none of `known`: the `best` of lowest value, the others by lot."""
+    ranked = [tuple(box) for box in boxes[values.argsort(stable=True)].tolist()]
+    left = [box for box in dict.fromkeys(ranked) if box not in set(known)]
+    chosen, others = left[:best], left[best:]
+    drawn = torch.randperm(len(others), generator=draw)[:max(count - len(chosen), 0)].tolist()
+    return [*chosen, *(others[i] for i in sorted(drawn))][:count]
+
+
+def edited(models: Models, ask: Ask, count: int, steps: int, *, predictor: RegionPredictor | None = None,
+           known: Sequence[Box] = ()) -> dict[str, torch.Tensor]:
+    """One picture's view, boxes and terms, as they are stored.
+
+    Three eighths of the boxes are those that the edit-free terms like best, the others are drawn at random: those that
+    are right for replacing are wrong for adding. With a `predictor` half are those that it likes best: where it is
+    wrong, it shall learn so. `known`: boxes that have been edited before.
+    """
+    canvas = Canvas(ask.picture(), models.editor.size)
+    found = propose(models, canvas, ask.source, METHOD.but(shortlist=0))
+    view = view_of(models, canvas, ask.source, ask.prompt)
+    boxes = found.boxes.reshape(-1, 4)
+    draw = torch.Generator().manual_seed(sum(ask.name.encode()) + len(known))
+    if predictor is None:
+        chosen = some_boxes(boxes, found.edit_free.flatten(), count, known, draw, round(0.375 * count))
+    else:
+        with torch.no_grad():
+            chosen = some_boxes(boxes, -predictor(view, boxes), count, known, draw, round(0.5 * count))
+    table = Candidates(models, canvas, ask.source, ask.prompt, torch.tensor(chosen)[:, None], METHOD.but(steps=steps),
+                       SEED)
+    table.losses(None)
+    terms = {f"term.{name}": table.terms[name][:, 0].contiguous() for name in TERMS}
+    seen = {"features": view.features, "attention": view.attention, "patches": view.patches, "texts": view.texts}
+    seen = {name: (value.half() if name in HALF else value).contiguous() for name, value in seen.items()}
+    return {**seen, **terms, "shape": torch.tensor(view.shape), "boxes": torch.tensor(chosen, dtype=torch.int32)}
+
+
+def example(files: Sequence[Path], weights: dict[str, float]) -> Example:
+    """What is stored of one picture, over all rounds, under these weights of the terms."""
+    rounds = [load_file(file) for file in files]
+    first = rounds[0]
+    view = View(first["features"].float(), first["attention"], first["patches"].float(), first["texts"],
+                tuple(first["shape"].tolist()))
+    boxes = torch.cat([one["boxes"] for one in rounds]).long()
+    terms = {name: torch.cat([one[f"term.{name}"] for one in rounds]) for name in TERMS}
+    return Example(view, boxes, standardised_losses(terms, weights))
+
+
+@dataclass
+class Collect(Study):
+    """One round of edits of all pictures."""
+
+    folder: Path
+    profile: Profile
+    asks: Sequence[Ask]
+    boxes: int = 16
+    """Edited of each picture."""
+    steps: int = 4
+    """Denoising steps of an edit."""
+    round: int = 0
+    """From 1 on, the predictor of the round before chooses half of the boxes."""
+    rank: int = 0
+    ranks: int = 1
+    """This process does every so manieth picture."""
+    device: str | None = None
+    allow_cpu: bool | None = None
+
+    unit = "pictures"
+
+    def settings(self, about: dict) -> dict:
+        return {"training": "regions", "profile": self.profile.name, "boxes": self.boxes, "steps": self.steps}
+
+    def jobs(self) -> list[Ask]:
+        return list(self.asks[self.rank::self.ranks])
+
+    def file(self, job: Ask) -> str:
+        return f"round{self.round}/{job.name}"
+
+    def tensors(self, job: Ask, round_: int | None = None) -> Path:
+        """Where a picture's edits of a round lie."""
+        return self.folder / "edits" / f"round{self.round if round_ is None else round_}" / f"{job.name}.safetensors"
+
+    def complete(self, job: Ask, about: dict) -> bool:
+        found = read(self.record(job))
+        # Another list of pictures may have given the same name to something else.
+        return (found is not None and (found["source"], found["prompt"]) == (job.source, job.prompt)
+                and self.tensors(job).exists())
+
+    def processes(self) -> int:
+        # A large model fills the GPU, or the memory, alone.
+        return super().processes() if self.profile.size < 256 and self.ranks == 1 else 1
+
+    def load(self) -> None:
+        self.models = load_models(self.profile, device=self.device, allow_cpu=self.allow_cpu)
+        before = self.folder / f"predictor{self.round - 1}"
+        self.predictor = RegionPredictor.load(before) if self.round else None
+
+    def do(self, job: Ask) -> dict:
+        before = self.models.editor.evaluations
+        known = [tuple(box) for i in range(self.round) for box in load_file(self.tensors(job, i))["boxes"].tolist()]
+        found = edited(self.models, job, self.boxes, self.steps, predictor=self.predictor, known=known)
+        # The record comes last: a picture counts as done when both are there.
+        write_bytes(self.tensors(job), save(found))
+        return {"name": job.name, "kind": job.kind, "source": job.source, "prompt": job.prompt,
+                "boxes": len(found["boxes"]), "evaluations": self.models.editor.evaluations - before}
+
+    def summarise(self, done: Done) -> dict:
+        return {"pictures": len(done.records), "edits": sum(r["boxes"] for r in done.records),
+                "evaluations": sum(r["evaluations"] for r in done.records)}
+
+    def show(self, summary: dict, done: Done) -> None:
+        print(", ".join(f"{value:,} {name}" for name, value in summary.items()))

@@ -1,0 +1,267 @@
+"""Learning across pictures: one network for all of them says where to edit, before anything is edited. Ours.
+
+The region network of the paper (`regions`) starts anew on every picture. This one reads the texts too, so what it
+learned on other pictures holds for a new one. It learns from the same signal and by the same estimators (`learning`):
+losses of edits that the frozen editor made. It sees no truth and no judge.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+from lr_helpers.errors import UserError
+from lr_helpers.files.canvas import Canvas
+from lr_helpers.files.writing import write_bytes, write_json
+from lr_helpers.learning import Estimator, entropy
+from lr_helpers.models.loading import Models
+
+POOL, AROUND = 4, 2
+"""RoIAlign's output sides: of a box, and of the box twice as wide around it, which shows what stands beside."""
+GEOMETRY = 6
+"""Numbers that say where a box lies and how large it is."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the network sees of one picture and its texts; nothing of it needs an edit."""
+
+    features: torch.Tensor
+    """(d, h, w): the self-supervised ViT's last layer."""
+    attention: torch.Tensor
+    """(h, w): its [CLS] query's attention, the mean of the heads."""
+    patches: torch.Tensor
+    """(D, h, w): CLIP's patches in the space of its texts, resized to the ViT's grid."""
+    texts: torch.Tensor
+    """(2, D): unit embeddings of source and prompt."""
+    shape: tuple[int, int]
+    """(H, W) of the picture, in whose pixels boxes are given."""
+
+    def flipped(self) -> View:
+        """Of the mirrored picture."""
+        return View(self.features.flip(-1), self.attention.flip(-1), self.patches.flip(-1), self.texts, self.shape)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture with some of its boxes, each edited once: what the network learns from."""
+
+    view: View
+    boxes: torch.Tensor
+    """(N, 4) in the picture's pixels."""
+    losses: torch.Tensor
+    """(N,) lower is better; of any scale, for `fit` standardises them over the picture's boxes."""
+
+    def flipped(self) -> Example:
+        """The mirrored picture with its mirrored boxes; the losses stay."""
+        x0, y0, x1, y1 = self.boxes.unbind(-1)
+        width = self.view.shape[1]
+        return Example(self.view.flipped(), torch.stack([width - x1, y0, width - x0, y1], -1), self.losses)
+
+
+@torch.no_grad()
+def view_of(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: str) -> View:
+    """What the network sees of a picture, a canvas or (3, H, W) in 0..1: one pass through the ViT and one through CLIP.
+    """
+    canvas = Canvas.of(picture, models.editor.size)
+    features, attention = models.backbone.encode_image(canvas.frame)
+    # CLIP sees all of the picture, squashed if it is not square; its patches lie on the ViT's grid again afterwards.
+    patches = models.clip.patches(canvas.frame).permute(2, 0, 1)[None]
+    patches = F.interpolate(patches, size=tuple(attention.shape[1:]), mode="bilinear", antialias=True)[0]
+    return View(features, attention.mean(0), patches, models.clip.encode_text([source, prompt]), canvas.shape)
+
+
+def scale_free(values: torch.Tensor, dim: int | tuple[int, ...] | None = None) -> torch.Tensor:
+    """Less the mean, over the deviation: over all values, or along `dim`. Equal values become 0.
+
+    So neither a model's scale nor its gap between pictures and texts reaches a weight that was learned elsewhere.
+    """
+    every = tuple(range(values.dim())) if dim is None else dim
+    mean = values.mean(every, keepdim=True)
+    return (values - mean) / (values.std(every, keepdim=True, correction=0) + 1e-6)
+
+
+def standardised_losses(terms: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
+    """(N,) weighted sum of the terms of N boxes of one picture, each term standardised over the boxes first."""
+    return sum(weight * scale_free(terms[name]) for name, weight in weights.items() if weight)
+
+
+class RegionPredictor(nn.Module):
+    """A view and N boxes → N logits π; their softmax is how the network would choose among the boxes.
+
+    Two 3×3 convolutions, which the texts modulate (FiLM, Perez et al. 2018), RoIAlign of each box and of its
+    surroundings, and a small network for each box. 0.4 M weights for the emoji world's models, 1.4 M for sd2's.
+    """
+
+    def __init__(self, features: int, embedding: int, hidden: int = 64):
+        """`features` d of the ViT, `embedding` D of CLIP."""
+        super().__init__()
+        self.settings = {"features": features, "embedding": embedding, "hidden": hidden}
+        self.enter = nn.Conv2d(features + 2 * embedding + 3, hidden, 3, padding=1)
+        self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.modulate = nn.Linear(2 * embedding, 4 * hidden)
+        self.judge = nn.Sequential(
+            nn.Linear(hidden * (POOL**2 + AROUND**2) + GEOMETRY, 2 * hidden), nn.ReLU(),
+            nn.Linear(2 * hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, 1))
+
+    def forward(self, view: View, boxes: torch.Tensor) -> torch.Tensor:
+        """Boxes (..., 4) in the picture's pixels → logits (...)."""
+        (logits,) = self.several([view], [boxes.reshape(-1, 4)])
+        return logits.reshape(boxes.shape[:-1])
+
+    def several(self, views: Sequence[View], boxes: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Pictures whose grids have one shape, each with (N, 4) boxes of its own → the (N,) logits of each."""
+        device = self.enter.weight.device
+        grid = torch.stack([read(view) for view in views]).to(device)
+        texts = F.normalize(torch.stack([view.texts for view in views]).to(device), dim=-1).flatten(1)
+        scale1, shift1, scale2, shift2 = self.modulate(texts)[..., None, None].chunk(4, dim=1)
+        grid = F.relu((1 + scale1) * self.enter(grid) + shift1)
+        grid = F.relu((1 + scale2) * self.mix(grid) + shift2)
+        own = [rows.to(device, torch.float32) for rows in boxes]
+        shapes = [view.shape for view in views]
+        described = torch.cat([geometry(*pair) for pair in zip(own, shapes, strict=True)])
+        inside, beside = pool(grid, own, shapes, POOL), pool(grid, [around(rows) for rows in own], shapes, AROUND)
+        logits = self.judge(torch.cat([inside, beside, described], dim=1))[:, 0]
+        return list(logits.split([len(rows) for rows in own]))
+
+    def save(self, folder: str | Path, card: dict) -> None:
+        """`config.json` and `model.safetensors`; `card`: plain data that says what it was trained on."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: value.detach().half().cpu().contiguous() for name, value in self.state_dict().items()}
+        write_bytes(folder / "model.safetensors", save(state))
+        write_json(folder / "config.json", {"kind": KIND, **self.settings, "card": card})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> RegionPredictor:
+        """What `save` wrote, ready to use; raises UserError if it is missing, damaged or something else."""
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            if config.get("kind") != KIND:
+                raise ValueError(f"its config.json is not of the kind {KIND!r}")
+            network = cls(*(int(config[name]) for name in ("features", "embedding", "hidden")))
+            network.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, RuntimeError) as error:
+            raise UserError(f"{folder} holds no region predictor ({error}); give a folder that `python -m lr_helpers "
+                            "train-regions` has written.") from error
+        return network.eval()
+
+
+KIND = "learnable-regions predictor"
+
+
+def read(view: View) -> torch.Tensor:
+    """The picture's grid as the network takes it: (d + 2 D + 3, h, w), every part of a scale of its own.
+
+    The ViT's features; CLIP's patches times each text, elementwise, whose sum over the channels is their similarity;
+    these similarities, standardised over the picture; and the attention, likewise.
+    """
+    texts = F.normalize(view.texts, dim=-1)
+    products = texts[:, :, None, None] * F.normalize(view.patches, dim=0)
+    similarity = scale_free(products.sum(1), dim=(1, 2))
+    parts = [scale_free(view.features, dim=0), *(scale_free(p, dim=0) for p in products), similarity,
+             scale_free(view.attention)[None]]
+    return torch.cat(parts)
+
+
+def around(boxes: torch.Tensor) -> torch.Tensor:
+    """(N, 4) boxes → the boxes twice as wide and high with the same middles; they may leave the picture."""
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    w, h = (x1 - x0) / 2, (y1 - y0) / 2
+    return torch.stack([x0 - w, y0 - h, x1 + w, y1 + h], -1)
+
+
+def pool(grid: torch.Tensor, boxes: Sequence[torch.Tensor], shapes: Sequence[tuple[int, int]],
+         side: int) -> torch.Tensor:
+    """RoIAlign of B grids (B, C, h, w) in the boxes (N, 4) of each picture → (all N, C · side²)."""
+    h, w = grid.shape[2:]
+    on_grid = [rows * rows.new_tensor([w / width, h / height, w / width, h / height])
+               for rows, (height, width) in zip(boxes, shapes, strict=True)]
+    return roi_align(grid, on_grid, output_size=side, sampling_ratio=2, aligned=True).flatten(1)
+
+
+def geometry(boxes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """(N, 4) boxes → (N, GEOMETRY): middle and sides as shares of the picture, area, and the logarithm of the sides'
+    ratio.
+    """
+    height, width = shape
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    w, h = (x1 - x0) / width, (y1 - y0) / height
+    return torch.stack([(x0 + x1) / (2 * width), (y0 + y1) / (2 * height), w, h, w * h, (w / h).log()], -1)
+
+
+class Known:
+    """The losses of one picture's boxes as the estimators ask for them: a table of one anchor (`learning.Problem`)."""
+
+    def __init__(self, losses: torch.Tensor):
+        self.table = losses[None]
+
+    def losses(self, choices: torch.Tensor | None) -> torch.Tensor:
+        """(1,) chosen boxes → (1,) losses; None → all, (1, N)."""
+        return self.table if choices is None else self.table.gather(1, choices[:, None])[:, 0]
+
+    def blended(self, weights: torch.Tensor) -> torch.Tensor:
+        """What straight-through needs, and stored losses cannot give."""
+        raise UserError("straight_through needs the edited pictures, which are not stored; use expectation or "
+                        "reinforce.")
+
+
+def fit(predictor: RegionPredictor, examples: Sequence[Example], *, estimator: Estimator, steps: int, lr: float = 1e-3,
+        batch: int = 16, temperature: float = 0.5, seed: int = 0,
+        on_step: Callable[[int, float], None] | None = None) -> list[float]:
+    """Train the predictor in place; returns the loss at each step.
+
+    Each step takes `batch` pictures, half of them mirrored. `estimator` sees one picture's boxes as the proposals of
+    one anchor. An entropy bonus of `temperature`, in standard deviations of the picture's losses, keeps the choice as
+    undecided as the losses are: with `Expectation` the best network's softmax is softmax(−loss / temperature), so
+    boxes that are as good share the probability, and single losses' noise averages out over pictures. On one example
+    this is learning on one picture. `on_step(step, loss)` is called after each step.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.AdamW(predictor.parameters(), lr=lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=max(steps, 2), pct_start=0.1)
+    groups = list(by_grid(examples).values())
+    sizes = torch.tensor([float(len(group)) for group in groups])
+    predictor.train()
+    history = []
+    for step in range(steps):
+        # Pictures of one shape go through the convolutions together.
+        group = groups[int(torch.multinomial(sizes, 1, generator=draw))]
+        some = [group[i] for i in torch.randint(len(group), (min(batch, len(group)),), generator=draw).tolist()]
+        some = [one.flipped() if torch.rand((), generator=draw) < 0.5 else one for one in some]
+        found = predictor.several([one.view for one in some], [one.boxes for one in some])
+        total = 0.0
+        for one, logits in zip(some, found, strict=True):
+            table = logits.cpu()[None]  # one anchor, whose proposals are the picture's boxes
+            loss = estimator(table, Known(scale_free(one.losses)), draw) - temperature * entropy(table)
+            total = total + loss / len(some)
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(predictor.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        history.append(float(total.detach()))
+        if not total.isfinite():
+            raise UserError(f"The loss is {history[-1]} at step {step + 1}; give a lower lr.")
+        if on_step:
+            on_step(step, history[-1])
+    predictor.eval()
+    return history
+
+
+def by_grid(examples: Sequence[Example]) -> dict[tuple[int, int], list[Example]]:
+    """The examples by the shape of the ViT's grid."""
+    found: dict[tuple[int, int], list[Example]] = {}
+    for one in examples:
+        found.setdefault(tuple(one.view.attention.shape), []).append(one)
+    return found

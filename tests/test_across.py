@@ -1,0 +1,151 @@
+"""`train-regions`: what is asked, the edits that are kept, and the network that comes of them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from lr_helpers import UserError, load_models
+from lr_helpers.across.asks import FIRST, KINDS, emoji_asks, given_asks, kinds_of
+from lr_helpers.across.collect import some_boxes
+from lr_helpers.across.train import Training, train_regions
+from lr_helpers.candidates import TERMS
+from lr_helpers.cli import main
+from lr_helpers.costs import random_weights
+from lr_helpers.files.paths import DATA
+from lr_helpers.models.profiles import get_profile
+from lr_helpers.predictor import RegionPredictor
+from tiny_world.scenes import HELD_OUT_SEEDS
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ["--boxes", "5", "--steps", "1", "--updates", "4", "--workers", "1"]
+
+
+# What is asked
+
+
+def test_scenes_are_of_all_kinds_and_none_is_reported_on(models):
+    asks = emoji_asks(200)
+    assert kinds_of(asks) == {"replace": 80, "add": 80, "remove": 40} and len({ask.name for ask in asks}) == 200
+    assert [ask.kind for ask in asks[:5]] == list(KINDS)
+    assert not {ask.seed for ask in asks} & set(HELD_OUT_SEEDS) and asks[0].seed == FIRST
+    assert emoji_asks(200) == asks and asks[7].picture() == emoji_asks(8)[7].picture()
+    for ask in asks:
+        assert ask.source != ask.prompt and models.warnings_for(ask.source) == models.warnings_for(ask.prompt) == []
+    assert {ask.picture().size for ask in asks[:10]} == {(models.profile.size,) * 2}
+
+
+def test_a_users_own_pictures_are_read_as_a_batch_reads_them(tmp_path):
+    shutil.copy(DATA / "photographs" / "cat.jpg", tmp_path)
+    file = tmp_path / "items.json"
+    file.write_text(json.dumps([{"image": "cat.jpg", "source": "cat", "prompt": ["a tiger", "a fox"]}]))
+    asks = given_asks(file, tmp_path)
+    assert [(ask.kind, ask.source, ask.prompt) for ask in asks] == [("given", "cat", "a tiger"), ("given", "cat", "a fox")]
+    assert asks[0].picture().size == (451, 300) and asks[0].name != asks[1].name
+    file.write_text(json.dumps({"cat.jpg": ["cat", ""], "dog.jpg": ["dog", "a cat"]}))
+    with pytest.raises(UserError, match=r"items.json: line 1, cat.jpg: The prompt is empty.*1 more are wrong"):
+        given_asks(file, tmp_path)
+
+
+def test_boxes_are_the_best_and_others_by_lot_and_none_twice():
+    boxes = torch.tensor([[i, 0, i + 4, 4] for i in range(10)] * 2)
+    values = torch.arange(20.0)
+    draw = torch.Generator().manual_seed(0)
+    found = some_boxes(boxes, values, 6, [(0, 0, 4, 4)], draw, 2)
+    assert found[:2] == [(1, 0, 5, 4), (2, 0, 6, 4)] and len(set(found)) == 6 and (0, 0, 4, 4) not in found
+    assert len(some_boxes(boxes, values, 50, [], draw, 2)) == 10  # all there are
+
+
+# The command
+
+
+def test_the_cost_is_said_first_and_nothing_else_is_done(tmp_path, capsys):
+    assert main(["train-regions", "--dry-run", "--profile", "sd2", "--output", str(tmp_path / "out"), "--pictures",
+                 "1000", "--steps", "8"]) == 0
+    said = capsys.readouterr().out
+    assert "1,000 pictures, 16 edits of 8 steps in each of 1 round: 256,000 denoiser evaluations" in said
+    assert "8.5 hours on a T4" in said and "1.0 hours on an H100" in said and not (tmp_path / "out").exists()
+    assert main(["train-regions", "--dry-run", "--pictures", "10"]) == 0
+    assert capsys.readouterr().out == "10 pictures, 16 edits of 4 steps in each of 1 round: 1,280 denoiser evaluations.\n"
+
+
+@pytest.mark.parametrize("options, said", [
+    (["--items", "x.json"], "--items and --images belong together"),
+    (["--items", "x.json", "--images", "."], "x.json"),
+    (["--pictures", "1"], "--pictures is 1; give 2 or more"),
+    (["--seed", "-1"], "seed is -1"),
+    (["--profile", "sd3"], "'sd3' is unknown"),
+])
+def test_wrong_options_are_told_in_one_sentence(options, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train-regions", *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_and_its_second_round_takes_other_boxes(tmp_path, capsys):
+    command = ["train-regions", "--pictures", "6", *SMALL, "--output", str(tmp_path)]
+    assert main(command) == 0
+    card = json.loads((tmp_path / "predictor" / "config.json").read_text())["card"]
+    assert card["pictures"] == {"replace": 2, "add": 2, "remove": 1} | {"replace": 3} and card["evaluations"] == 60
+    files = sorted((tmp_path / "edits" / "round0").iterdir())
+    assert len(files) == 6
+    stored = load_file(files[0])
+    assert stored["boxes"].shape == (5, 4) and all(stored[f"term.{name}"].isfinite().all() for name in TERMS)
+    # Again, with one picture's edits lost: only that one is made again, and it is the same.
+    times = {file: file.stat().st_mtime_ns for file in files}
+    before = files[2].read_bytes()
+    files[2].unlink()
+    assert main(command) == 0
+    assert files[2].read_bytes() == before
+    assert [file for file in files if file.stat().st_mtime_ns != times[file]] == [files[2]]
+    # A second round: other boxes of the same pictures, half of them the network's favourites.
+    assert main([*command, "--rounds", "2"]) == 0
+    again = load_file(tmp_path / "edits" / "round1" / files[0].name)
+    old, new = ({tuple(box) for box in one["boxes"].tolist()} for one in (stored, again))
+    assert len(new) == 5 and not old & new
+    network = RegionPredictor.load(tmp_path / "predictor")
+    assert (network.settings["features"], network.settings["embedding"]) == (96, 128)
+    # Under other settings the folder is refused.
+    capsys.readouterr()
+    assert main([*command, "--boxes", "4"]) == 2
+    assert "other settings (boxes)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_large_models_and_photographs_of_any_shape_can_be_trained_on(tmp_path):
+    """Random weights of Stable Diffusion 2's classes."""
+    torch.manual_seed(0)
+    profile = random_weights.write("sd2", tmp_path / "models")
+    images = tmp_path / "images"
+    images.mkdir()
+    for name, size in (("wide", (300, 100)), ("high", (90, 200)), ("square", (128, 128))):
+        Image.effect_noise(size, 80).convert("RGB").save(images / f"{name}.png")
+    (images / "items.json").write_text(json.dumps({f"{n}.png": ["cat", "a dog"] for n in ("wide", "high", "square")}))
+    training = Training(tmp_path / "out", profile, given_asks(images / "items.json", images), boxes=3, steps=1, updates=3,
+                        device="cpu", allow_cpu=True, workers=1)
+    assert train_regions(training).settings["features"] == load_models(profile, "cpu", allow_cpu=True).backbone.vit.config.hidden_size
+
+
+def test_one_picture_is_too_few(tmp_path):
+    with pytest.raises(UserError, match="give at least two"):
+        train_regions(Training(tmp_path, get_profile("tiny"), emoji_asks(1)))
+
+
+@pytest.mark.all
+def test_ranks_share_the_pictures_and_one_trains(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "lr_helpers", "train-regions",
+               "--pictures", "6", *SMALL, "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+                          timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "records" / "round0").iterdir())) == 6 and done.stdout.count("The network:") == 1
+    RegionPredictor.load(tmp_path / "predictor")
