@@ -24,6 +24,7 @@ from lr_helpers.batch.work import Outcome
 from lr_helpers.batch.worker import Worker
 from lr_helpers.errors import UserError
 from lr_helpers.files import locks
+from lr_helpers.files.writing import explained
 from lr_helpers.models.profiles import Profile
 
 HERE, END = b"here", b"end"
@@ -43,23 +44,23 @@ def launched() -> bool:
 class Mailbox:
     """A rank's outcomes, a line of JSON each, between "here" and "end"; rank 0 removes the file when all is done.
 
-    The rank holds a lock on it, by which rank 0 sees that it lives. The name is that of a temporary file, so that the
-    next start clears it away if this one is killed.
+    The rank holds a lock on it, by which rank 0 sees that it lives. Rank 0 draws its name, that of a temporary file
+    of the output folder, so that the next start clears it away if this one is killed.
     """
 
-    def __init__(self, output: Path, rank: int):
-        self.file, self.rank, self.read, self.ended = output / f".rank{rank}.tmp", rank, 0, False
+    def __init__(self, file: Path, rank: int):
+        self.file, self.rank, self.read, self.ended = file, rank, 0, False
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Callable[[Outcome | None], None]]:
         """For the rank itself; yields the function that sends, None as the last."""
         def send(outcome: Outcome | None) -> None:
-            with folder.explained(self.file):
+            with explained(self.file):
                 file.write((json.dumps(asdict(outcome)).encode() if outcome else END) + b"\n")
                 os.fsync(file.fileno())
 
         with contextlib.ExitStack() as stack:
-            with folder.explained(self.file):
+            with explained(self.file):
                 file = stack.enter_context(self.file.open("ab", buffering=0))
                 locks.hold(file, wait=True)  # rank 0 may be looking whether it is free
                 file.write(HERE + b"\n")
@@ -123,9 +124,10 @@ def _lead(wanted: Callable[[], Plan], profile: Profile, load: Callable[[], objec
         nonlocal told
         let_in()
         output, todo = plan.folder.absolute(), [item.absolute() for item in found.todo]
-        send((output, found.identity, todo))
+        files = [folder.output_of(output).temporary() for _ in range(1, ranks)]
+        send((output, files, found.identity, todo))
         told = True
-        boxes.extend(Mailbox(output, rank) for rank in range(1, ranks))
+        boxes.extend(Mailbox(file, rank) for rank, file in enumerate(files, 1))
         own = share(todo, 0, ranks)
         if own:
             with contextlib.closing(Worker(output, profile, found.identity, load)) as worker:
@@ -149,10 +151,10 @@ def _lead(wanted: Callable[[], Plan], profile: Profile, load: Callable[[], objec
             box.file.unlink(missing_ok=True)
 
 
-def _follow(output: Path, identity: dict[str, str], todo: Sequence[Item], profile: Profile,
+def _follow(output: Path, files: Sequence[Path], identity: dict[str, str], todo: Sequence[Item], profile: Profile,
             load: Callable[[], object], rank: int, ranks: int) -> int:
     """Another rank: its share, then waiting, because a launcher may take the first that ends as a sign to stop."""
-    box, own = Mailbox(output, rank), share(todo, rank, ranks)
+    box, own = Mailbox(files[rank - 1], rank), share(todo, rank, ranks)
     with box.opened() as send:
         try:
             if own:
