@@ -23,6 +23,7 @@ from pathlib import Path
 
 from lr_helpers.batch.folder import RECORD
 from lr_helpers.cli import main
+from lr_helpers.files.outputs import LEDGER
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--profile", "tiny", "--device", "cpu", "--steps", "1", "--anchors", "2", "--sizes", "0.4", "--shortlist", "1",
@@ -90,7 +91,7 @@ def content(output: Path) -> dict[str, object]:
     """Every file of the finished items, without seconds and times."""
     found: dict[str, object] = {}
     for file in sorted(output.rglob("*")):
-        if not file.is_file() or (file.parent == output and not file.name.startswith("contact_sheet")):
+        if not file.is_file() or file.name == LEDGER or (file.parent == output and not file.name.startswith("contact_sheet")):
             continue
         name = file.relative_to(output).as_posix()
         found[name] = file.read_bytes()

@@ -88,7 +88,7 @@ def _text(output: NotebookNode) -> str:
     return output.get("data", {}).get("text/plain", "")
 
 
-def write_figures(notebook: NotebookNode, output: Output, name: str) -> list[Figure]:
+def write_figures(notebook: NotebookNode, folder: Output, name: str) -> list[Figure]:
     """All pictures of a notebook, written to the folder `pictures`, and the texts of cells tagged figure-text."""
     heading, figures, written = name, [], set()
     for index, cell in enumerate(notebook.cells):
@@ -100,7 +100,7 @@ def write_figures(notebook: NotebookNode, output: Output, name: str) -> list[Fig
             picture = output.get("data", {}).get("image/png")
             if picture:
                 file = f"pictures/{name}-{index:02d}-{number}.png"
-                output.write(file, base64.b64decode(picture))
+                folder.write(file, base64.b64decode(picture))
                 written.add(file)
                 about = {**output.metadata, **output.metadata.get("image/png", {})}
                 caption = str(about.get("caption") or about.get("alt") or "")
@@ -110,8 +110,8 @@ def write_figures(notebook: NotebookNode, output: Output, name: str) -> list[Fig
             text = "\n".join(t for t in texts if t).strip("\n")
             if text:
                 figures.append(Figure(heading, text=re.sub(r"\x1b\[[0-9;]*m", "", text)))
-    stale = [file for file in output.ours() if is_picture_of(file, name) and file not in written]
-    output.remove(*stale)
+    stale = [file for file in folder.ours() if is_picture_of(file, name) and file not in written]
+    folder.remove(*stale)
     return figures
 
 
