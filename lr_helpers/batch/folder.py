@@ -126,6 +126,9 @@ def check(item: Item, models: dict[str, str]) -> State:
         item_output(item).require(item_names(item))
     except UserError as error:
         return State(False, in_the_way=str(error))
+    except OSError as error:  # a name too long, say
+        return State(False, in_the_way=f"{str(item.folder)!r} can't be used ({error.strerror}); give the entry another "
+                                       "name.")
     return state
 
 

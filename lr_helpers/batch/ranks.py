@@ -10,6 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -32,13 +35,52 @@ STOPPED = "stopped"
 """Status of what a rank sends when it can't go on; its message tells why."""
 PATIENCE = timedelta(hours=1)
 """How long ranks wait for each other to start, and for rank 0's survey and first download."""
+PROMPT = 10
+"""Seconds of waiting from which on it is said."""
+LEFT_OVER = "unset WORLD_SIZE and RANK, or start the batch by torchrun or accelerate launch"
 LOOK = 0.3
 """Seconds between two looks at the others' files."""
 
 
 def launched() -> bool:
-    """Has a launcher started this process as one of several?"""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    """Has a launcher started this process as one of several?
+
+    Raises UserError if the environment says half of it, or nonsense: variables that a launcher left over.
+    """
+    if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
+        return False
+    rank, ranks = (_whole(os.environ.get(name, "")) for name in ("RANK", "WORLD_SIZE"))
+    port = _whole(os.environ.get("MASTER_PORT", ""))
+    if rank is None or not ranks or rank >= ranks:
+        raise UserError(f"The environment says RANK={os.environ['RANK']} of WORLD_SIZE={os.environ['WORLD_SIZE']}, "
+                        f"which no launcher does; {LEFT_OVER}.")
+    if not os.environ.get("MASTER_ADDR") or not port or port > 65535:
+        raise UserError(f"The environment says WORLD_SIZE={ranks}, but not where the processes meet (MASTER_ADDR and "
+                        f"MASTER_PORT); {LEFT_OVER}.")
+    return True
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
+
+
+@contextlib.contextmanager
+def _waiting(rank: int, ranks: int) -> Iterator[None]:
+    """Say after a while what is waited for, and how to go on without it; what goes wrong becomes a sentence."""
+    others = "1 other process" if ranks == 2 else f"{ranks - 1} other processes"
+    text = (f"waiting for {others} that WORLD_SIZE={ranks} tells of; if nothing has started them, stop this one and "
+            "unset WORLD_SIZE and RANK")
+    timer = threading.Timer(PROMPT, lambda: print(text, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"Rank {rank} did not find the {others} that WORLD_SIZE={ranks} tells of ({said}); start all "
+                        "of them, or unset WORLD_SIZE and RANK.") from error
+    finally:
+        timer.cancel()
 
 
 class Mailbox:
@@ -102,7 +144,8 @@ def run_ranks(wanted: Callable[[], Plan], profile: Profile, device: str | None, 
     if not cpu and here > gpus:
         raise UserError(f"There are {here} processes on this machine, and {gpus} GPUs; start one for each GPU, or add "
                         "--device cpu.")
-    state = PartialState(cpu=cpu, timeout=PATIENCE)
+    with _waiting(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])):
+        state = PartialState(cpu=cpu, timeout=PATIENCE)
     load = partial(load_models, profile, "cpu" if cpu else str(state.device), allow_cpu=allow_cpu)
     rank, ranks = state.process_index, state.num_processes
     try:
