@@ -180,9 +180,13 @@ class Output:
             self._append(Line(self.kind, "", secrets.token_hex(8), name))
         return self.folder / name
 
-    def adopt(self, name: str) -> None:
-        """Take over a file as it lies there: one whose content the caller knows to be ours."""
-        self._append(Line(self.kind, _digest(self.folder / name), secrets.token_hex(8), name))
+    def adopt(self, name: str, changing: bool = False) -> None:
+        """Take over a file as it lies there: one whose content the caller knows to be ours, of a time before there was
+        a list. `changing`: as `claim` does.
+        """
+        if not self._is_plain(name):
+            raise ForeignError(self._sentence(name))
+        self._append(Line(self.kind, "" if changing else _digest(self.folder / name), secrets.token_hex(8), name))
 
     def temporary(self) -> Path:
         """A name for a file that the next `sweep` removes; it is not made here."""
