@@ -24,6 +24,8 @@ In each output folder lie files of somebody else, whose every byte must stay. Pr
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import random
@@ -63,8 +65,8 @@ def batch_file(folder: Path, items: int) -> Path:
 CALLS = ("open", "write", "fsync", "mkdir", "replace", "unlink", "rmdir")
 
 
-def kill_at(number: int) -> None:
-    """Let this process kill itself at its `number`-th call that writes."""
+def kill_at(number: int) -> Callable[[], int]:
+    """Let this process kill itself at its `number`-th call that writes; returns what counts the calls so far."""
     left = number
 
     def wrapped(real: Callable) -> Callable:
@@ -80,10 +82,13 @@ def kill_at(number: int) -> None:
     opened = os.open
     for name in CALLS:
         setattr(os, name, wrapped(getattr(os, name)))
+    return lambda: number - left
 
 
-def start(run: Callable[[], int], at: int | None = None) -> int:
-    """Run in a child, which kills itself at its call number `at`; its process id."""
+def start(run: Callable[[], int], at: int | None = None, count: Path | None = None) -> int:
+    """Run in a child, which kills itself at its call number `at`; its process id. `count`: a file for the number of
+    calls there were.
+    """
     child = os.fork()
     if child:
         return child
@@ -92,9 +97,10 @@ def start(run: Callable[[], int], at: int | None = None) -> int:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
-        if at is not None:
-            kill_at(at)
+        counted = kill_at(at or 10**9) if at or count else None
         code = run()
+        if count:
+            count.write_text(str(counted()))
     finally:
         os._exit(code)
 
@@ -275,9 +281,10 @@ class StudyVictim(Victim):
         from lr_helpers.study.pie.study import Pie
 
         rows = ["known_region", "whole_picture"]
-        self.pie = Pie(scratch, ROOT / "data" / "pie_emoji", get_profile("tiny"), rows, 8, 1, device="cpu")
+        self.pie = Pie(scratch, ROOT / "data" / "pie_emoji", get_profile("tiny"), rows, 4, 1, device="cpu")
         self.pie.load()
-        self.run(scratch / "warm", 0)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            self.run(scratch / "warm", 0)
 
     def run(self, output: Path, turn: int) -> int:
         from lr_helpers.study import run as study
@@ -314,7 +321,8 @@ class ReportVictim(Victim):
 
         models = loading.load_models("tiny", "cpu")
         self.writers = Writers(scratch / "writers", _results(models))
-        self.run(scratch / "warm", 0)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            self.run(scratch / "warm", 0)
 
     def run(self, output: Path, turn: int) -> int:
         self.writers.report(output)
@@ -343,6 +351,10 @@ class ReportVictim(Victim):
 
 
 class TrainingVictim(Victim):
+    def __init__(self, scratch: Path):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            self.run(scratch / "warm", 0)
+
     def run(self, output: Path, turn: int) -> int:
         import torch
         from torch import nn
@@ -356,7 +368,7 @@ class TrainingVictim(Victim):
             x = torch.randn(16, 8, generator=torch.Generator().manual_seed(step))
             return {"loss": (modules["norm"](modules["line"](x)) - x.sum(1, keepdim=True)).square().mean()}
 
-        train(modules, loss_of, folder=output, steps=60, rate=1e-2, every=4, log_every=3, export=lambda _: None)
+        train(modules, loss_of, folder=output, steps=24, rate=1e-2, every=3, log_every=2, export=lambda _: None)
         return 0
 
     def check(self, output: Path) -> dict[str, object]:
@@ -369,7 +381,16 @@ class TrainingVictim(Victim):
         return {}
 
     def content(self, output: Path) -> dict[str, object]:
-        return {"last.pt": (output / "last.pt").read_bytes()}
+        import torch
+
+        def plain(value: object) -> object:  # the same numbers may be stored as other bytes
+            if isinstance(value, dict):
+                return {key: plain(one) for key, one in value.items()}
+            if isinstance(value, (list, tuple)):
+                return [plain(one) for one in value]
+            return value.tolist() if isinstance(value, torch.Tensor) else value
+
+        return {"last.pt": plain(torch.load(output / "last.pt", weights_only=True))}
 
 
 def _results(models):
@@ -389,10 +410,10 @@ def hunt(victim: Victim, scratch: Path, kills: int, seed: int) -> dict[str, obje
     for turn in range(3):  # what each turn makes, in peace
         place = scratch / f"peace {turn}"
         before = time.perf_counter()
-        assert wait(start(lambda place=place, turn=turn: victim.run(place, turn))) == 0
+        assert wait(start(lambda place=place, turn=turn: victim.run(place, turn), count=scratch / "calls")) == 0
         seconds = max(seconds, time.perf_counter() - before)
         peace.append(victim.content(place))
-        calls = max(calls, 12 * len(files(place)))
+        calls = max(calls, int((scratch / "calls").read_text()))
     output, turn, done = scratch / "killed", 0, {}
     while killed < kills:
         if not output.exists():
@@ -422,7 +443,7 @@ def hunt(victim: Victim, scratch: Path, kills: int, seed: int) -> dict[str, obje
         stale = [f for f in output.rglob("*.tmp") if f.name not in STRANGERS]
         assert not stale, f"temporary files are left: {stale}"
         assert all((output / name).read_bytes() == b"mine" for name in STRANGERS), "a file of somebody else was touched"
-    return {"kills": killed, "of them at a call that writes": at_calls, "starts that ended before their kill": ends,
+    return {"kills": killed, "of them at a call that writes": at_calls, "calls that write, in peace": calls, "starts that ended before their kill": ends,
             "files compared": len(peace[0]), "seconds": round(time.perf_counter() - begun_at, 1)}
 
 
