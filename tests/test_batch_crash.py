@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -54,10 +55,20 @@ def temporary(output: Path) -> list[Path]:
 @pytest.mark.all
 def test_a_batch_killed_again_and_again_ends_as_if_it_had_been_left_in_peace():
     # `python tests/kill_loop.py --kills 100` is the long one.
-    ran = subprocess.run([sys.executable, str(TESTS / "kill_loop.py"), "--kills", "5"], capture_output=True, text=True,
+    ran = subprocess.run([sys.executable, str(TESTS / "kill_loop.py"), "--kills", "5", "--victims", "batch"], capture_output=True, text=True,
                          cwd=TESTS.parent, env={**os.environ, "PYTHONPATH": str(TESTS.parent), "HF_HUB_OFFLINE": "1"})
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "kills                                     5" in ran.stdout
+    assert re.search(r"^batch +kills +5$", ran.stdout, re.MULTILINE)
+
+
+@pytest.mark.all
+def test_edits_studies_reports_and_trainings_can_be_killed_anywhere():
+    # `python tests/kill_loop.py --kills 300` is the long one, of all five.
+    ran = subprocess.run([sys.executable, str(TESTS / "kill_loop.py"), "--kills", "12", "--victims", "edit", "study",
+                          "report", "training"], capture_output=True, text=True, cwd=TESTS.parent,
+                         env={**os.environ, "PYTHONPATH": str(TESTS.parent), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "12 kills in all, and nothing was lost" in ran.stdout
 
 
 # The disk

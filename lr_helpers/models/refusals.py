@@ -23,9 +23,10 @@ def explain(repo: str, error: BaseException) -> State:
 
     endpoint, chain = constants.ENDPOINT, list(_chain(error))
     for cause in chain:
-        if isinstance(cause, ImportError) and "socks" in str(cause).lower():
+        if "socks" in str(cause).lower() and (isinstance(cause, ImportError) or "Missing dependencies" in str(cause)):
+            package = "socksio" if "socksio" in str(cause) else "pysocks"  # what the HTTP library at hand takes
             return State("a SOCKS proxy is set, and its package is missing", "can't be reached",
-                         "pip install 'httpx[socks]', or unset ALL_PROXY")
+                         f"pip install {package}, or unset ALL_PROXY")
         if type(cause).__name__ in NO_ADDRESS or "Unknown scheme for proxy" in str(cause):
             return _no_address(endpoint, cause)
         if getattr(cause, "errno", None) in FULL or "No space left" in str(cause):
