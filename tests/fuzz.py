@@ -78,7 +78,7 @@ def _pictures() -> dict[str, bytes]:
             ("ppm", "PPM", colours, {}), ("tga", "TGA", colours, {}), ("pcx", "PCX", colours, {}),
             ("jp2", "JPEG2000", colours, {}), ("sgi", "SGI", colours, {}), ("dds", "DDS", colours, {})):
         buffer = io.BytesIO()
-        with contextlib.suppress(OSError, KeyError, ValueError):  # a format that this Pillow can't write
+        with contextlib.suppress(OSError, KeyError, ValueError, TypeError):  # a format that this Pillow can't write
             image.save(buffer, kind, **options)
             found[name] = buffer.getvalue()
     return found

@@ -120,6 +120,7 @@ class Output:
 
     def require(self, names: Iterable[str]) -> None:
         """Raises ForeignError if anything lies at one of these names that is not ours."""
+        self._require_list()
         listed: dict[str, set[str]] | None = None
         for name in names:
             if not self._has_real_parents(name):
@@ -213,16 +214,27 @@ class Output:
     def _ledger(self) -> Iterator[IO[bytes]]:
         """The ledger, opened to add lines, and locked: one writer at a time changes the folder."""
         file = self.folder / LEDGER
+        self._require_list()
         with explained(file), contextlib.ExitStack() as stack:
-            if os.path.lexists(file) and not stat.S_ISREG(os.lstat(file).st_mode):
-                raise self._no_ledger("no plain file")
             handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             ledger = stack.enter_context(os.fdopen(handle, "r+b", buffering=0))
             with contextlib.suppress(OSError):  # a file system without locks
                 locks.hold(ledger, wait=True)
-            if ledger.read(2) not in (b"", b"[", START):
-                raise self._no_ledger("it begins otherwise")
             yield ledger
+
+    def _require_list(self) -> None:
+        """Raises ForeignError if what lies at the ledger's place is none."""
+        file = self.folder / LEDGER
+        if not os.path.lexists(file):
+            return
+        try:
+            if not stat.S_ISREG(os.lstat(file).st_mode):
+                raise self._no_ledger("no plain file")
+            with file.open("rb") as stream:
+                if stream.read(len(START)) not in (b"", START[:1], START):
+                    raise self._no_ledger("it begins otherwise")
+        except OSError as error:
+            raise OutputError(f"{file} can't be read ({error.strerror}); choose another output folder.") from error
 
     def _append(self, line: Line) -> None:
         with self._ledger() as ledger:
@@ -231,11 +243,10 @@ class Output:
     def _lines(self) -> list[Line]:
         """All whole lines; raises ForeignError if the ledger is none."""
         file = self.folder / LEDGER
+        self._require_list()
         try:
             if not os.path.lexists(file):
                 return []
-            if not stat.S_ISREG(os.lstat(file).st_mode):
-                raise ValueError("no plain file")
             *whole, _ = file.read_bytes().split(b"\n")
             return [Line(*map(str, json.loads(text))) for text in whole if text.endswith(b"]")]
         except (ValueError, TypeError) as error:
