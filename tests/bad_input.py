@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from lr_helpers.cli import main
+from lr_helpers.files import pictures
 from lr_helpers.files.outputs import LEDGER
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,6 +133,14 @@ class Case:
     """"done" or "refused"; "either" where the picture is fine for one reader and not for another, but never "failed"."""
     words: str
     """Of the message, which has to hold them."""
+    reader: bool = False
+    """Is it the answer of the reader with a short list of formats, `pictures.read_noted`? Without it, any will do."""
+
+    def is_right(self, status: str, message: str) -> bool:
+        """Is this the answer it should be?"""
+        if self.status == "either" or (self.reader and not hasattr(pictures, "read_noted")):
+            return status in ("done", "refused")
+        return status == self.status and self.words in message and "Ghostscript" not in message
 
 
 ORANGE = Image.new("RGB", (40, 40), "orange")
@@ -212,11 +221,10 @@ CASES = [
          "can't be called"),
     Case("a picture called contact_sheet", file("contact_sheet_x.png", lambda: data(colours())), "refused",
          "can't be called"),
-    Case("a pipe as picture", lambda f: (os.mkfifo(f / "pipe.png"), {"image": "pipe.png", **GOOD})[1], "refused",
-         "'pipe.png'"),
+    Case("a pipe as picture", lambda f: (os.mkfifo(f / "pipe.png"), {"image": "pipe.png", **GOOD})[1], "refused", "is no plain file but a pipe", reader=True),
     Case("a link to a device", lambda f: (os.symlink("/dev/zero", f / "zero.png"), {"image": "zero.png", **GOOD})[1],
          "refused", "'zero.png'"),
-    Case("an address as picture", entry(image="https://example.org/a.png"), "refused", "'https://example.org/a.png'"),
+    Case("an address as picture", entry(image="https://example.org/a.png"), "refused", "is an address; download it", reader=True),
     Case("a number as picture", entry(image=7), "refused", "The image is 7"),
     Case("no name of a picture", entry(image=None), "refused", "image is missing"),
     Case("a list as picture", entry(image=["good.png"]), "refused", "The image is ['good.png']"),
@@ -251,11 +259,11 @@ CASES = [
         "clip_weight": 0, "structure_weight": 0, "direction_weight": 0}, name="weightless"), "either", ""),
     Case("1000 steps", entry(settings={"steps": 100_000}), "refused", "steps is 100000"),
     # Pictures that one reader takes for another reason than another
-    Case("EPS", file("page.eps", EPS), "refused", ""),
-    Case("EPS in an IPTC container", file("w.png", lambda: iptc(EPS)), "refused", ""),
-    Case("PDF", file("page.pdf.png", b"%PDF-1.4\n1 0 obj\n"), "refused", ""),
-    Case("SVG", file("drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'), "refused", ""),
-    Case("HEIC", file("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)), "refused", ""),
+    Case("EPS", file("page.eps", EPS), "refused", "an EPS drawing, which is a program", reader=True),
+    Case("EPS in an IPTC container", file("w.png", lambda: iptc(EPS)), "refused", "w.png is not a picture that can be read", reader=True),
+    Case("PDF", file("page.pdf.png", b"%PDF-1.4\n1 0 obj\n"), "refused", "a PDF document", reader=True),
+    Case("SVG", file("drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'), "refused", "an SVG drawing", reader=True),
+    Case("HEIC", file("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)), "refused", "a HEIC photograph", reader=True),
     Case("a text that begins like a PNG", file("fake.png", b"\x89PNG\r\n\x1a\n" + b"x" * 200), "refused", ""),
     Case("PNG without its data", file("empty_data.png", lambda: data(colours())[:33] + chunk(b"IEND", b"")), "refused", ""),
     Case("PNG with a wrong checksum", file("checksum.png", lambda: data(colours())[:60] + b"????" + data(colours())[64:]),
@@ -263,17 +271,17 @@ CASES = [
     Case("PNG of 0×0", file("zero_size.png", lambda: png_header(0, 0)), "refused", ""),
     Case("PNG of a palette that is missing", file("no_palette.png", lambda: png_header(4, 4, 3)), "either", ""),
     Case("PNG with a gamma", file("gamma.png", lambda: data(colours())[:33] + chunk(b"gAMA", struct.pack(">I", 100_000))
-                                   + data(colours())[33:]), "done", ""),
-    Case("48-bit PNG", file("bits48.png", png48), "done", ""),
+                                   + data(colours())[33:]), "done", "says a gamma of 1", reader=True),
+    Case("48-bit PNG", file("bits48.png", png48), "done", "has 16 bits a channel", reader=True),
     Case("16-bit grey with transparency", file("la.png", lambda: data(colours().convert("LA"))), "done", ""),
     Case("float TIFF of 0..1", file("float.tif", lambda: data(Image.fromarray(
-        np.random.default_rng(1).random((30, 40), dtype=np.float32)), "TIFF")), "either", ""),
+        np.random.default_rng(1).random((30, 40), dtype=np.float32)), "TIFF")), "refused", "decimal numbers for pixels", reader=True),
     Case("float TIFF with NaN", file("nan.tif", lambda: data(Image.fromarray(
-        np.full((30, 40), np.nan, np.float32)), "TIFF")), "either", ""),
+        np.full((30, 40), np.nan, np.float32)), "TIFF")), "refused", "decimal numbers for pixels", reader=True),
     Case("32-bit grey TIFF", file("deep.tif", lambda: data(Image.fromarray(np.full((30, 40), 2**30, np.int32)), "TIFF")),
-         "either", ""),
+         "refused", "nothing says what is black and white", reader=True),
     Case("TIFF of two pages", file("pages.tif", lambda: data(colours(), "TIFF", save_all=True, append_images=[ORANGE])),
-         "done", ""),
+         "done", "pages.tif has 2 pages", reader=True),
     Case("LAB TIFF", file("lab.tif", lambda: data(Image.new("LAB", (40, 30), (128, 128, 128)), "TIFF")), "either", ""),
     Case("animated WebP", file("film.webp", lambda: data(colours(), "WEBP", save_all=True, append_images=[
         ORANGE.resize((48, 36))])), "done", ""),
@@ -288,9 +296,9 @@ CASES = [
     Case("TIFF that is cut off", file("half.tif", lambda: data(colours(), "TIFF")[:300]), "refused", ""),
     Case("TIFF whose directory points to itself", file("circle.tif", b"II*\0\x08\0\0\0\0\0\x08\0\0\0" + bytes(40)),
          "refused", ""),
-    Case("icon", file("app.ico", lambda: data(colours(32, 32), "ICO")), "either", ""),
-    Case("Netpbm", file("scan.ppm", lambda: data(colours(), "PPM")), "either", ""),
-    Case("Photoshop file", file("work.psd", b"8BPS\0\1" + bytes(60)), "refused", ""),
+    Case("icon", file("app.ico", lambda: data(colours(32, 32), "ICO")), "refused", "a picture of a rare format", reader=True),
+    Case("Netpbm", file("scan.ppm", lambda: data(colours(), "PPM")), "refused", "a picture of a rare format", reader=True),
+    Case("Photoshop file", file("work.psd", b"8BPS\0\1" + bytes(60)), "refused", "a Photoshop document", reader=True),
     Case("a zip file", file("pictures.png", b"PK\3\4" + bytes(60)), "refused", ""),
     Case("a Git LFS pointer", file("large.png", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "refused",
          ""),
@@ -547,8 +555,7 @@ def table(scratch: Path) -> Iterator[tuple[str, str, str, bool]]:
     answers = run_cases(scratch / "cases")
     for case in CASES:
         status, message = answers[case.title]
-        right = (status in ("done", "refused") if case.status == "either" else status == case.status)
-        yield case.title, status, message, right and case.words in message
+        yield case.title, status, message, case.is_right(status, message)
     for number, (title, content, words) in enumerate(WHOLE):
         code, message = run_whole(scratch / f"whole {number}", content)
         yield f"file: {title}", f"exit code {code}", message, code == 2 and words in message
