@@ -144,9 +144,11 @@ BATCHES = [json.dumps({"1.png": ["wolf", "a fox"]}).encode(), json.dumps([{
 WORDS = st.sampled_from(["0", "1", "-1", "0.5", "1e300", "1e-300", "nan", "inf", "-inf", "", " ", "x", "1_000", "٣", "0x10",
                          "99999999999999999999", "\u200b", "a\nb", "é", "\udce9", "--", "-", "@file", "%s", "{}"]) | st.text(
                              st.characters(exclude_characters="\0"), max_size=6)
+NUMBERS_AS_WORDS = (st.integers(-3, 400) | st.floats() | st.floats(0, 1) | st.sampled_from(NUMBERS)).map(str)
 OPTIONS = [*(f"--{name.replace('_', '-')}" for name in SETTINGS), "--seed", "--profile", "--device", "--method", "--editor",
            "--backbone", "--clip", "--prompt", "--source", "--image", "--output", "--then", "--full-frame", "--draw-boxes",
            "--quiet", "--allow-cpu"]
+"""The last five take no value, or two."""
 
 
 # Doors
@@ -207,7 +209,7 @@ def options(folder: Path, words: list[str]) -> object:
             code = main(given)
         except SystemExit as ended:  # argparse
             assert ended.code in (0, 2), ended.code
-            return "usage"
+            raise UserError("the usage of the command") from ended
     assert code == 2 and "Traceback" not in said.getvalue(), said.getvalue()
     assert said.getvalue().strip().count("\n") == 0, said.getvalue()
     if str(stop) not in said.getvalue():
@@ -224,7 +226,8 @@ TARGETS: dict[str, tuple[Callable[[Path, object], object], st.SearchStrategy]] =
         lambda value: json.dumps(value).encode())),
     "ledger": (ledger, changed_bytes(st.just(LINES)) | st.binary(max_size=60)),
     "models.toml": (models_toml, changed_bytes(st.just(TOML))),
-    "options": (options, st.lists(st.sampled_from(OPTIONS) | WORDS, max_size=6)),
+    "options": (options, st.lists(st.builds("{}={}".format, st.sampled_from(OPTIONS[:-5]), NUMBERS_AS_WORDS | WORDS)
+                                  | st.sampled_from(OPTIONS), max_size=4)),
 }
 
 

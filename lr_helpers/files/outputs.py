@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
@@ -94,6 +95,13 @@ class Line:
     digest: str
     token: str
     name: str
+
+    @property
+    def stays_inside(self) -> bool:
+        """Does it name something in the folder? A list from elsewhere could name any file of the machine."""
+        pure = PurePosixPath(self.name)
+        return (bool(self.name) and "\0" not in self.name and not pure.is_absolute() and ".." not in pure.parts
+                and re.fullmatch("[0-9a-f]{16}", self.token) is not None)
 
     @property
     def temporary(self) -> PurePosixPath:
@@ -248,7 +256,8 @@ class Output:
             if not os.path.lexists(file):
                 return []
             *whole, _ = file.read_bytes().split(b"\n")
-            return [Line(*map(str, json.loads(text))) for text in whole if text.endswith(b"]")]
+            lines = [Line(*map(str, json.loads(text))) for text in whole if text.endswith(b"]")]
+            return [line for line in lines if line.stays_inside]
         except (ValueError, TypeError) as error:
             raise self._no_ledger(str(error)) from error
         except OSError as error:
