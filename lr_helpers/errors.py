@@ -1,4 +1,4 @@
-"""The exceptions that users are meant to see."""
+"""The exceptions that users are meant to see; `machine.boundary` tells them, and all others, on the command line."""
 
 
 class UserError(Exception):

@@ -122,9 +122,13 @@ class RegionNetwork(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Weights and settings as one safetensors file, written atomically."""
+        write_bytes(Path(path), self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
         state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         settings = {k: torch.tensor(v) for k, v in self.settings.items()}
-        write_bytes(Path(path), save({**state, **{f"settings.{k}": v for k, v in settings.items()}}))
+        return save({**state, **{f"settings.{k}": v for k, v in settings.items()}})
 
     @classmethod
     def load(cls, path: str | Path) -> RegionNetwork:

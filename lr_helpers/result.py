@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,9 @@ from PIL import Image
 from lr_helpers.boxes import Box
 from lr_helpers.errors import UserError
 from lr_helpers.files.canvas import Canvas, scaled
-from lr_helpers.files.outputs import FINAL, NUMBERED, RESULT, clear, remove
+from lr_helpers.files.outputs import FINAL, RESULT, Output, edit_names
 from lr_helpers.files.pictures import draw_box, on_white, read_image, to_image, to_tensor
-from lr_helpers.files.writing import prepare_folder, write_image, write_json
+from lr_helpers.files.writing import json_bytes, png_bytes
 from lr_helpers.learning import History
 from lr_helpers.method import Method
 from lr_helpers.regions import RegionNetwork
@@ -121,28 +122,33 @@ class EditResult:
 
         `input.png`, `results/NN.png` (one an anchor, best first), `boxes/NN.png` if asked for,
         `overview.png` with them (input, region, final picture), `final_output.png`,
-        `region_network.safetensors`. Each file is written whole or not at all. What an earlier edit saved there goes
-        (see `files.outputs.clear`).
+        `region_network.safetensors`. They appear when all are whole on the disk, and what an earlier edit saved there
+        goes; `files.outputs` lists what that was. Raises ForeignError, before anything is written, if something else
+        lies at one of these names, and OutputError if the folder can't be written to.
         """
-        folder = prepare_folder(folder)
-        clear(folder)
-        # A run that was killed leaves pictures without a record; and no record may be beside pictures of another edit.
-        (folder / RESULT).unlink(missing_ok=True)
-        remove(folder, *NUMBERED)
-        write_image(folder / "input.png", self.original)
+        output = Output(folder, "edit")
+        output.require(edit_names(len(self.candidates), draw_boxes))
+        with output.change() as change:
+            change.remove_others()
+            for name, data in self.files(draw_boxes):
+                change.write(name, data, record=name == RESULT)
+        return output.folder
+
+    def files(self, draw_boxes: bool = False) -> Iterator[tuple[str, bytes]]:
+        """What `save` writes: the names and contents of its files, the record last."""
+        yield "input.png", png_bytes(self.original)
         for i, candidate in enumerate(self.candidates):
             picture = to_image(candidate.picture)
-            write_image(folder / "results" / f"{i:02}.png", picture)
+            yield f"results/{i:02}.png", png_bytes(picture)
             if draw_boxes:
                 times = max(1, round(256 / max(picture.size)))  # small pictures are drawn large
                 large = picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
-                write_image(folder / "boxes" / f"{i:02}.png", draw_box(large, candidate.box, self.shape))
+                yield f"boxes/{i:02}.png", png_bytes(draw_box(large, candidate.box, self.shape))
         if draw_boxes:
-            write_image(folder / "overview.png", self._overview())
-        write_image(folder / FINAL, self.image)
-        self.network.save(folder / "region_network.safetensors")
-        write_json(folder / RESULT, self.to_dict())
-        return folder
+            yield "overview.png", png_bytes(self._overview())
+        yield FINAL, png_bytes(self.image)
+        yield "region_network.safetensors", self.network.to_bytes()
+        yield RESULT, json_bytes(self.to_dict())
 
     def _overview(self, height: int = 256) -> Image.Image:
         """Input, input with the learned region, and final picture, side by side."""

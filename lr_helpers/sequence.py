@@ -12,9 +12,9 @@ from PIL import Image
 from lr_helpers.boxes import Box, intersection
 from lr_helpers.editing import edit_checked
 from lr_helpers.errors import UserError
-from lr_helpers.files.outputs import FINAL, TURNS, clear
+from lr_helpers.files.outputs import FINAL, RESULT, TURNS, Output, turn_names
 from lr_helpers.files.pictures import open_noted
-from lr_helpers.files.writing import prepare_folder, write_image, write_json
+from lr_helpers.files.writing import json_bytes, png_bytes
 from lr_helpers.method import Method, check_seed, check_texts, get_method
 from lr_helpers.models.loading import Models
 from lr_helpers.result import EditResult
@@ -47,18 +47,22 @@ class Turns:
 
     def save(self, folder: str | Path, draw_boxes: bool = False) -> Path:
         """Each step as `EditResult.save` lays it out in `step_1`, `step_2` …, then `final_output.png` and, last,
-        `turns.json`; returns the folder. What an earlier edit saved there goes (see `files.outputs.clear`).
+        `turns.json`; returns the folder. All appear at once, and what an earlier edit saved there goes; raises as
+        `EditResult.save` does.
         """
-        folder = prepare_folder(folder)
-        clear(folder)
-        (folder / TURNS).unlink(missing_ok=True)  # whoever wrote it: it does not fit the pictures that come now
-        for number, step in enumerate(self.steps, 1):
-            step.save(folder / f"step_{number}", draw_boxes)
-        write_image(folder / FINAL, self.image)
-        write_json(folder / TURNS, {
-            "steps": [{"folder": f"step_{number}", "source": step.source, "prompt": step.prompt, "box": list(step.box)}
-                      for number, step in enumerate(self.steps, 1)], "cost": self.cost, "warnings": self.warnings})
-        return folder
+        output = Output(folder, "edit")
+        output.require(turn_names(max(len(step.candidates) for step in self.steps), len(self.steps), draw_boxes))
+        with output.change() as change:
+            change.remove_others()
+            for number, step in enumerate(self.steps, 1):
+                for name, data in step.files(draw_boxes):
+                    change.write(f"step_{number}/{name}", data, record=name == RESULT)
+            change.write(FINAL, png_bytes(self.image))
+            record = {"steps": [{"folder": f"step_{number}", "source": step.source, "prompt": step.prompt,
+                                 "box": list(step.box)} for number, step in enumerate(self.steps, 1)],
+                      "cost": self.cost, "warnings": self.warnings}
+            change.write(TURNS, json_bytes(record), record=True)
+        return output.folder
 
 
 def edit_in_turn(models: Models, image: str | Path | Image.Image, turns: Sequence[tuple[str, str]],

@@ -281,7 +281,8 @@ print("touched:", sum(finished(output)[name] != after[name] for name in after), 
 # ## 6. What came out
 #
 # A folder for each item, laid out as the official code's: the input, each anchor's edit, the same with its box, the final
-# picture; and our records. Beside them the table, the log and a contact sheet.
+# picture; and our records. Beside them the table, the log and a contact sheet. The hidden file lists what we wrote: nothing
+# else is ever replaced or removed, so your own files are safe there.
 
 # %% tags=["nbval-check-output"]
 print(*sorted(f.name + "/" * f.is_dir() for f in output.iterdir()))

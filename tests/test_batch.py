@@ -24,6 +24,7 @@ from lr_helpers.editing import FEATHER
 from lr_helpers.errors import UserError
 from lr_helpers.files import pictures
 from lr_helpers.files.canvas import Canvas, inner_box
+from lr_helpers.files.outputs import LEDGER
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.pictures import paste_back, read_image, to_tensor, upright
 from lr_helpers.method import check_text
@@ -158,10 +159,10 @@ def test_each_item_has_the_documented_files(batch):
     for name in ("1", "2", "3"):
         written = sorted(f.relative_to(batch.folder / name).as_posix()
                          for f in (batch.folder / name).rglob("*") if f.is_file())
-        assert written == ["boxes/00.png", "final_output.png", "input.png", "item.json", "overview.png",
+        assert written == [LEDGER, "boxes/00.png", "final_output.png", "input.png", "item.json", "overview.png",
                            "region_network.safetensors", "result.json", "results/00.png"]
     assert {f.name for f in batch.folder.iterdir()} == {
-        "1", "2", "3", "batch.lock", "batch.log", "contact_sheet.png", "summary.csv", "summary.json"}
+        LEDGER, "1", "2", "3", "batch.lock", "batch.log", "contact_sheet.png", "summary.csv", "summary.json"}
 
 
 def test_an_items_input_is_checked_once_and_made_upright_once(images, models, monkeypatch):
@@ -208,12 +209,18 @@ def test_the_contact_sheet_shows_every_final_picture(batch):
 
 
 def test_many_items_get_several_contact_sheets_of_limited_size(batch, tmp_path):
-    summary._write_sheets(tmp_path, batch.items * 33)
-    sheets = sorted(tmp_path.iterdir())
-    assert [f.name for f in sheets] == [f"contact_sheet_{i:03}.png" for i in (1, 2, 3)]
-    assert all(max(read_image(f).size) < 2000 for f in sheets)
-    summary._write_sheets(tmp_path, batch.items)
-    assert [f.name for f in tmp_path.iterdir()] == ["contact_sheet.png"]
+    def sheets(items) -> list[Path]:
+        with folder.output_of(tmp_path).change() as change:
+            change.remove(*summary._sheets(tmp_path))
+            summary._write_sheets(change, items)
+        return sorted(f for f in tmp_path.iterdir() if f.name != LEDGER)
+
+    (tmp_path / "contact_sheet_holiday.png").write_text("mine")
+    many = sheets(batch.items * 33)
+    assert [f.name for f in many] == [*(f"contact_sheet_{i:03}.png" for i in (1, 2, 3)), "contact_sheet_holiday.png"]
+    assert all(max(read_image(f).size) < 2000 for f in many[:3])
+    assert [f.name for f in sheets(batch.items)] == ["contact_sheet.png", "contact_sheet_holiday.png"]
+    assert (tmp_path / "contact_sheet_holiday.png").read_text() == "mine"
 
 
 def test_a_cell_that_could_be_a_formula_is_harmless(models, images):
@@ -251,8 +258,14 @@ def test_only_what_has_changed_is_done_again_and_why_is_told(models, images, cap
     (first.folder / "1" / "final_output.png").write_bytes(b"short")
     (first.folder / "2" / "results" / "00.png").unlink()
     found = run.survey(planned(images, {**OFFICIAL, "2.png": ["fox", "an apple"]}), key.identity(TINY))
-    assert found.again == {"1": "some of its files are missing or damaged", "3": "changed since: image",
-                           "2": "some of its files are missing or damaged"}
+    assert found.again == {"3": "changed since: image", "2": "some of its files are missing or damaged"}
+    # What is not as it was written may be somebody's work by now, so it is not edited over.
+    (refused,) = found.refused
+    assert (refused.name, refused.status) == ("1", "refused")
+    assert "final_output.png' is not as an edit wrote it (changed or damaged since); move it away" in refused.message
+    (first.folder / "1" / "final_output.png").unlink()
+    found = run.survey(planned(images, {**OFFICIAL, "2.png": ["fox", "an apple"]}), key.identity(TINY))
+    assert found.again["1"] == "some of its files are missing or damaged" and not found.refused
     other = planned(images, OFFICIAL, seed=1, changes={**CHANGES, "steps": 2})
     assert run.survey(other, key.identity(TINY)).again["3"] == "changed since: image, seed, steps"
 

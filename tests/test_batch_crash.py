@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from lr_helpers import EditResult
 from lr_helpers.batch import folder, key, run
 from lr_helpers.batch.items import plan
 from lr_helpers.cli import main
-from lr_helpers.errors import OutputError
+from lr_helpers.errors import OutputError, UserError
+from lr_helpers.files.outputs import FINAL, LEDGER
 from lr_helpers.files.paths import DATA
 from lr_helpers.models.profiles import get_profile
 
@@ -53,10 +55,20 @@ def temporary(output: Path) -> list[Path]:
 @pytest.mark.all
 def test_a_batch_killed_again_and_again_ends_as_if_it_had_been_left_in_peace():
     # `python tests/kill_loop.py --kills 100` is the long one.
-    ran = subprocess.run([sys.executable, str(TESTS / "kill_loop.py"), "--kills", "5"], capture_output=True, text=True,
+    ran = subprocess.run([sys.executable, str(TESTS / "kill_loop.py"), "--kills", "5", "--victims", "batch"], capture_output=True, text=True,
                          cwd=TESTS.parent, env={**os.environ, "PYTHONPATH": str(TESTS.parent), "HF_HUB_OFFLINE": "1"})
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "kills                                     5" in ran.stdout
+    assert re.search(r"^batch +kills +5$", ran.stdout, re.MULTILINE)
+
+
+@pytest.mark.all
+def test_edits_studies_reports_and_trainings_can_be_killed_anywhere():
+    # `python tests/kill_loop.py --kills 300` is the long one, of all five.
+    ran = subprocess.run([sys.executable, str(TESTS / "kill_loop.py"), "--kills", "12", "--victims", "edit", "study",
+                          "report", "training"], capture_output=True, text=True, cwd=TESTS.parent,
+                         env={**os.environ, "PYTHONPATH": str(TESTS.parent), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "12 kills in all, and nothing was lost" in ran.stdout
 
 
 # The disk
@@ -135,7 +147,7 @@ def test_a_folder_without_permission_is_told(tmp_path, models):
 
 
 @pytest.mark.parametrize("where", ["out", "out/1", "out/batch.lock/x", "out/batch.log/x", "out/1/item.json/x"])
-def test_something_in_the_way_is_told(models, tmp_path, where):
+def test_something_in_the_way_is_told(models, tmp_path, where, capsys):
     way = tmp_path / where
     if way.name == "x":
         way = way.parent
@@ -144,9 +156,15 @@ def test_something_in_the_way_is_told(models, tmp_path, where):
     else:
         way.parent.mkdir(parents=True, exist_ok=True)
         way.write_text("mine")
-    with pytest.raises(OutputError) as error:
-        go(planned(tmp_path / "out", 1), models)
-    assert str(error.value).count("\n") == 0 and str(tmp_path / "out") in str(error.value)
+    if where.startswith("out/1"):  # only the item can't be edited; the other one goes on
+        assert go(planned(tmp_path / "out", 2), models) == 1
+        said = capsys.readouterr().err.splitlines()[0]
+        assert whole(tmp_path / "out", planned(tmp_path / "out", 2)) == ["2"]
+    else:
+        with pytest.raises(UserError) as error:
+            go(planned(tmp_path / "out", 1), models)
+        said = str(error.value)
+    assert said.count("\n") == 0 and str(tmp_path / where.removesuffix("/x")) in said
     assert (way / "x" if way.is_dir() else way).read_text() == "mine"
 
 
@@ -197,7 +215,7 @@ def test_two_batches_do_not_share_a_folder(models, tmp_path, capsys):
         assert main(arguments) == 2
         said = capsys.readouterr().err
         assert f"Another batch (process {os.getpid()} on " in said and said.count("\n") == 1
-        assert {f.name for f in output.iterdir()} == {folder.LOCK}
+        assert {f.name for f in output.iterdir()} == {folder.LOCK, LEDGER}
     assert go(planned(output, 1), models) == 0
 
 
@@ -221,10 +239,18 @@ def test_what_a_kill_has_left_is_cleaned_before_the_item_is_done_again(models, t
     assert go(wanted, models) == 0
     item = wanted.items[0]
     (item.folder / folder.RECORD).unlink()
-    for left in (item.folder / ".final_output.png.123.tmp", item.folder / "results" / ".00.png.123.tmp",
-                 item.folder.parent / ".summary.csv.123.tmp"):
-        left.write_bytes(b"half")
-    (item.folder / "results" / "01.png").write_bytes(b"of another setting")
+    folder.item_output(item).write("results/01.png", b"of another setting")
+    for output, name in ((folder.item_output(item), FINAL), (folder.item_output(item), "results/00.png"),
+                         (folder.output_of(item.folder.parent), "summary.csv")):
+        if not os.fork():  # a process that is killed while it writes
+            with output.change(sweep=False) as change:
+                change.write(name, b"half")
+                os._exit(9)
+        os.wait()
+    assert len(temporary(item.folder.parent)) == 3
+    mine = [item.folder / ".mine.tmp", item.folder / "results" / ".x.tmp.png", item.folder.parent / ".notes.tmp"]
+    for file in mine:
+        file.write_bytes(b"mine")
     assert go(wanted, models) == 0
-    assert not temporary(item.folder.parent)
-    assert sorted(f.name for f in (item.folder / "results").iterdir()) == ["00.png"]
+    assert sorted(temporary(item.folder.parent)) == sorted(f for f in mine if f.suffix == ".tmp")
+    assert sorted(f.name for f in (item.folder / "results").iterdir()) == [".x.tmp.png", "00.png"]

@@ -259,7 +259,7 @@ def test_the_others_are_sent_home_if_there_is_nothing_to_lead(tmp_path):
 
 
 def test_outcomes_arrive_once_each_and_whole(tmp_path):
-    box, reader = Mailbox(tmp_path, 1), Mailbox(tmp_path, 1)
+    box, reader = Mailbox(tmp_path / "box", 1), Mailbox(tmp_path / "box", 1)
     assert list(reader.receive()) == []
     outcomes = [Outcome("ä\n", DONE, row={"box": [1, 2, 3, 4], "warnings": []}), Outcome("b", FAILED, "x", detail="y\nz")]
     with box.opened() as send:
@@ -278,16 +278,16 @@ def test_outcomes_arrive_once_each_and_whole(tmp_path):
 
 def test_a_rank_that_stopped_or_died_is_noticed(tmp_path):
     program = ("import sys, time\nfrom pathlib import Path\nfrom lr_helpers.batch.ranks import Mailbox\n"
-               "with Mailbox(Path(sys.argv[1]), 1).opened():\n    print('here', flush=True)\n    time.sleep(600)\n")
+               "with Mailbox(Path(sys.argv[1], 'box'), 1).opened():\n    print('here', flush=True)\n    time.sleep(600)\n")
     with start(["-c", program, str(tmp_path)]) as other:
         assert other.stdout.readline() == "here\n"
-        reader = Mailbox(tmp_path, 1)
+        reader = Mailbox(tmp_path / "box", 1)
         assert list(reader.receive()) == []
         other.kill()
         other.wait()
         with pytest.raises(UserError, match="Rank 1 died before its share was done; start the batch again"):
             list(reader.receive())
-    with Mailbox(tmp_path, 2).opened() as send:
+    with Mailbox(tmp_path / "two", 2).opened() as send:
         send(Outcome("rank 2", STOPPED, "The disk is full."))
         with pytest.raises(UserError, match=r"The disk is full\."):
-            list(Mailbox(tmp_path, 2).receive())
+            list(Mailbox(tmp_path / "two", 2).receive())

@@ -23,9 +23,10 @@ from lr_helpers.baselines import Parts
 from lr_helpers.cli import main
 from lr_helpers.costs import random_weights
 from lr_helpers.errors import UserError
+from lr_helpers.files.outputs import Output
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.pictures import to_tensor
-from lr_helpers.files.writing import write_csv
+from lr_helpers.files.writing import csv_bytes, json_bytes
 from lr_helpers.models.profiles import MEASURES
 from lr_helpers.study.metrics import METRICS
 from lr_helpers.study.pie import emoji as pie
@@ -405,7 +406,7 @@ def test_the_table_has_means_units_and_what_was_not_run(tmp_path):
     assert shown["structure distance of X ×10³ ↓"] == "10.00 [10.00, 10.00]"
     assert shown["denoiser evaluations"] == "4 [4, 4]"
     assert "| CLIPSeg, its box" in text and "- CLIPSeg, its box: No weights." in text and "No LPIPS." in text
-    write_csv(tmp_path / "edits.csv", table.COLUMNS, table.flat(records, percent=True))
+    (tmp_path / "edits.csv").write_bytes(csv_bytes(table.COLUMNS, table.flat(records, percent=True)))
     rows = list(csv.DictReader((tmp_path / "edits.csv").read_text().splitlines()))
     assert [row["success"] for row in rows] == ["100.0", "0.0", "", "100.0"]
     assert len(rows) == 4 and rows[0]["psnr"] == "20.0" and rows[2]["psnr"] == "" and rows[0]["type"] == "change object"
@@ -447,13 +448,17 @@ def test_a_study_end_to_end_and_again(small, tmp_path, capsys):
     pictures = {p: p.stat().st_mtime_ns for p in (output / "edits").rglob("*.png")}
     assert len(files) == len(pictures) == 4
     stored = json.loads(files[0].read_text())
-    files[0].write_text(json.dumps({**stored, "measured_by": {"clip": "another"}, "measures": {"psnr": 1.0}}))
+    Output(output, "study").write(files[0].relative_to(output).as_posix(), json_bytes(
+        {**stored, "measured_by": {"clip": "another"}, "measures": {"psnr": 1.0}}))
     files[1].write_text("{damaged")
-    stamps = {f: f.stat().st_mtime_ns for f in files}
+    assert main(command) == 2
+    assert f"{files[1].name}' is not as a study wrote it (changed or damaged since)" in capsys.readouterr().err
+    files[1].unlink()
+    stamps = {f: f.stat().st_mtime_ns for f in files if f.exists()}
     assert main(command) == 0
     assert json.loads(files[0].read_text()) == stored
     assert json.loads(files[1].read_text())["row"] == stored["row"]
-    assert [f for f in files if f.stat().st_mtime_ns != stamps[f]] == files[:2]
+    assert [f for f in files if f.stat().st_mtime_ns != stamps.get(f)] == files[:2]
     edited = [p for p, stamp in pictures.items() if p.stat().st_mtime_ns != stamp]
     assert [p.stem for p in edited] == [files[1].stem]
 

@@ -107,7 +107,11 @@ def test_a_result_is_kept_until_something_it_depends_on_changes(folder, tmp_path
     assert "unchanged, kept" in told() and runs() == 1
 
     assert "01_one … passed, " in told(again=True) and runs() == 2
-    (out / "01_one.json").write_text((out / "01_one.json").read_text(encoding="utf-8")[:200], encoding="utf-8")
+    whole = (out / "01_one.json").read_text(encoding="utf-8")
+    (out / "01_one.json").write_text(whole[:200], encoding="utf-8")
+    with pytest.raises(UserError, match=r"01_one\.json' is not as a report wrote it \(changed or damaged since\)"):
+        report.run("tiny", out, [book])
+    (out / "01_one.json").unlink()
     assert "01_one … passed, " in told() and runs() == 3
     write(folder, "01_one", logging(log), "print('seen and changed')")
     assert "the source changed, so again: passed" in told() and runs() == 4

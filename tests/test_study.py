@@ -332,8 +332,13 @@ def test_the_loop_does_what_is_missing_and_no_more(tmp_path, capsys):
     first = Counting(tmp_path, 4)
     assert run.run(first, workers=1) == {"sum": 14, "not_run": {}}
     assert json.loads((tmp_path / "summary.json").read_text())["sum"] == 14
-    (tmp_path / "records" / "part" / "2.json").write_text('{"squ')  # a disk that was full, say
+    damaged = tmp_path / "records" / "part" / "2.json"
+    damaged.write_text('{"squ')  # a disk that broke, say; or somebody's own
     (tmp_path / "records" / "part" / "1.json").unlink()
+    with pytest.raises(UserError, match=r"2\.json' is not as a study wrote it \(changed or damaged since\); move it"):
+        run.run(Counting(tmp_path, 6), workers=1)
+    assert damaged.read_text() == '{"squ'
+    damaged.unlink()
     again = Counting(tmp_path, 6)
     assert run.run(again, workers=1)["sum"] == 55 and again.done == [1, 2, 4, 5]
     whole = Counting(tmp_path, 6)
@@ -348,7 +353,9 @@ def test_other_settings_are_refused_and_told_apart(tmp_path):
         if there:
             (tmp_path / "settings.json").write_bytes(there)
         other = Counting(tmp_path, 3, seed=7)
-        with pytest.raises(UserError, match=r"other settings \(seed\); give another --output, or delete it"):
+        told = "settings.json' is not as a study wrote it" if there else (
+            r"other settings \(seed\); give another --output, or delete it")
+        with pytest.raises(UserError, match=told):
             run.run(other, workers=1)
         assert other.done == [] and not (tmp_path / "records" / "part" / "2.json").exists()
         assert (tmp_path / "settings.json").read_bytes() == (there or stamp)

@@ -1,6 +1,7 @@
 """The training loop resumes exactly, and each part's trainer writes what the package loads."""
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import nn
 from transformers import CLIPTextModel
 
 from lr_helpers import METHODS, Profile, UserError, edit, load_models
+from lr_helpers.files.outputs import LEDGER, Output
 from lr_helpers.files.paths import DATA
 from tiny_world import judge, scenes, words
 from tiny_world.__main__ import PARTS, main, parser
@@ -91,8 +93,36 @@ def test_a_finished_training_is_exported_again_without_a_step(tmp_path):
 
 def test_a_write_cut_short_leaves_the_last_checkpoint(tmp_path):
     stopped(tmp_path, 8)
-    (tmp_path / "next.pt").write_bytes(b"half a file")
+    if not os.fork():  # a training that is killed while it writes
+        with Output(tmp_path, "training").change() as change:
+            change.write("last.pt", b"half a file")
+            os._exit(9)
+    os.wait()
+    assert list(tmp_path.glob(".*.tmp"))
+    (tmp_path / "next.pt").write_bytes(b"somebody's")
     assert equal(run(tmp_path), run(tmp_path / "whole"))
+    assert not list(tmp_path.glob(".*.tmp")) and (tmp_path / "next.pt").read_bytes() == b"somebody's"
+
+
+def test_a_training_from_before_the_list_goes_on(tmp_path):
+    stopped(tmp_path, 8)
+    (tmp_path / LEDGER).unlink()
+    assert equal(run(tmp_path), run(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("last.pt", b"mine"), ("last.pt", b""), ("log.jsonl", b"mine\n"), ("log.jsonl", b"[1]\n"), ("log.jsonl", b"")])
+def test_files_of_others_are_not_trained_over(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name}.*move it away"):
+        run(tmp_path)
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_a_checkpoint_of_something_else_is_not_trained_over(tmp_path):
+    torch.save({"weights": torch.ones(2)}, tmp_path / "last.pt")
+    with pytest.raises(UserError, match="is no checkpoint of a training; move it away"):
+        run(tmp_path)
 
 
 def test_logged_values_are_means_over_the_steps_since_the_last_line(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lr_helpers.files.outputs import clear
+from lr_helpers.files.outputs import LEDGER, ForeignError, Output
 from lr_helpers.method import METHODS
 from lr_helpers.sequence import edit_in_turn
 from tiny_world.scenes import Placed, Recipe
@@ -31,7 +31,8 @@ def two(models):
 
 
 def names(folder: Path) -> set[str]:
-    return {file.name for file in folder.iterdir()}
+    """What lies there, but the list of what was written."""
+    return {file.name for file in folder.iterdir()} - {LEDGER}
 
 
 def test_a_shorter_second_run_leaves_no_step_of_the_first(two, three, tmp_path):
@@ -68,20 +69,25 @@ def test_a_record_of_somebody_else_removes_nothing(two, tmp_path):
     two.steps[0].save(outside)
     out = tmp_path / "out"
     out.mkdir()
-    (out / "input.png").write_bytes(b"mine")
     (out / "step_2").symlink_to(outside)
-    (out / "result.json").write_text('{"mine": 1}')
+    (out / "notes.txt").write_text("mine")
+    # A ledger that was copied here tells of files that lie elsewhere; and records of other hands tell nothing.
+    (out / LEDGER).write_bytes((outside / LEDGER).read_bytes().replace(b'"input.png', b'"step_2/input.png'))
     for text in ('{"steps": [{"folder": "../outside"}, {"folder": "step_2"}, {"folder": 7}, "step_2"]}', '{"steps": 3}',
                  "[]", "no JSON"):
         (out / "turns.json").write_text(text)
-        clear(out)
+        with pytest.raises(ForeignError, match="is there already, and an edit did not write it; move it away"):
+            two.save(out)
+        with Output(out, "edit").change() as change:
+            change.remove_others()
         assert names(outside) == ONE
-        assert names(out) - {"turns.json"} == {"input.png", "step_2", "result.json"}
+        assert names(out) == {"notes.txt", "step_2", "turns.json"}
+        assert (out / "turns.json").read_text() == text
 
 
 def test_what_a_killed_run_left_to_remove_is_removed_by_the_next(three, two, tmp_path, monkeypatch):
     three.save(tmp_path)
-    unlink, left = Path.unlink, 3
+    listed, unlink, left = list(tmp_path.rglob("*.png")), Path.unlink, 8
 
     def killed(self, *arguments, **options):
         nonlocal left
@@ -93,6 +99,7 @@ def test_what_a_killed_run_left_to_remove_is_removed_by_the_next(three, two, tmp
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Path, "unlink", killed)
         two.save(tmp_path)
+    assert len(list(tmp_path.rglob("*.png"))) < len(listed) and list(tmp_path.rglob(".*.tmp"))  # as a kill leaves it
     two.save(tmp_path)
     assert names(tmp_path) == {"final_output.png", "step_1", "step_2", "turns.json"}
     assert names(tmp_path / "step_1") == ONE

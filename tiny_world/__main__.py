@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 
 from lr_helpers.errors import UserError
+from lr_helpers.machine.boundary import answered
 from tiny_world import DATA
 
 # part -> (module, function, steps, batch) of the shipped zoo
@@ -51,12 +52,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command; what can't work ends the program with a sentence and exit code 2."""
+    """Run one command; what can't work ends the program with a sentence and the exit code of `boundary`."""
     options = parser().parse_args(arguments)
-    try:
-        {"train": _train, "sprites": _sprites, "vocabulary": _vocabulary}[options.command](options)
-    except UserError as error:
-        parser().error(str(error))
+    command = {"train": _train, "sprites": _sprites, "vocabulary": _vocabulary}[options.command]
+    code = answered(lambda: command(options) or 0)
+    if code:
+        raise SystemExit(code)
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +23,7 @@ from lr_helpers.authoring.report_page import (
     NotebookRun,
     device,
     index,
+    is_picture_of,
     machine,
     now,
     render,
@@ -30,9 +32,10 @@ from lr_helpers.authoring.report_page import (
 )
 from lr_helpers.authoring.report_page import write_figures as figures_of
 from lr_helpers.errors import UserError
-from lr_helpers.files.locks import alone
+from lr_helpers.files import locks
+from lr_helpers.files.outputs import Output, refuse_inside
 from lr_helpers.files.paths import DATA
-from lr_helpers.files.writing import prepare_folder, write_bytes, write_json
+from lr_helpers.files.writing import explained, json_bytes, prepare_folder
 
 LARGE = 100 * 2**20
 """Bytes from which on a file under data/ is told from another by size and time, not by content."""
@@ -145,24 +148,48 @@ def _execute(source: Path, target: Path, profile: str, minutes: float) -> tuple[
     return error or last, found["peak"], gpu_peak
 
 
-def _run_one(source: Path, title: str, folder: Path, profile: str, minutes: float) -> NotebookRun:
-    """Execute one notebook, write its executed copy, its page and its pictures to `folder`."""
+def _run_one(source: Path, title: str, output: Output, profile: str, minutes: float) -> NotebookRun:
+    """Execute one notebook, write its executed copy, its page and its pictures to the folder."""
     name = source.stem
-    running = folder / f"{name}.running.ipynb"
-    running.unlink(missing_ok=True)
+    running = output.temporary()  # papermill writes it, again and again
     date, start = now(), time.perf_counter()
-    error, peak, gpu_peak = _execute(source.resolve(), running, profile, minutes)
-    outcome = NotebookRun(name, title, error, time.perf_counter() - start, peak, gpu_peak, date)
-    if running.exists():
-        os.replace(running, folder / f"{name}.ipynb")
-        try:
-            notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
-            outcome.figures = figures_of(notebook, folder, name)
-            write_bytes(folder / f"{name}.html", render(notebook).encode())
-            outcome.files = {"page": f"{name}.html", "notebook": f"{name}.ipynb"}
-        except ValueError as problem:
-            outcome.error = error or f"its result can't be shown ({str(problem).splitlines()[0]})"
+    try:
+        error, peak, gpu_peak = _execute(source.resolve(), running, profile, minutes)
+        outcome = NotebookRun(name, title, error, time.perf_counter() - start, peak, gpu_peak, date)
+        if running.exists():
+            output.write(f"{name}.ipynb", running.read_bytes())
+            try:
+                notebook = nbformat.read(output.folder / f"{name}.ipynb", as_version=4)
+                outcome.figures = figures_of(notebook, output, name)
+                output.write(f"{name}.html", render(notebook).encode(errors="xmlcharrefreplace"))
+                outcome.files = {"page": f"{name}.html", "notebook": f"{name}.ipynb"}
+            except ValueError as problem:
+                outcome.error = error or f"its result can't be shown ({str(problem).splitlines()[0]})"
+    finally:
+        running.unlink(missing_ok=True)
     return outcome
+
+
+@contextlib.contextmanager
+def _locked(output: Output) -> Iterator[None]:
+    """Keep other reports out of the folder while this one is written."""
+    file = output.claim(".lock")
+    with contextlib.ExitStack() as opened:
+        with explained(file):
+            lock = opened.enter_context(file.open("ab"))
+        try:
+            locks.hold(lock)
+        except locks.TakenError as error:
+            raise UserError(f"Another report is being written to {output.folder}; wait for it, or choose another "
+                            "--output.") from error
+        yield
+
+
+def _require_free(output: Output, names: Iterable[str]) -> None:
+    """Raises ForeignError if the report would replace anything that no report wrote."""
+    output.require(["index.html", *(f"{name}{end}" for name in names for end in (".ipynb", ".html", ".json"))])
+    pictures = [f"pictures/{file.name}" for file in (output.folder / "pictures").glob("*.png")]
+    output.require(file for file in pictures if any(is_picture_of(file, name) for name in names))
 
 
 # Running all
@@ -176,8 +203,7 @@ def _sources(notebooks: list[Path] | None, folder: Path) -> dict[Path, nbformat.
     for source in sources:
         if source.suffix != ".ipynb" or not source.is_file():
             raise UserError(f"{source} is not a notebook; give the path of an .ipynb file.")
-        if source.resolve().parent == folder:
-            raise UserError(f"The report would overwrite {source}; choose another output folder.")
+        refuse_inside(folder, [source])
         if sum(other.stem == source.stem for other in sources) > 1:
             raise UserError(f"Two notebooks are called {source.stem}; make a report of each, in folders of their own.")
     try:
@@ -194,14 +220,17 @@ def run(profile: str, output: Path, notebooks: list[Path] | None = None, again: 
     or `again` is true. One that fails, or takes longer than `time_limit` (minutes), doesn't stop the others.
     `before` is called before the first, e.g. to download what they need outside their time limit.
     index.html is written anew after each. Returns 0 if all passed, else 1. Raises UserError if there is no notebook,
-    one is missing, or `output` can't be written or is being written by another report.
+    one is missing, or `output` holds one, can't be written, is being written by another report, or has files of our
+    names that no report wrote.
     """
     if not 0 < time_limit < float("inf"):
         raise UserError(f"The time limit is {time_limit:g} minutes; give a number above 0.")
-    folder = prepare_folder(output).resolve()
-    sources = _sources(notebooks, folder)
-    with alone(folder / ".lock",
-               refusal=f"Another report is being written to {folder}; wait for it, or choose another --output."):
+    sources = _sources(notebooks, output)
+    output = Output(prepare_folder(output).resolve(), "report")
+    folder, names = output.folder, [source.stem for source in sources]
+    _require_free(output, names)
+    with _locked(output):
+        output.sweep()
         if before:
             before()
         common, facts, outcomes = surroundings(profile), machine(profile), []
@@ -214,14 +243,14 @@ def run(profile: str, output: Path, notebooks: list[Path] | None = None, again: 
                 print(f"unchanged, kept (passed in {outcome.seconds:.1f} s, {outcome.date})", flush=True)
             else:
                 print(f"{reason}, so again: " if reason else "", end="", flush=True)
-                record = folder / f"{source.stem}.json"
-                record.unlink(missing_ok=True)  # from here until it is written anew, there is no result
-                outcome = _run_one(source, titles[number - 1], folder, profile, time_limit)
-                write_json(record, {"fingerprint": fingerprint, "outcome": asdict(outcome)})
+                record = f"{source.stem}.json"
+                output.remove(record)  # from here until it is written anew, there is no result
+                outcome = _run_one(source, titles[number - 1], output, profile, time_limit)
+                output.write(record, json_bytes({"fingerprint": fingerprint, "outcome": asdict(outcome)}))
                 error, seconds = outcome.error, outcome.seconds
                 print(f"failed after {seconds:.1f} s: {error}" if error else f"passed, {seconds:.1f} s", flush=True)
             outcomes.append(outcome)
-            write_bytes(folder / "index.html", index(outcomes, titles[number:], facts).encode())
+            output.write("index.html", index(outcomes, titles[number:], facts).encode(errors="xmlcharrefreplace"))
     failed = sum(bool(o.error) for o in outcomes)
     print(f"{len(outcomes) - failed} of {len(outcomes)} notebooks passed. Open the report: {folder / 'index.html'}")
     return 1 if failed else 0

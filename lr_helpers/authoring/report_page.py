@@ -9,14 +9,13 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
-from lr_helpers.files.writing import write_bytes
+from lr_helpers.files.outputs import Output
 
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "accelerate", "open_clip_torch", "safetensors",
             "numpy", "scipy", "matplotlib", "pillow", "torchmetrics")
@@ -89,8 +88,8 @@ def _text(output: NotebookNode) -> str:
     return output.get("data", {}).get("text/plain", "")
 
 
-def write_figures(notebook: NotebookNode, folder: Path, name: str) -> list[Figure]:
-    """All pictures of a notebook, written to `folder`/pictures, and the texts of cells tagged figure-text."""
+def write_figures(notebook: NotebookNode, folder: Output, name: str) -> list[Figure]:
+    """All pictures of a notebook, written to the folder `pictures`, and the texts of cells tagged figure-text."""
     heading, figures, written = name, [], set()
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
@@ -100,20 +99,25 @@ def write_figures(notebook: NotebookNode, folder: Path, name: str) -> list[Figur
         for number, output in enumerate(cell.outputs):
             picture = output.get("data", {}).get("image/png")
             if picture:
-                file = folder / "pictures" / f"{name}-{index:02d}-{number}.png"
-                write_bytes(file, base64.b64decode(picture))
+                file = f"pictures/{name}-{index:02d}-{number}.png"
+                folder.write(file, base64.b64decode(picture))
                 written.add(file)
                 about = {**output.metadata, **output.metadata.get("image/png", {})}
                 caption = str(about.get("caption") or about.get("alt") or "")
-                figures.append(Figure(heading, caption, file=f"pictures/{file.name}"))
+                figures.append(Figure(heading, caption, file=file))
         if "figure-text" in cell.metadata.get("tags", []):
             texts = [_text(o).rstrip() for o in cell.outputs if "image/png" not in o.get("data", {})]
             text = "\n".join(t for t in texts if t).strip("\n")
             if text:
                 figures.append(Figure(heading, text=re.sub(r"\x1b\[[0-9;]*m", "", text)))
-    for stale in set((folder / "pictures").glob(f"{name}-*.png")) - written:
-        stale.unlink()
+    stale = [file for file in folder.ours() if is_picture_of(file, name) and file not in written]
+    folder.remove(*stale)
     return figures
+
+
+def is_picture_of(file: str, name: str) -> bool:
+    """Is this what `write_figures` calls a picture of the notebook of this name?"""
+    return re.fullmatch(rf"pictures/{re.escape(name)}-\d+-\d+\.png", file) is not None
 
 
 def render(notebook: NotebookNode) -> str:

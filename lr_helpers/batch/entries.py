@@ -37,11 +37,14 @@ class Entry:
 def read_entries(file: str | Path) -> list[Entry]:
     """The entries of a batch file, in its order.
 
-    Raises UserError if there is no such file, it is no UTF-8 text, no JSON (with line and column), neither an object
-    nor a list, or empty.
+    Raises UserError if there is no such plain file, it is no UTF-8 text, no JSON (with line and column), neither an
+    object nor a list, or empty.
     """
     file = Path(file)
     try:
+        if file.exists() and not file.is_file():
+            kind = "a folder" if file.is_dir() else "no plain file but a pipe or a device"
+            raise UserError(f"The batch file {str(file)!r} is {kind}; give a JSON file.")
         text = file.read_bytes().decode("utf-8-sig")
         whole = json.loads(text)
     except UnicodeDecodeError as error:
@@ -59,6 +62,9 @@ def read_entries(file: str | Path) -> list[Entry]:
         raise UserError(f"{file.name} holds neither an object nor a list; write {FORMS}.")
     if not whole:
         raise UserError(f"{file.name} names no picture; write {FORMS}.")
+    if isinstance(whole, dict) and {"image", "prompt"} <= whole.keys() and not isinstance(whole["image"], list):
+        raise UserError(f"{file.name} is one entry by itself; put it into a list: [{{\"image\": …, \"source\": …, "
+                        "\"prompt\": …}].")
     return _scan(text)
 
 

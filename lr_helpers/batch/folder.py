@@ -13,13 +13,31 @@ from typing import TextIO
 
 from lr_helpers.batch import key
 from lr_helpers.batch.items import Item
-from lr_helpers.errors import OutputError
+from lr_helpers.errors import OutputError, UserError
 from lr_helpers.files import locks
-from lr_helpers.files.writing import prepare_folder, write_json
+from lr_helpers.files.outputs import ForeignError, Output, edit_names
+from lr_helpers.files.writing import explained, json_bytes, prepare_folder
 
 RECORD = "item.json"
 """Written last; an item without it is not done."""
 LOCK = "batch.lock"
+HOLDER = "process "
+"""What the lock begins with: who holds it."""
+
+
+def output_of(folder: Path) -> Output:
+    """The batch's own folder."""
+    return Output(folder, "batch")
+
+
+def item_output(item: Item) -> Output:
+    """An item's folder."""
+    return Output(item.folder, "edit")
+
+
+def item_names(item: Item) -> list[str]:
+    """The files that an item may write into its folder."""
+    return [*edit_names(item.method.anchors), RECORD]
 
 
 @contextlib.contextmanager
@@ -27,12 +45,13 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
     """Keep other batches out of the folder while this one runs; a killed process lets go of it at once.
 
     Yields a function that lets other processes of this batch in, as `joined`. Raises OutputError if another batch has
-    the folder, or it can't be written to.
+    the folder, or it can't be written to, and ForeignError if the lock is a file of somebody else.
     """
     folder = prepare_folder(folder)
+    output_of(folder).claim(LOCK)
     with contextlib.ExitStack() as opened:
         with explained(folder):
-            file = opened.enter_context((folder / LOCK).open("a+", encoding="utf-8"))
+            file = opened.enter_context((folder / LOCK).open("a+", encoding="utf-8", errors="replace"))
             try:
                 locks.hold(file)
             except locks.TakenError as error:
@@ -40,11 +59,14 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
                 other = file.read().strip() or "just begun"
                 raise OutputError(f"Another batch ({other}) is writing to {str(folder)!r}; wait until it ends, or "
                                   "choose another output folder.") from error
+            file.seek(0)
+            if (said := file.read(len(HOLDER))) not in ("", HOLDER):
+                raise ForeignError(f"{str(folder / LOCK)!r} is no lock of a batch (it begins with {said!r}); move it "
+                                   "away, or choose another output folder.")
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.write(f"{HOLDER}{os.getpid()} on {socket.gethostname()}")
             file.flush()
-            for stale in folder.glob(".*.tmp"):
-                stale.unlink()
+        output_of(folder).sweep()
         yield lambda: _share(file, folder)
 
 
@@ -86,6 +108,8 @@ class State:
     """The item's record if it is done."""
     why: str = ""
     """Why something that is there already is edited again; "" where there is nothing."""
+    in_the_way: str = ""
+    """One sentence if something lies in its folder that nobody may replace; the item can't be edited then."""
 
 
 def check(item: Item, models: dict[str, str]) -> State:
@@ -93,6 +117,22 @@ def check(item: Item, models: dict[str, str]) -> State:
 
     `models` as `key.identity` gives them.
     """
+    state = _look(item, models)
+    if state.done:
+        return state
+    try:
+        if item.folder.is_symlink() or (item.folder.exists() and not item.folder.is_dir()):
+            raise ForeignError(f"{str(item.folder)!r} is no folder; move it away, or give the entry another name.")
+        item_output(item).require(item_names(item))
+    except UserError as error:
+        return State(False, in_the_way=str(error))
+    except OSError as error:  # a name too long, say
+        return State(False, in_the_way=f"{str(item.folder)!r} can't be used ({error.strerror}); give the entry another "
+                                       "name.")
+    return state
+
+
+def _look(item: Item, models: dict[str, str]) -> State:
     try:
         text = (item.folder / RECORD).read_text(encoding="utf-8")
     except OSError:
@@ -128,36 +168,27 @@ def stamp_of(file: Path) -> list[int]:
 def begin(item: Item) -> None:
     """From here on the item is not done; what a killed process left half-written is removed."""
     require(item.folder.parent)
-    with explained(item.folder):
-        if item.folder.is_dir():
-            (item.folder / RECORD).unlink(missing_ok=True)
+    output = item_output(item)
+    if item.folder.is_dir():
+        output.remove(RECORD)
+        with explained(item.folder):
             _flush(item.folder)
-            for stale in item.folder.rglob(".*.tmp"):
-                stale.unlink()
+        output.sweep()
 
 
 def complete(item: Item, decides: dict, stamp: list[int], row: dict) -> dict:
     """Write the item's record, after all its files have reached the disk; returns it."""
     require(item.folder.parent)
+    output = item_output(item)
     with explained(item.folder):
-        files = sorted(f for f in item.folder.rglob("*") if f.is_file())
+        files = sorted(item.folder / name for name in output.ours())
         record = {"key": key.key(decides), "inputs": decides, "stamp": stamp, "row": row,
                   "files": {f.relative_to(item.folder).as_posix(): f.stat().st_size for f in files}}
         for folder in {f.parent for f in files}:
             _flush(folder)
-        write_json(item.folder / RECORD, record)
+        output.write(RECORD, json_bytes(record))
         _flush(item.folder)
     return record
-
-
-@contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turns an OSError of writing into an OutputError."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{path} can't be written ({error.strerror}); free space or choose another "
-                          "folder.") from error
 
 
 def _flush(folder: Path) -> None:

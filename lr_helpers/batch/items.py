@@ -12,10 +12,11 @@ from typing import Any, get_type_hints
 from lr_helpers.batch.entries import Entry, Fields, read_entries
 from lr_helpers.errors import UserError
 from lr_helpers.files.names import brief, check_name, find_image, shown
+from lr_helpers.files.outputs import LEDGER, refuse_inside
 from lr_helpers.method import Method, check_seed, check_text, get_method
 
 KEYS = ("image", "source", "prompt", "seed", "name", "method", "settings", "full_frame")
-RESERVED = {"batch.log", "batch.lock", "summary.csv", "summary.json"}
+RESERVED = {"batch.log", "batch.lock", "summary.csv", "summary.json", LEDGER}
 """Names in the output folder that are no item's; contact sheets are refused too."""
 
 
@@ -71,7 +72,8 @@ def plan(file: str | Path, images: str | Path, output: str | Path, *, method: st
     output folder), `method` (a preset), `settings` (fields of Method) and `full_frame` hold for the entry alone. The
     arguments `method`, `changes` (fields of Method), `seed` and `full_frame` hold where an entry says nothing.
 
-    Raises UserError if the file as a whole can't be read, or these arguments are wrong.
+    Raises UserError if the file as a whole can't be read, these arguments are wrong, or the output folder holds the
+    batch file or a picture.
     """
     root, output = Path(images), Path(output)
     if not root.is_dir():
@@ -84,8 +86,18 @@ def plan(file: str | Path, images: str | Path, output: str | Path, *, method: st
         found, wrong = _read(entry, root, resolved, defaults)
         drafts += found
         problems += [Problem(entry.line, shown(_title(entry, number)), message) for message in wrong]
+    # All pictures lie in the image folder, so they are looked up one by one only where the output lies there, too.
+    within = _resolved(output).is_relative_to(resolved)
+    refuse_inside(output, [file, *(dict.fromkeys(draft.item.image for draft in drafts) if within else [root])])
     items, doubles = _with_folders(drafts, output)
     return Plan(tuple(items), tuple(sorted([*problems, *doubles], key=lambda p: p.line)), output)
+
+
+def _resolved(folder: Path) -> Path:
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError) as error:  # a link in a circle
+        raise UserError(f"The output folder {str(folder)!r} can't be looked up ({error}); give another one.") from error
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from lr_helpers.batch.folder import explained
+from lr_helpers.batch.folder import output_of
 from lr_helpers.batch.work import DONE, Outcome
+from lr_helpers.files.writing import explained
 
 LOG = "batch.log"
 
@@ -23,6 +24,7 @@ class Log:
     """
 
     def __init__(self, file: Path):
+        output_of(file.parent).claim(file.name)
         with explained(file):
             self.handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
@@ -83,6 +85,8 @@ class Reporter:
         """
         self.log.write(f"{event} {text}")
         if self.json_lines and json_line:
-            print(json.dumps({"event": event, **fields}, ensure_ascii=False), file=self.out, flush=True)
+            # Where the stream knows but few letters, JSON has its own way to write all others.
+            ascii_only = not (getattr(self.out, "encoding", None) or "").lower().startswith("utf")
+            print(json.dumps({"event": event, **fields}, ensure_ascii=ascii_only), file=self.out, flush=True)
         if always or (shown and not self.quiet):
             tqdm.write(text if event == "end" else f"{event}: {text}", file=sys.stderr)

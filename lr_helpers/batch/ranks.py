@@ -10,6 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -24,6 +27,7 @@ from lr_helpers.batch.work import Outcome
 from lr_helpers.batch.worker import Worker
 from lr_helpers.errors import UserError
 from lr_helpers.files import locks
+from lr_helpers.files.writing import explained
 from lr_helpers.models.profiles import Profile
 
 HERE, END = b"here", b"end"
@@ -31,35 +35,74 @@ STOPPED = "stopped"
 """Status of what a rank sends when it can't go on; its message tells why."""
 PATIENCE = timedelta(hours=1)
 """How long ranks wait for each other to start, and for rank 0's survey and first download."""
+PROMPT = 10
+"""Seconds of waiting from which on it is said."""
+LEFT_OVER = "unset WORLD_SIZE and RANK, or start the batch by torchrun or accelerate launch"
 LOOK = 0.3
 """Seconds between two looks at the others' files."""
 
 
 def launched() -> bool:
-    """Has a launcher started this process as one of several?"""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    """Has a launcher started this process as one of several?
+
+    Raises UserError if the environment says half of it, or nonsense: variables that a launcher left over.
+    """
+    if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
+        return False
+    rank, ranks = (_whole(os.environ.get(name, "")) for name in ("RANK", "WORLD_SIZE"))
+    port = _whole(os.environ.get("MASTER_PORT", ""))
+    if rank is None or not ranks or rank >= ranks:
+        raise UserError(f"The environment says RANK={os.environ['RANK']} of WORLD_SIZE={os.environ['WORLD_SIZE']}, "
+                        f"which no launcher does; {LEFT_OVER}.")
+    if not os.environ.get("MASTER_ADDR") or not port or port > 65535:
+        raise UserError(f"The environment says WORLD_SIZE={ranks}, but not where the processes meet (MASTER_ADDR and "
+                        f"MASTER_PORT); {LEFT_OVER}.")
+    return True
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
+
+
+@contextlib.contextmanager
+def _waiting(rank: int, ranks: int) -> Iterator[None]:
+    """Say after a while what is waited for, and how to go on without it; what goes wrong becomes a sentence."""
+    others = "1 other process" if ranks == 2 else f"{ranks - 1} other processes"
+    text = (f"waiting for {others} that WORLD_SIZE={ranks} tells of; if nothing has started them, stop this one and "
+            "unset WORLD_SIZE and RANK")
+    timer = threading.Timer(PROMPT, lambda: print(text, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"Rank {rank} did not find the {others} that WORLD_SIZE={ranks} tells of ({said}); start all "
+                        "of them, or unset WORLD_SIZE and RANK.") from error
+    finally:
+        timer.cancel()
 
 
 class Mailbox:
     """A rank's outcomes, a line of JSON each, between "here" and "end"; rank 0 removes the file when all is done.
 
-    The rank holds a lock on it, by which rank 0 sees that it lives. The name is that of a temporary file, so that the
-    next start clears it away if this one is killed.
+    The rank holds a lock on it, by which rank 0 sees that it lives. Rank 0 draws its name, that of a temporary file
+    of the output folder, so that the next start clears it away if this one is killed.
     """
 
-    def __init__(self, output: Path, rank: int):
-        self.file, self.rank, self.read, self.ended = output / f".rank{rank}.tmp", rank, 0, False
+    def __init__(self, file: Path, rank: int):
+        self.file, self.rank, self.read, self.ended = file, rank, 0, False
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Callable[[Outcome | None], None]]:
         """For the rank itself; yields the function that sends, None as the last."""
         def send(outcome: Outcome | None) -> None:
-            with folder.explained(self.file):
+            with explained(self.file):
                 file.write((json.dumps(asdict(outcome)).encode() if outcome else END) + b"\n")
                 os.fsync(file.fileno())
 
         with contextlib.ExitStack() as stack:
-            with folder.explained(self.file):
+            with explained(self.file):
                 file = stack.enter_context(self.file.open("ab", buffering=0))
                 locks.hold(file, wait=True)  # rank 0 may be looking whether it is free
                 file.write(HERE + b"\n")
@@ -101,7 +144,8 @@ def run_ranks(wanted: Callable[[], Plan], profile: Profile, device: str | None, 
     if not cpu and here > gpus:
         raise UserError(f"There are {here} processes on this machine, and {gpus} GPUs; start one for each GPU, or add "
                         "--device cpu.")
-    state = PartialState(cpu=cpu, timeout=PATIENCE)
+    with _waiting(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])):
+        state = PartialState(cpu=cpu, timeout=PATIENCE)
     load = partial(load_models, profile, "cpu" if cpu else str(state.device), allow_cpu=allow_cpu)
     rank, ranks = state.process_index, state.num_processes
     try:
@@ -123,9 +167,10 @@ def _lead(wanted: Callable[[], Plan], profile: Profile, load: Callable[[], objec
         nonlocal told
         let_in()
         output, todo = plan.folder.absolute(), [item.absolute() for item in found.todo]
-        send((output, found.identity, todo))
+        files = [folder.output_of(output).temporary() for _ in range(1, ranks)]
+        send((output, files, found.identity, todo))
         told = True
-        boxes.extend(Mailbox(output, rank) for rank in range(1, ranks))
+        boxes.extend(Mailbox(file, rank) for rank, file in enumerate(files, 1))
         own = share(todo, 0, ranks)
         if own:
             with contextlib.closing(Worker(output, profile, found.identity, load)) as worker:
@@ -149,10 +194,10 @@ def _lead(wanted: Callable[[], Plan], profile: Profile, load: Callable[[], objec
             box.file.unlink(missing_ok=True)
 
 
-def _follow(output: Path, identity: dict[str, str], todo: Sequence[Item], profile: Profile,
+def _follow(output: Path, files: Sequence[Path], identity: dict[str, str], todo: Sequence[Item], profile: Profile,
             load: Callable[[], object], rank: int, ranks: int) -> int:
     """Another rank: its share, then waiting, because a launcher may take the first that ends as a sign to stop."""
-    box, own = Mailbox(output, rank), share(todo, rank, ranks)
+    box, own = Mailbox(files[rank - 1], rank), share(todo, rank, ranks)
     with box.opened() as send:
         try:
             if own:

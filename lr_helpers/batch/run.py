@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lr_helpers.batch import folder, key, summary
 from lr_helpers.batch.items import Item, Plan
-from lr_helpers.batch.progress import Reporter
+from lr_helpers.batch.progress import LOG, Reporter
 from lr_helpers.batch.work import KEPT, REFUSED, Outcome, edit_item
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import read_image
@@ -25,6 +25,8 @@ class Survey:
     todo: list[Item]
     again: dict[str, str]
     """Why items are edited that were edited before, by name."""
+    refused: list[Outcome] = field(default_factory=list)
+    """Items in whose folders something lies that is not ours."""
 
 
 Engine = Callable[[Survey, Callable[[], None]], Iterator[Outcome]]
@@ -39,6 +41,9 @@ def survey(plan: Plan, identity: dict[str, str]) -> Survey:
         state = folder.check(item, identity)
         if state.done:
             found.kept.append(Outcome(item.name, KEPT, row=state.record["row"]))
+            continue
+        if state.in_the_way:
+            found.refused.append(Outcome(item.name, REFUSED, state.in_the_way))
             continue
         found.todo.append(item)
         if state.why:
@@ -56,6 +61,9 @@ def announce(plan: Plan, found: Survey, reporter: Reporter) -> None:
     for problem in plan.problems:
         reporter.tell(REFUSED, str(problem), always=True, name=problem.name, line=problem.line,
                       message=problem.message)
+    for outcome in found.refused:
+        reporter.tell(REFUSED, f"{outcome.name}: {outcome.message}", always=True, name=outcome.name,
+                      message=outcome.message)
     for name, why in found.again.items():
         reporter.tell("again", f"{name}: {why}", name=name, message=why)
     total, kept = len(plan.items), len(found.kept)
@@ -89,12 +97,14 @@ def run(plan: Plan, profile: Profile, load: Callable[[], object], *, quiet: bool
     """Edit what is missing of a batch, in this process or by an engine; `load` gives the models when they are needed.
 
     The exit code: 0 if every entry is done, 1 if some were refused or failed. Raises UserError if there is nothing
-    to do, the models can't be loaded, or the output can't be written; what was done by then stays.
+    to do, the models can't be loaded, or the output can't be written or holds files of somebody else that have our
+    names; what was done by then stays.
     """
     if not plan.items:
         listed = "; ".join(str(p).rstrip(".") for p in plan.problems[:20])
         raise UserError(f"No entry of the batch file can be edited: {listed}.")
     begun = time.perf_counter()
+    folder.output_of(plan.folder).require([LOG, folder.LOCK, *summary.names(len(plan.items))])
     with folder.locked(plan.folder) as let_in, Reporter(plan.folder, quiet, json_lines) as reporter:
         models, identity = None, key.identity(profile)
         if identity is None:  # the first download decides which commits these are
@@ -102,10 +112,10 @@ def run(plan: Plan, profile: Profile, load: Callable[[], object], *, quiet: bool
             identity = key.identity(profile) or {"models": str(models.origins)}
         found = survey(plan, identity)
         announce(plan, found, reporter)
-        outcomes = found.kept
+        outcomes = [*found.kept, *found.refused]
         if found.todo:
             models = models if models or engine else load()
-            reporter.open_bar(len(plan.items), len(found.kept))
+            reporter.open_bar(len(plan.items), len(outcomes))
         for outcome in engine(found, let_in) if engine else _alone(found, models, reporter):
             outcomes.append(outcome)
             reporter.outcome(outcome)

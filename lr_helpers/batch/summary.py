@@ -11,15 +11,25 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from lr_helpers.batch.folder import output_of
 from lr_helpers.batch.items import Item, Plan
 from lr_helpers.batch.work import DONE, FAILED, KEPT, REFUSED, Outcome
+from lr_helpers.files.outputs import Change
 from lr_helpers.files.pictures import read_image
-from lr_helpers.files.writing import write_csv, write_image, write_json
+from lr_helpers.files.writing import csv_bytes, json_bytes, png_bytes
 
 COLUMNS = ("name", "line", "status", "image", "source", "prompt", "seed", "x0", "y0", "x1", "y1", "loss", "score",
            "probability", "edits", "evaluations", "seconds", "message")
 TILE, TEXT, ACROSS, DOWN = (324, 108), 34, 4, 12
 """Of a contact sheet: a tile's pixels and the height of the text below it, and tiles a page."""
+SHEET, PAGE = "contact_sheet.png", "contact_sheet_{:03}.png"
+"""The only contact sheet, or each of several."""
+
+
+def names(items: int) -> list[str]:
+    """The files that the end of a batch of so many items may write."""
+    pages = range(1, -(-items // (ACROSS * DOWN)) + 1)
+    return ["summary.csv", SHEET, *(PAGE.format(page) for page in pages), "summary.json"]
 
 
 def finish(plan: Plan, outcomes: Sequence[Outcome], seconds: float) -> dict:
@@ -34,7 +44,6 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], seconds: float) -> dict:
     for problem in plan.problems:
         rows.append((problem.line, problem.name, Outcome(problem.name, REFUSED, problem.message)))
     rows.sort(key=lambda row: row[0])
-    write_csv(plan.folder / "summary.csv", COLUMNS, [_cells(*row) for row in rows])
     status = Counter(outcome.status for _, _, outcome in rows)
     finished = [item for item in plan.items if by_name[item.name].good]
     digest = sha256(json.dumps([[i.name, by_name[i.name].row] for i in finished]).encode()).hexdigest()
@@ -43,11 +52,14 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], seconds: float) -> dict:
               "warnings": sum(bool(by_name[i.name].row["warnings"]) for i in finished),
               "contact_sheets": math.ceil(len(finished) / (ACROSS * DOWN)), "digest": digest,
               "seconds": round(seconds, 3)}
-    # Contact sheets take long for a large batch, so they are made only if an item changed.
-    if _digest(plan.folder) != digest:
-        (plan.folder / "summary.json").unlink(missing_ok=True)
-        _write_sheets(plan.folder, finished)
-    write_json(plan.folder / "summary.json", counts)
+    sheets = _sheets(plan.folder)
+    with output_of(plan.folder).change() as change:
+        change.write("summary.csv", csv_bytes(COLUMNS, [_cells(*row) for row in rows]))
+        # Contact sheets take long for a large batch, so they are made only if an item changed.
+        if _digest(plan.folder, sheets) != digest:
+            change.remove(*sheets)
+            _write_sheets(change, finished)
+        change.write("summary.json", json_bytes(counts), record=True)
     return counts
 
 
@@ -70,23 +82,24 @@ def _cells(line: int, name: str, outcome: Outcome) -> dict:
     return cells
 
 
-def _digest(folder: Path) -> str:
+def _sheets(folder: Path) -> list[str]:
+    """The contact sheets that are there and ours."""
+    return [name for name in output_of(folder).ours() if name.startswith("contact_sheet")]
+
+
+def _digest(folder: Path, sheets: Sequence[str]) -> str:
     try:
         before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        there = len(list(folder.glob("contact_sheet*.png")))
-        return before["digest"] if there == before["contact_sheets"] else ""
+        return before["digest"] if len(sheets) == before["contact_sheets"] else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
-def _write_sheets(folder: Path, items: Sequence[Item]) -> None:
+def _write_sheets(change: Change, items: Sequence[Item]) -> None:
     """`contact_sheet.png`, or `contact_sheet_001.png` … if there are too many for one."""
-    for stale in folder.glob("contact_sheet*.png"):
-        stale.unlink()
     pages = [items[i:i + ACROSS * DOWN] for i in range(0, len(items), ACROSS * DOWN)]
     for number, page in enumerate(pages, 1):
-        name = "contact_sheet.png" if len(pages) == 1 else f"contact_sheet_{number:03}.png"
-        write_image(folder / name, _sheet(page))
+        change.write(SHEET if len(pages) == 1 else PAGE.format(number), png_bytes(_sheet(page)))
 
 
 def _sheet(items: Sequence[Item]) -> Image.Image:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from lr_helpers.batch import folder, key
 from lr_helpers.batch.items import Item
 from lr_helpers.errors import UserError
+from lr_helpers.files.outputs import ForeignError
 from lr_helpers.files.pictures import read_noted
+from lr_helpers.files.writing import explained
 
 DONE, KEPT, REFUSED, FAILED = "done", "kept", "refused", "failed"
 
@@ -62,11 +64,14 @@ def edit_item(models, item: Item, identity: dict[str, str]) -> Outcome:
         return Outcome(item.name, FAILED, f"{item.image.name} could not be edited ({type(error).__name__}: "
                                           f"{' '.join(str(error).split())[:200]}); the log tells where.",
                        detail=traceback.format_exc())
-    folder.begin(item)
-    with folder.explained(item.folder):
-        result.save(item.folder, draw_boxes=True)
-    row |= {"seconds": round(time.perf_counter() - begun, 3)}
-    folder.complete(item, decides, stamp, row)
+    try:
+        folder.begin(item)
+        with explained(item.folder):
+            result.save(item.folder, draw_boxes=True)
+        row |= {"seconds": round(time.perf_counter() - begun, 3)}
+        folder.complete(item, decides, stamp, row)
+    except ForeignError as error:  # somebody put a file there since the batch began
+        return Outcome(item.name, REFUSED, str(error))
     return Outcome(item.name, DONE, row=row)
 
 

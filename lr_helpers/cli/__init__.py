@@ -8,12 +8,9 @@ code. What takes seconds to import (torch, diffusers) is imported in `run`, so t
 from __future__ import annotations
 
 import argparse
-import os
-import select
-import sys
 
 from lr_helpers.cli import batch, benchmark, docs, doctor, edit, fetch, notebooks, report, scene, study, train_regions
-from lr_helpers.errors import UserError
+from lr_helpers.machine.boundary import answered
 
 COMMANDS = (edit, batch, train_regions, scene, study, report, doctor, fetch, benchmark, notebooks, docs)
 
@@ -31,25 +28,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
-    Returns the exit code: 0 if it worked, 1 if a part failed, 2 for input that can't work, 130 if it was interrupted,
-    141 if nobody reads its output any more.
+    Returns the exit code: 0 if it worked, 1 if a part failed, 2 for input or a machine that can't work, 70 for a fault
+    of ours, 130 if it was interrupted, 141 if nobody reads its output any more.
     """
-    try:
-        try:
-            return _run(arguments)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-            return 130
-        finally:
-            if sys.stdout is not None:  # it is None where the program was started without one
-                sys.stdout.flush()  # here, where a closed pipe is answered, and not at the interpreter's end
-    except BrokenPipeError:  # `… | head` has read enough
-        if not _silence_closed_pipes():
-            raise  # another pipe of the program broke, which is an error like any other
-        return 141  # as shells report a program that SIGPIPE ended: 128 + 13
+    return answered(lambda: _run(arguments))
 
 
 def _run(arguments: list[str] | None) -> int:
@@ -57,15 +39,3 @@ def _run(arguments: list[str] | None) -> int:
     if unknown:  # told with the usage of the command, which lists the options there are
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return options.run(options)
-
-
-def _silence_closed_pipes() -> bool:
-    """Lead standard streams whose reader has gone to devnull, so that the last flush can't fail; was there one?"""
-    closed = False
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        poll = select.poll()
-        poll.register(stream.fileno(), 0)  # 0: only errors, such as a pipe without a reader
-        if poll.poll(0):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            closed = True
-    return closed

@@ -36,6 +36,7 @@ def add(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Edit and save; the exit code."""
+    from lr_helpers.files.outputs import Output, edit_names, refuse_inside, turn_names
     from lr_helpers.files.pictures import read_noted
     from lr_helpers.files.writing import prepare_folder
 
@@ -45,9 +46,14 @@ def run(options: argparse.Namespace) -> int:
     turns = [check_texts(source, prompt) for source, prompt in [(options.source, options.prompt), *options.then]]
     if options.then and options.full_frame:
         raise UserError("--then and --full-frame exclude each other; leave one out.")
-    (image, notes), folder = read_noted(options.image), prepare_folder(options.output)
+    refuse_inside(options.output, [options.image])
+    image, notes = read_noted(options.image)
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
+    names = (turn_names(method.anchors, len(turns), options.draw_boxes) if options.then else
+             edit_names(method.anchors, options.draw_boxes))
+    Output(options.output, "edit").require(names)
+    folder = prepare_folder(options.output)
 
     from lr_helpers.models.loading import load_models
 

@@ -19,11 +19,14 @@ def run(options: argparse.Namespace) -> int:
     """Draw the scene and write it with its boxes; the exit code."""
     from PIL import Image
 
-    from lr_helpers.files.writing import prepare_folder, write_image, write_json
+    from lr_helpers.files.outputs import Output
+    from lr_helpers.files.writing import json_bytes, png_bytes
     from tiny_world.scenes import scene
 
-    folder, recipe = prepare_folder(options.output), scene(options.seed, options.objects)
-    write_image(folder / "scene.png", Image.fromarray(recipe.render()))
-    write_json(folder / "scene.json", {"seed": options.seed, **recipe.to_dict()})
+    output, recipe = Output(options.output, "scene"), scene(options.seed, options.objects)
+    with output.change() as change:
+        change.write("scene.png", png_bytes(Image.fromarray(recipe.render())))
+        change.write("scene.json", json_bytes({"seed": options.seed, **recipe.to_dict()}), record=True)
+    folder = output.folder
     print(f"{recipe.caption()}: {folder / 'scene.png'}; boxes in {folder / 'scene.json'}")
     return 0

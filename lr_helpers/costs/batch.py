@@ -24,6 +24,7 @@ from lr_helpers.batch import folder, key
 from lr_helpers.batch.items import plan
 from lr_helpers.batch.progress import LOG
 from lr_helpers.batch.work import edit_item
+from lr_helpers.files.outputs import own_json
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.writing import write_json
 from lr_helpers.models.profiles import get_profile
@@ -225,6 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
             for what, value in figures[name].items():
                 print(f"{name:10} {what:60} {value:>10,}", flush=True)
     if options.output:
+        own_json(options.output, PARTS)
         write_json(options.output, figures)
     return 0
 

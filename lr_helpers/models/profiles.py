@@ -108,7 +108,14 @@ def _read(file: Path) -> tuple[dict[str, Profile], dict[str, tuple[str, ...]], d
     """
     if not file.exists():
         raise UserError(f"{file} is missing; run from a full clone, or set LR_DATA to its data folder.")
-    found = tomllib.loads(file.read_text(encoding="utf-8"))
+    try:
+        return _parsed(tomllib.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # ValueError: no TOML, or no UTF-8
+        said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{file} can't be read ({said}); correct it there, or restore it.") from error
+
+
+def _parsed(found: dict) -> tuple[dict[str, Profile], dict[str, tuple[str, ...]], dict[str, Part]]:
     comparison = found.get("comparison", {})
     profiles = {}
     for name, entry in found["profiles"].items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from collections.abc import Iterator
 
 from lr_helpers.models.origins import State
@@ -11,6 +12,8 @@ from lr_helpers.models.origins import State
 # Libraries are imported where they are used: `doctor` has to run where they are missing.
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ADDRESS = ("UnsupportedProtocol", "MissingSchema", "InvalidURL", "InvalidSchema", "LocalProtocolError")
+"""What the HTTP libraries raise for what can't be asked at all."""
 
 
 def explain(repo: str, error: BaseException) -> State:
@@ -20,6 +23,12 @@ def explain(repo: str, error: BaseException) -> State:
 
     endpoint, chain = constants.ENDPOINT, list(_chain(error))
     for cause in chain:
+        if "socks" in str(cause).lower() and (isinstance(cause, ImportError) or "Missing dependencies" in str(cause)):
+            package = "socksio" if "socksio" in str(cause) else "pysocks"  # what the HTTP library at hand takes
+            return State("a SOCKS proxy is set, and its package is missing", "can't be reached",
+                         f"pip install {package}, or unset ALL_PROXY")
+        if type(cause).__name__ in NO_ADDRESS or "Unknown scheme for proxy" in str(cause):
+            return _no_address(endpoint, cause)
         if getattr(cause, "errno", None) in FULL or "No space left" in str(cause):
             return State("the disk is full", "does not fit on the disk",
                          f"free space at {constants.HF_HUB_CACHE}, or set HF_HOME to a folder on a larger disk")
@@ -89,6 +98,15 @@ def _silence(endpoint: str, error: BaseException) -> State:
                      "log in to the network, or correct HF_ENDPOINT")
     return State(f"no connection to {endpoint} ({type(error).__name__})", "can't be reached",
                  "connect to the network (behind a proxy, set HTTPS_PROXY), or give a folder in data/models.toml")
+
+
+def _no_address(endpoint: str, error: BaseException) -> State:
+    """What can't be asked because its address is none: the hub's, or a proxy's."""
+    if not re.match("https?://", endpoint):
+        return State(f"HF_ENDPOINT is {endpoint!r}, which is no address", "can't be reached",
+                     f"add https:// to it: export HF_ENDPOINT=https://{endpoint.removeprefix('//')}")
+    return State(f"an address can't be used ({' '.join(str(error).split())[:120]})", "can't be reached",
+                 "correct HTTPS_PROXY, ALL_PROXY or HF_ENDPOINT, or unset it")
 
 
 def neither(repo: str) -> State:

@@ -47,6 +47,7 @@ from lr_helpers.plots.results import (
     show_terms,
 )
 from lr_helpers.plots.study import (
+    as_png,
     close,
     show_cost,
     show_found,
@@ -81,6 +82,7 @@ __all__ = [
     "Picture",
     "add_anchors",
     "add_box",
+    "as_png",
     "close",
     "describe",
     "heat_picture",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,8 +23,16 @@ LINES = ((ORANGE, "-."), (PURPLE, ":"), (GREEN, "--"), (BLUE, "-"), (BLACK, "-")
 
 
 def close(figure: Figure) -> None:
-    """Forget a figure that has been written to a file."""
+    """Forget a figure that has been shown or written to a file."""
     plt.close(figure)
+
+
+def as_png(figure: Figure) -> bytes:
+    """A figure as a PNG file; it is closed, so that it takes no more memory."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    plt.close(figure)
+    return buffer.getvalue()
 
 
 def show_measures(means: dict[str, dict], titles: dict[str, str], measures: Sequence[str]) -> Figure:

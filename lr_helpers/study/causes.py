@@ -19,6 +19,7 @@ from lr_helpers.boxes import Box, area, intersection, iou
 from lr_helpers.candidates import shortlist
 from lr_helpers.editing import propose
 from lr_helpers.errors import UserError
+from lr_helpers.files.outputs import own_json
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.writing import write_json
 from lr_helpers.method import METHODS, Method
@@ -168,7 +169,12 @@ def summarise(lines: Sequence[dict[str, str]], row: str, models: Models) -> dict
 
 
 def run(output: Path | None = None) -> dict:
-    """Print, and store if asked to, how often each cause lost a task, and a region, of the rows in SHOWN."""
+    """Print, and store if asked to, how often each cause lost a task, and a region, of the rows in SHOWN.
+
+    Raises ForeignError if the file holds something else.
+    """
+    if output:
+        own_json(output, SHOWN)
     lines, models = read_rows(), load_models("tiny", "cpu")
     found = {row: summarise(lines, row, models) for row in SHOWN}
     for row, one in found.items():

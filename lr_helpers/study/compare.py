@@ -15,7 +15,7 @@ import torch
 from lr_helpers import plots
 from lr_helpers.baselines import ABLATIONS, BASELINES, TITLES, Edited, Parts, Request, known_row
 from lr_helpers.baselines.base import smallest_box
-from lr_helpers.files.writing import write_csv
+from lr_helpers.files.writing import csv_bytes
 from lr_helpers.intervals import rate
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models, load_models
@@ -172,13 +172,12 @@ class Compare(Study):
                 **summarise(done.records), "worst": {"learned": worst(done.records, "learned")}}
 
     def show(self, summary: dict, done: Done) -> None:
-        write_csv(self.folder / "edits.csv", ("task", "objects", "row", *MEASURES), done.records)
+        self.output.write("edits.csv", csv_bytes(("task", "objects", "row", *MEASURES), done.records))
         # Additions have no known region, so no background to plot.
         if "replace" in summary["means"]:
             figure = plots.show_frontier(summary["means"]["replace"], TITLES,
                                          {name: row.family for name, row in BASELINES.items()})
-            figure.savefig(self.folder / "frontier.png", dpi=130)
-            plots.close(figure)
+            self.output.write("frontier.png", plots.as_png(figure))
         for group, means in summary["means"].items():
             shown = {title: means[at(row, AT).name] for row, title in TITLES.items() if at(row, AT).name in means}
             tables.print_means(f"{group}, at {AT} steps", shown, PRINTED)

@@ -17,7 +17,7 @@ from lr_helpers.baselines import TITLES, Edited, Request
 from lr_helpers.baselines.request import Share
 from lr_helpers.boxes import iou
 from lr_helpers.candidates import TERMS, occlusion_table
-from lr_helpers.files.writing import write_csv
+from lr_helpers.files.writing import csv_bytes
 from lr_helpers.losses import score
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models, load_models
@@ -114,6 +114,8 @@ class Regions(Study):
     validation: bool = False
     """On the scenes on which settings are chosen, instead of those that are reported."""
 
+    shows = ("tasks.csv", "success.png", "regions.png", "curves.png", "sweeps_*.png", "rules_*.png")
+
     def settings(self, about: dict) -> dict:
         return {"study": self.name, "steps": self.steps, "validation": self.validation,
                 "methods": {name: asdict(method) for name, method in METHODS.items()}}
@@ -137,10 +139,9 @@ class Regions(Study):
                 "tasks": {"replace": self.replace, "add": self.add}, **summarise(done.records)}
 
     def show(self, summary: dict, done: Done) -> None:
-        write_csv(self.folder / "tasks.csv", COLUMNS, flat(done.records))
+        self.output.write("tasks.csv", csv_bytes(COLUMNS, flat(done.records)))
         for name, figure in figures(summary).items():
-            figure.savefig(self.folder / f"{name}.png", dpi=130)
-            plots.close(figure)
+            self.output.write(f"{name}.png", plots.as_png(figure))
         for title, means in summary["means"].items():
             tables.print_means(title, {TITLES.get(name, name): found for name, found in means.items()}, PRINTED)
         for title, found in summary["rules"].items():

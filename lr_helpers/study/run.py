@@ -17,7 +17,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from lr_helpers.errors import OutputError, UserError
-from lr_helpers.files.writing import prepare_folder, write_json
+from lr_helpers.files.outputs import Output
+from lr_helpers.files.writing import json_bytes, prepare_folder
 from lr_helpers.machine.threads import cores
 from lr_helpers.study.pool import Each, worker_pool
 
@@ -44,6 +45,8 @@ class Study(ABC):
     """Its records lie in `records/`, its settings beside them."""
     unit = "tasks"
     """What its jobs are called."""
+    shows: Sequence[str] = ()
+    """Patterns of the files that `show` writes."""
     asks_models = False
     """Must `about` be known before anything is kept? Then models are loaded even where nothing is to do."""
 
@@ -91,21 +94,30 @@ class Study(ABC):
         """Is its record there, and whole?"""
         return read(self.record(job)) is not None
 
+    @property
+    def output(self) -> Output:
+        """The folder as all writers of the study use it."""
+        return Output(self.folder, "study")
+
+    def names(self, job: Job) -> list[str]:
+        """The files that a job may write, its record last."""
+        return [f"records/{self.file(job)}.json"]
+
     def record(self, job: Job) -> Path:
         """The record's file."""
-        return self.folder / "records" / f"{self.file(job)}.json"
+        return self.folder / self.names(job)[-1]
 
 
 def run(study: Study, workers: int | None = None) -> dict:
     """Do what is missing, by so many processes (default: one a core); write `summary.json` and what the study shows.
 
-    Returns the summary. Raises UserError if the folder holds a study with other settings, and if a worker dies; what
-    is finished stays.
+    Returns the summary. Raises UserError if the folder holds a study with other settings, or files at our names that
+    no study wrote, and if a worker dies; what is finished stays.
     """
     begun = time.perf_counter()
     done = work(study, workers)
     summary = study.summarise(done)
-    write_json(study.folder / "summary.json", summary)
+    study.output.write("summary.json", json_bytes(summary))
     study.show(summary, done)
     print(f"\n{len(done.records)} {study.unit}; {time.perf_counter() - begun:.0f} s in this run. "
           f"Tables and figures: {study.folder}")
@@ -117,6 +129,9 @@ def work(study: Study, workers: int | None = None) -> Done:
     # Nothing is loaded for a folder that can't be written to, or holds another study.
     prepare_folder(study.folder)
     jobs, about, not_run = study.jobs(), {}, {}
+    study.output.sweep()
+    study.output.require(["settings.json", "summary.json", *(name for job in jobs for name in study.names(job))])
+    study.output.require_pattern(*study.shows)
     # A study that asks the models needs a worker even if it is done; the others load nothing then.
     todo = jobs if study.asks_models else _todo(study, jobs, about)
     if todo:
@@ -131,7 +146,7 @@ def work(study: Study, workers: int | None = None) -> Done:
 
 def _todo(study: Study, jobs: Sequence[Job], about: dict) -> list[Job]:
     """The jobs without a record, once the folder is known to be this study's."""
-    _check_settings(study.folder, study.settings(about))
+    _check_settings(study.output, study.settings(about))
     return [job for job in jobs if not study.complete(job, about)]
 
 
@@ -148,16 +163,16 @@ def _do(study: Study, todo: Sequence[Job], total: int, each: Each) -> dict[str, 
     return not_run
 
 
-def _check_settings(folder: Path, settings: dict) -> None:
+def _check_settings(output: Output, settings: dict) -> None:
     """Raises UserError if the folder holds records that were made under other settings."""
-    file, wanted = folder / "settings.json", json.loads(json.dumps(settings))  # as they come back from a file
+    file, wanted = output.folder / "settings.json", json.loads(json.dumps(settings))  # as they come back from a file
     if file.exists():
         there = read(file) or {}
         # Only what differs is named, so that one option can be set right.
         if other := [name for name in {**wanted, **there} if there.get(name) != wanted.get(name)]:
-            raise UserError(f"{folder} holds a study with other settings ({', '.join(other)}); give another --output, "
-                            "or delete it.")
-    write_json(file, wanted)
+            raise UserError(f"{output.folder} holds a study with other settings ({', '.join(other)}); give another "
+                            "--output, or delete it.")
+    output.write(file.name, json_bytes(wanted))
 
 
 def read(file: Path) -> dict | None:
@@ -202,5 +217,5 @@ def _work(job: Job) -> tuple[str, str | None, str]:
         _failed[row] = str(error)
         return name, row, str(error)
     # Whole or not at all: what is killed before this line is done again.
-    write_json(study.record(job), record)
+    study.output.write(study.names(job)[-1], json_bytes(record))
     return name, row, ""

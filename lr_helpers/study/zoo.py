@@ -19,15 +19,15 @@ from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.baselines import Parts
 from lr_helpers.baselines.wording import instruction
 from lr_helpers.boxes import Box, box_mask
+from lr_helpers.files.outputs import Output, own_json
 from lr_helpers.files.pictures import to_image
-from lr_helpers.files.writing import write_image, write_json
+from lr_helpers.files.writing import png_bytes, write_json
 from lr_helpers.inpainting import composite
 from lr_helpers.intervals import mean_with_interval, rate
 from lr_helpers.losses import occluded
 from lr_helpers.models.libraries import quiet
 from lr_helpers.models.loading import Models, load_models
 from lr_helpers.study import tables
-from lr_helpers.study.run import read
 from tiny_world import DATA, SIZE, judge
 from tiny_world.scenes import Placed, Recipe, random_placed, scene, square, tensor
 from tiny_world.words import NAMES, PLACES, caption, held_out, with_article
@@ -106,11 +106,11 @@ def evaluate_editor(models: Models, judge_model: judge.Judge, count: int, pictur
             sum(a == name for a, (_, _, name) in zip(said, chosen, strict=True)), count)
         result[f"{kind}: own frame outside the box, PSNR dB"] = mean_with_interval(outside.tolist())
         result[f"{kind}: pasted edit exact outside the box"] = rate(kept, count)
-        write_image(pictures / f"{kind}.png", to_image(tiles(made[:60], 10)))
+        Output(pictures, "zoo").write(f"{kind}.png", png_bytes(to_image(tiles(made[:60], 10))))
     # One more grid: all objects, each once, in the middle of a place.
     thing = Placed("", 12, 12, 40)
     grid = [(Recipe(list(PLACES)[i % 8], i % 48, ()), square(thing), n) for i, n in enumerate(NAMES)]
-    write_image(pictures / "all_objects.png", to_image(tiles(edits(models, grid)[0], 10)))
+    Output(pictures, "zoo").write("all_objects.png", png_bytes(to_image(tiles(edits(models, grid)[0], 10))))
     return result
 
 
@@ -126,7 +126,7 @@ def evaluate_text_to_image(models: Models, judge_model: judge.Judge, count: int,
             painted.append(painter(texts[start:start + 16], num_inference_steps=models.profile.steps,
                                    guidance_scale=models.profile.guidance, generator=noise, output_type="pt").images)
     made = torch.cat(painted)
-    write_image(pictures / "text_to_image.png", to_image(tiles(made[:60], 10)))
+    Output(pictures, "zoo").write("text_to_image.png", png_bytes(to_image(tiles(made[:60], 10))))
     # A text alone decides the picture, so the object may stand anywhere.
     right = sum(judge.sees(p, name, judge_model) >= judge.SURE for p, (_, _, name) in zip(made, chosen, strict=True))
     return {"judge sees the object anywhere": rate(right, count)}
@@ -145,7 +145,7 @@ def evaluate_instruct(models: Models, judge_model: judge.Judge, count: int, pict
         for row, true in zip(told, (came, went, came and went), strict=True):
             told[row] += true
         shown += [tensor(recipe), made]
-    write_image(pictures / "instruct.png", to_image(tiles(torch.stack(shown[:60]), 10)))
+    Output(pictures, "zoo").write("instruct.png", png_bytes(to_image(tiles(torch.stack(shown[:60]), 10))))
     return {f"replace: {row}": rate(n, count) for row, n in told.items()}
 
 
@@ -212,6 +212,8 @@ def tiles(pictures: torch.Tensor, columns: int) -> torch.Tensor:
     return torch.cat(rows, dim=1).repeat_interleave(2, 1).repeat_interleave(2, 2)
 
 
+GRIDS = ("empty", "replace", "all_objects", "text_to_image", "instruct")
+"""The grids of edits, by the names of their files."""
 PARTS = ("judge", "editor", "vae", "clip", "dino", "text_to_image", "instruct")
 
 
@@ -219,8 +221,11 @@ def run(count: int, scenes: int, output: Path, pictures: Path, parts: Sequence[s
     """Measure these parts, print the table, write it as JSON; what the file holds of other parts stays.
 
     `count` edits a row, `scenes` for what needs no edit, half as many for text_to_image and instruct; grids of edits go
-    to the folder `pictures`. The file is written after each part. Returns the whole table.
+    to the folder `pictures`. The file is written after each part. Returns the whole table. Raises
+    ForeignError, before any work, if the file holds something else, or a grid would replace somebody's picture.
     """
+    found = own_json(output, (*PARTS, "megabytes"))
+    Output(pictures, "zoo").require(f"{name}.png" for name in GRIDS)
     begun, models, one = time.perf_counter(), load_models("tiny", "cpu"), judge.load()
     settings = {"steps": models.profile.steps, "guidance": models.profile.guidance}
     measure = {"judge": lambda: evaluate_judge(one, scenes),
@@ -229,7 +234,6 @@ def run(count: int, scenes: int, output: Path, pictures: Path, parts: Sequence[s
                "dino": lambda: evaluate_anchors(models, scenes),
                "text_to_image": lambda: evaluate_text_to_image(models, one, scenes // 2, pictures),
                "instruct": lambda: evaluate_instruct(models, one, scenes // 2, pictures)}
-    found = read(output) or {}
     for part in parts:
         found[part] = measure[part]()
         found = {name: found[name] for name in PARTS if name in found} | {"megabytes": megabytes()}

@@ -6,6 +6,7 @@ import argparse
 import importlib
 from pathlib import Path
 
+from lr_helpers.machine.boundary import answered
 from tiny_world.two import DATA
 
 # part -> (module, function, steps, batch)
@@ -61,8 +62,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command."""
+    """Run one command; what can't work ends the program with a sentence and the exit code of `boundary`."""
     options = parser().parse_args(arguments)
+    if code := answered(lambda: _run(options) or 0):
+        raise SystemExit(code)
+
+
+def _run(options: argparse.Namespace) -> None:
     if options.command == "train":
         import torch
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -15,6 +15,8 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from lr_helpers.errors import UserError
+from lr_helpers.files.outputs import ForeignError, Output
+from lr_helpers.files.writing import prepare_folder
 
 
 def cosine_rate(step: int, steps: int, warm_up: int = 200) -> float:
@@ -51,16 +53,20 @@ def train(
     diffusers' `EMAModel`, whose decay grows as (1 + s) / (10 + s) up to `decay`, where s counts the steps from 0.
     What has no gradient (frozen weights, buffers) is not averaged but copied.
 
-    Raises UserError for a checkpoint of an earlier version, which holds its average in another form.
+    Raises UserError for a checkpoint of an earlier version, which holds its average in another form, and for files at
+    the names of checkpoint and log that no training wrote.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    output = Output(folder, "training")
+    prepare_folder(folder)
+    output.sweep()
+    log_file = _claimed_log(output)
     parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=rate, betas=betas, weight_decay=weight_decay)
     average = EMAModel(tensors(modules), decay=decay, foreach=True)
     averaged = {name: copy.deepcopy(module).eval() for name, module in modules.items()}
     checkpoint, first = folder / "last.pt", 0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        state = _checkpoint(output)
         if "shadow_params" not in state["average"]:
             raise UserError(f"{checkpoint} is of an earlier version of this training; delete it, or give another "
                             "folder.")
@@ -92,19 +98,52 @@ def train(
             record = {k: round(v / since, 5) for k, v in sums.items()}
             print(f"step {done}/{steps}  " + "  ".join(f"{k} {v:.4f}" for k, v in record.items())
                   + f"  {each:.3f} s/step, {each * (steps - done) / 60:.1f} min left", flush=True)
-            with (folder / "log.jsonl").open("a") as log:
+            with log_file.open("a", encoding="utf-8") as log:
                 log.write(json.dumps({"step": done, **record}) + "\n")
             sums = {}
         if done % every == 0 or done == steps:
             state = {"step": done, "optimiser": optimiser.state_dict(), "average": average.state_dict(),
                      "modules": {name: module.state_dict() for name, module in modules.items()}}
-            torch.save(state, folder / "next.pt")
-            os.replace(folder / "next.pt", checkpoint)
+            buffer = BytesIO()
+            torch.save(state, buffer)
+            output.write(checkpoint.name, buffer.getvalue())
             average.copy_to(tensors(averaged))
             export(averaged)
     if first >= steps:
         average.copy_to(tensors(averaged))
         export(averaged)
+
+
+def _claimed_log(output: Output) -> Path:
+    """The log, to which lines are added; raises ForeignError for a file of that name that is none."""
+    file = output.folder / "log.jsonl"
+    try:
+        return output.claim(file.name)
+    except ForeignError:
+        try:  # of a training from before there was a list of what was written
+            with file.open(encoding="utf-8") as lines:
+                ours = "step" in json.loads(next(lines))
+        except (OSError, ValueError, TypeError, StopIteration):
+            ours = False
+        if not ours:
+            raise
+        output.adopt(file.name, changing=True)
+        return file
+
+
+def _checkpoint(output: Output) -> dict:
+    """What `last.pt` holds; raises UserError if it is no checkpoint of a training."""
+    file = output.folder / "last.pt"
+    try:
+        state = torch.load(file, weights_only=True, map_location="cpu")
+        whole = {"step", "optimiser", "average", "modules"} <= state.keys()
+    except Exception as error:  # torch raises what it likes for files that are something else
+        raise UserError(f"{file} is no checkpoint of a training; move it away, or give another folder.") from error
+    if not whole:
+        raise UserError(f"{file} is no checkpoint of a training; move it away, or give another folder.")
+    if not output.is_ours(file.name):
+        output.adopt(file.name)
+    return state
 
 
 def save_half(module: nn.Module, folder: Path) -> None:

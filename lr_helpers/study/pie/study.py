@@ -13,8 +13,9 @@ import torch
 
 from lr_helpers.baselines import Parts
 from lr_helpers.errors import UserError
+from lr_helpers.files.outputs import refuse_inside
 from lr_helpers.files.pictures import read_image, to_image, to_tensor
-from lr_helpers.files.writing import write_bytes, write_csv, write_image
+from lr_helpers.files.writing import csv_bytes, png_bytes
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import default_device, load_models
 from lr_helpers.models.profiles import Profile
@@ -49,6 +50,7 @@ class Pie(Study):
     """As for `load_models`."""
 
     unit = "edits"
+    shows = ("edits.csv", "table.md")
     asks_models = True  # which origins served, and who measures, decides what is kept
 
     def __post_init__(self) -> None:
@@ -56,6 +58,7 @@ class Pie(Study):
         the benchmark can't be used.
         """
         check_rows(self.rows)
+        refuse_inside(self.folder, [self.data])
         self.benchmark: Benchmark = load(self.data)
         for problem in self.benchmark.problems:
             print(problem, file=sys.stderr)
@@ -82,7 +85,11 @@ class Pie(Study):
 
     def picture(self, job: Job) -> Path:
         """The edit's file."""
-        return self.folder / "edits" / f"{self.file(job)}.png"
+        return self.folder / self.names(job)[0]
+
+    def names(self, job: Job) -> list[str]:
+        """Its picture and its record."""
+        return [f"edits/{self.file(job)}.png", *super().names(job)]
 
     def row(self, job: Job) -> str:
         return job[0]
@@ -122,8 +129,9 @@ class Pie(Study):
                       "evaluations": made.evaluations, "seconds": round(made.seconds, 3)}
             if made.region is not None:
                 record["iou"] = round(overlap(made.region, item), 5)
-            self.record(job).unlink(missing_ok=True)  # a record is only ever beside its own picture
-            write_image(self.picture(job), to_image(made.picture))
+            picture, stored = self.names(job)
+            self.output.remove(stored)  # a record is only ever beside its own picture
+            self.output.write(picture, png_bytes(to_image(made.picture)))
         # Measured is what the PNG holds.
         return record | self._measured(item, to_tensor(read_image(self.picture(job))), scene)
 
@@ -150,8 +158,8 @@ class Pie(Study):
         setting = (f"{len(self.items)} items of {len(self.benchmark.items)} in `{self.data.name}`, profile "
                    f"`{self.profile.name}`, {self.profile.steps} denoising steps{screened}, seed {self.seed}, on "
                    f"{summary['device']}.")
-        write_csv(self.folder / "edits.csv", table.COLUMNS, table.flat(done.records, percent=True))
-        write_bytes(self.folder / "table.md", table.page(summary, setting).encode())
+        self.output.write("edits.csv", csv_bytes(table.COLUMNS, table.flat(done.records, percent=True)))
+        self.output.write("table.md", table.page(summary, setting).encode(errors="backslashreplace"))
         print(table.page({**summary, "groups": {"all": summary["groups"]["all"]}}, setting))
 
 
