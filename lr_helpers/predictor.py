@@ -21,7 +21,7 @@ from torchvision.ops import roi_align
 
 from lr_helpers.errors import UserError
 from lr_helpers.files.canvas import Canvas
-from lr_helpers.files.writing import write_bytes, write_json
+from lr_helpers.files.writing import json_bytes
 from lr_helpers.learning import Estimator, entropy
 from lr_helpers.models.loading import Models
 
@@ -133,17 +133,18 @@ class RegionPredictor(nn.Module):
         logits = self.judge(torch.cat([inside, beside, described], dim=1))[:, 0]
         return list(logits.split([len(rows) for rows in own]))
 
-    def save(self, folder: str | Path, card: dict) -> None:
-        """`config.json` and `model.safetensors`; `card`: plain data that says what it was trained on."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+    def files(self, card: dict) -> dict[str, bytes]:
+        """The stored network by file name: `model.safetensors` in half precision, and `config.json`, the last.
+
+        `card`: plain data that says what it was trained on.
+        """
         state = {name: value.detach().half().cpu().contiguous() for name, value in self.state_dict().items()}
-        write_bytes(folder / "model.safetensors", save(state))
-        write_json(folder / "config.json", {"kind": KIND, **self.settings, "card": card})
+        config = {"kind": KIND, **self.settings, "card": card}
+        return {"model.safetensors": save(state), "config.json": json_bytes(config)}
 
     @classmethod
     def load(cls, folder: str | Path) -> RegionPredictor:
-        """What `save` wrote, ready to use; raises UserError if it is missing, damaged or something else."""
+        """From a folder with `files`, ready to use; raises UserError if it is missing, damaged or something else."""
         folder = Path(folder)
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """The region network that is trained across pictures: what it sees, what it learns, and how it is stored."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -173,9 +174,15 @@ def test_straight_through_and_broken_losses_are_refused():
 # How it is stored
 
 
+def store(net: RegionPredictor, folder: Path, card: dict) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, data in net.files(card).items():
+        (folder / name).write_bytes(data)
+
+
 def test_it_comes_back_from_its_folder(tmp_path):
     one, net = made_up(4), network()
-    net.save(tmp_path / "net", {"pictures": 4})
+    store(net, tmp_path / "net", {"pictures": 4})
     again = RegionPredictor.load(tmp_path / "net")
     assert torch.allclose(again(one.view, one.boxes), net(one.view, one.boxes), atol=2e-2)  # stored in half
     assert json.loads((tmp_path / "net" / "config.json").read_text())["card"] == {"pictures": 4}
@@ -183,7 +190,7 @@ def test_it_comes_back_from_its_folder(tmp_path):
 
 @pytest.mark.parametrize("damage", ["nothing", "no weights", "cut off", "another kind", "other sizes", "no JSON"])
 def test_what_is_no_predictor_is_refused_in_one_sentence(damage, tmp_path):
-    network().save(tmp_path, {})
+    store(network(), tmp_path, {})
     config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
     if damage == "nothing":
         config.unlink()

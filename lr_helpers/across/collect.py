@@ -18,7 +18,7 @@ from lr_helpers.boxes import Box
 from lr_helpers.candidates import TERMS, Candidates
 from lr_helpers.editing import propose
 from lr_helpers.files.canvas import Canvas
-from lr_helpers.files.writing import write_bytes
+from lr_helpers.files.outputs import Output
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models, load_models
 from lr_helpers.models.profiles import Profile
@@ -113,7 +113,17 @@ class Collect(Study):
 
     def tensors(self, job: Ask, round_: int | None = None) -> Path:
         """Where a picture's edits of a round lie."""
-        return self.folder / "edits" / f"round{self.round if round_ is None else round_}" / f"{job.name}.safetensors"
+        return self.folder / self._name(job, round_)
+
+    def _name(self, job: Ask, round_: int | None = None) -> str:
+        return f"edits/round{self.round if round_ is None else round_}/{job.name}.safetensors"
+
+    @property
+    def output(self) -> Output:
+        return Output(self.folder, "training")
+
+    def names(self, job: Ask) -> list[str]:
+        return [self._name(job), *super().names(job)]
 
     def complete(self, job: Ask, about: dict) -> bool:
         found = read(self.record(job))
@@ -135,7 +145,7 @@ class Collect(Study):
         known = [tuple(box) for i in range(self.round) for box in load_file(self.tensors(job, i))["boxes"].tolist()]
         found = edited(self.models, job, self.boxes, self.steps, predictor=self.predictor, known=known)
         # The record comes last: a picture counts as done when both are there.
-        write_bytes(self.tensors(job), save(found))
+        self.output.write(self._name(job), save(found))
         return {"name": job.name, "kind": job.kind, "source": job.source, "prompt": job.prompt,
                 "boxes": len(found["boxes"]), "evaluations": self.models.editor.evaluations - before}
 

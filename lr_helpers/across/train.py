@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from lr_helpers.across.asks import Ask, kinds_of
 from lr_helpers.across.collect import Collect, example
 from lr_helpers.errors import UserError
-from lr_helpers.files.writing import write_json
+from lr_helpers.files.writing import json_bytes
 from lr_helpers.inpainting import count_evaluations
 from lr_helpers.learning import make_estimator
 from lr_helpers.models.libraries import versions
@@ -83,6 +83,7 @@ def train_regions(training: Training) -> RegionPredictor | None:
     for round_ in range(training.rounds):
         collect = Collect(training.output, training.profile, training.asks, training.boxes, training.steps, round_,
                           rank, ranks, training.device, training.allow_cpu)
+        collect.output.require_pattern("predictor*/*", "history*.json")
         if rank and round_:
             network = training.output / f"predictor{round_ - 1}" / "config.json"
             _wait(network.exists, "rank 0's network")
@@ -92,8 +93,9 @@ def train_regions(training: Training) -> RegionPredictor | None:
         everyone = Collect(training.output, training.profile, training.asks, round=round_)
         _wait_for_all(everyone)
         predictor, card = learn(training, everyone)
-        last = round_ == training.rounds - 1
-        predictor.save(training.output / ("predictor" if last else f"predictor{round_}"), card)
+        folder = "predictor" if round_ == training.rounds - 1 else f"predictor{round_}"
+        for name, data in predictor.files(card).items():
+            collect.output.write(f"{folder}/{name}", data)
     return predictor
 
 
@@ -114,7 +116,7 @@ def learn(training: Training, collect: Collect) -> tuple[RegionPredictor, dict]:
 
         history = fit(predictor, kept, estimator=make_estimator(training.estimator), steps=training.updates,
                       lr=training.lr, temperature=training.temperature, seed=training.seed, on_step=shown)
-    write_json(training.output / f"history{collect.round}.json", {"loss": [round(v, 5) for v in history]})
+    collect.output.write(f"history{collect.round}.json", json_bytes({"loss": [round(v, 5) for v in history]}))
     card = {"profile": training.profile.name, "pictures": kinds_of(training.asks), "rounds": collect.round + 1,
             "boxes": training.boxes, "steps": training.steps, "weights": training.weights,
             "estimator": training.estimator, "temperature": training.temperature, "updates": training.updates,

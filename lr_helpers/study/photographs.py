@@ -19,7 +19,7 @@ from lr_helpers.course.samples import Sample, shipped_photographs
 from lr_helpers.editing import edit_checked, propose
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import to_tensor
-from lr_helpers.files.writing import write_csv
+from lr_helpers.files.writing import csv_bytes
 from lr_helpers.inpainting import colour_shift, seam
 from lr_helpers.method import METHODS, Method, get_method
 from lr_helpers.models.loading import Models, load_models
@@ -105,6 +105,7 @@ class Photographs(Study):
     allow_cpu: bool | None = None
 
     unit = "edits"
+    shows = ("edits.csv", "regions.png")
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -144,11 +145,9 @@ class Photographs(Study):
         return {"study": "photographs", "profile": self.profile.name, "steps": self.steps, **summarise(done.records)}
 
     def show(self, summary: dict, done: Done) -> None:
-        write_csv(self.folder / "edits.csv", COLUMNS, [
-            dict(zip(("x0", "y0", "x1", "y1"), record["box"], strict=True)) | record for record in done.records])
-        figure = draw(summary["boxes"])
-        figure.savefig(self.folder / "regions.png", dpi=130)
-        plots.close(figure)
+        self.output.write("edits.csv", csv_bytes(COLUMNS, [
+            dict(zip(("x0", "y0", "x1", "y1"), record["box"], strict=True)) | record for record in done.records]))
+        self.output.write("regions.png", plots.as_png(draw(summary["boxes"])))
         tables.print_means(f"{self.profile.name}, means over {len(shipped_photographs())} photographs",
                            summary["means"], MEASURES)
 
