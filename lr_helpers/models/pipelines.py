@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -54,21 +56,32 @@ class StableDiffusion(Editor):
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """(N, 3, S, S) in 0..1 → (N, 4, s, s) latents as the denoiser takes them: the likeliest, or drawn."""
-        vae, own = self.pipeline.vae, self.pipeline.vae.dtype
-        vae.to(dtype=self._vae_type())
-        found = vae.encode(pictures.to(vae.device, vae.dtype) * 2 - 1).latent_dist
-        vae.to(dtype=own)
+        own = self.pipeline.vae.dtype
+        with self._autoencoder() as vae:
+            found = vae.encode(pictures.to(vae.device, vae.dtype) * 2 - 1).latent_dist
         latents = found.mode() if generator is None else found.sample(generator)
         return latents.to(own) * vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(N, 4, s, s) latents → (N, 3, S, S), about 0..1, on the CPU."""
-        vae, own = self.pipeline.vae, self.pipeline.vae.dtype
-        vae.to(dtype=self._vae_type())
-        pictures = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample.float().cpu() / 2 + 0.5
-        vae.to(dtype=own)
-        return pictures
+        with self._autoencoder() as vae:
+            return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample.float().cpu() / 2 + 0.5
+
+    @contextlib.contextmanager
+    def _autoencoder(self) -> Iterator[Any]:
+        """The autoencoder in the precision in which it works, for a while."""
+        vae, own, works = self.pipeline.vae, self.pipeline.vae.dtype, self._vae_type()
+        if works == own:
+            yield vae
+            return
+        with quiet():  # the library warns of every change of type, whatever it changes
+            vae.to(dtype=works)
+        try:
+            yield vae
+        finally:
+            with quiet():
+                vae.to(dtype=own)
 
     def _vae_type(self) -> torch.dtype:
         """The precision in which the autoencoder works."""
