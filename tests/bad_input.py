@@ -475,6 +475,7 @@ COMMANDS = [
     Command("edit: a seed below 0", ONCE + "--seed -1", 2, "seed"),
     Command("edit: a seed of 25 digits", ONCE + f"--seed {10**24}", 2, "seed"),
     Command("edit: words for numbers", ONCE + "--anchors many", 2, "invalid int value"),
+    Command("edit: two dashes for a number", ONCE + "--anchors=--", 2, "'--' is no value"),
     Command("edit: an unknown option", ONCE + "--colour red", 2, "unrecognized arguments"),
     Command("edit: an unknown profile", ONCE + "--profile sd9", 2, "'sd9'"),
     Command("edit: an unknown device", ONCE + "--device toaster", 2, "toaster"),

@@ -8,6 +8,7 @@ code. What takes seconds to import (torch, diffusers) is imported in `run`, so t
 from __future__ import annotations
 
 import argparse
+import sys
 
 from lr_helpers.cli import batch, benchmark, docs, doctor, edit, fetch, notebooks, report, scene, study, train_regions
 from lr_helpers.machine.boundary import answered
@@ -35,7 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
-    options, unknown = parser().parse_known_args(arguments)
+    arguments, top = sys.argv[1:] if arguments is None else arguments, parser()
+    for word in arguments:
+        if word.startswith("-") and word.endswith("=--"):  # over which argparse of Python 3.11 falls
+            top.error(f"argument {word.removesuffix('=--')}: '--' is no value")
+    options, unknown = top.parse_known_args(arguments)
     if unknown:  # told with the usage of the command, which lists the options there are
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return options.run(options)
