@@ -443,7 +443,7 @@ COMMANDS = [
     Command("edit: no picture", EDIT + "--image {}/nowhere.png --output {}/out", 2, "nowhere.png"),
     Command("edit: a folder as picture", EDIT + "--image {} --output {}/out", 2, "error: "),
     Command("edit: an address as picture", EDIT + "--image https://example.org/a.png --output {}/out", 2, "example.org"),
-    Command("edit: a name of 300 letters", EDIT + f"--image {'a' * 300}.png --output {{}}/out", 2, "File name too long"),
+    Command("edit: a name of 300 letters", EDIT + f"--image {'a' * 300}.png --output {{}}/out", 2, "too long"),
     Command("edit: a pipe as picture", EDIT + "--image {}/pipe --output {}/out", 2, "pipe", lambda f: os.mkfifo(f / "pipe")),
     Command("edit: a link in a circle", EDIT + "--image {}/circle --output {}/out", 2, "circle",
             lambda f: os.symlink(f / "circle", f / "circle")),

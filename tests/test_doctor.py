@@ -491,7 +491,7 @@ def test_run_stops_where_the_doctor_does(code, reproduce):
 
 def test_lab_asks_the_doctor_too(reproduce):
     assert reproduce("lab", "--profile", "sd2", doctor=1) == (1, ["-m lr_helpers doctor --profile sd2 --comparison"])
-    assert reproduce("lab", "--profile", "sd2", "--allow-cpu")[1] == ["-m lr_helpers doctor --profile sd2 --comparison --allow-cpu", "-m jupyterlab notebooks"]
+    assert reproduce("lab", "--profile", "sd2", "--allow-cpu")[1] == ["-m lr_helpers doctor --profile sd2 --comparison --allow-cpu", "-m lr_helpers fetch --profile sd2", "-m jupyterlab notebooks"]
 
 
 def test_test_does_not_ask_the_doctor(reproduce):

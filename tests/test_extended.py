@@ -17,6 +17,7 @@ from lr_helpers.cli import main
 from lr_helpers.course import samples
 from lr_helpers.editing import propose
 from lr_helpers.errors import UserError
+from lr_helpers.files.outputs import LEDGER
 from lr_helpers.files.paths import DATA as ALL_DATA
 from lr_helpers.files.pictures import read_image
 from lr_helpers.sequence import edit_in_turn
@@ -75,7 +76,7 @@ def test_turns_are_saved_and_loaded(two, tmp_path):
     _, done = two
     done.steps[0].save(tmp_path, draw_boxes=True)  # an earlier single edit
     done.save(tmp_path)
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["final_output.png", "step_1", "step_2", "turns.json"]
+    assert sorted(f.name for f in tmp_path.iterdir()) == [LEDGER, "final_output.png", "step_1", "step_2", "turns.json"]
     record = json.loads((tmp_path / "turns.json").read_text(encoding="utf-8"))
     assert [s["box"] for s in record["steps"]] == [list(b) for b in done.boxes]
     assert record["cost"] == done.cost

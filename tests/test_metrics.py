@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import urllib.request
 from importlib.resources import files
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def squeezenet(tmp_path, monkeypatch) -> dict[str, torch.Tensor]:
 def no_network(tmp_path, monkeypatch):
     """An empty torch cache, and a proxy at whose port nobody listens."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "_opener", None)  # made once, with the proxies of whoever asked first
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     return tmp_path / "hub" / "checkpoints"

@@ -132,7 +132,7 @@ def test_wrong_names_and_folders_are_answered(folder: Path) -> None:
     with pytest.raises(UserError, match="not a notebook"):
         report.run("tiny", folder / "results", [folder / "09_none.ipynb"])
     nbformat.write(nbformat.v4.new_notebook(), folder / "01_small.ipynb")
-    with pytest.raises(UserError, match="overwrite"):
+    with pytest.raises(UserError, match="holds the input"):
         report.run("tiny", folder)
 
 
