@@ -293,6 +293,24 @@ def test_whitened_latents(zoo):
     assert (before - after).abs().max() < 1e-3
 
 
+def test_the_basis_of_the_latents_tells_directions_apart(zoo):
+    """Channels are not correlated, none drowns the others, and the same pictures come out."""
+    book = vae.AutoencoderKL.from_pretrained(zoo / "runs" / "vae" / "averaged", torch_dtype=torch.float32).eval()
+    images = vae.batch(-1, 8, SIZE)
+    with torch.no_grad():
+        before = book.decode(book.encode(images).latent_dist.mode()).sample
+        vae.whiten(book, images)
+        vae.rebase(book, *vae.basis(book, images))
+        latents = book.encode(images).latent_dist.mode()
+        after = book.decode(latents).sample
+    flat = latents.permute(1, 0, 2, 3).flatten(1)
+    deviations = flat.std(1, correction=0)
+    assert flat.mean(1).abs().max() < 0.02 and float(deviations.square().mean()) == pytest.approx(1, abs=0.02)
+    correlated = torch.corrcoef(flat) - torch.eye(len(flat))
+    assert correlated.abs().max() < 0.05
+    assert (before - after).abs().max() < 5e-3
+
+
 def test_evaluate_measures_every_part(zoo, capsys, monkeypatch):
     monkeypatch.setitem(PARTS, "editor", (PARTS["editor"][0], partial(evaluate_editor, steps=1)))
     metrics = evaluate(zoo / "zoo", None, 6, 2, zoo / "METRICS.json", zoo / "pictures")

@@ -209,8 +209,12 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str, shelves: in
     caches: dict[int, list[dict]] = {CROP: [], SIZE: []}
     words, scheduler = tokenizer.build(), build_scheduler()
     empty = words("", padding="max_length", return_tensors="pt").input_ids
-    unet = build_unet().to(device, memory_format=torch.channels_last)
+    unet = build_unet().to(device)  # on a CPU a third faster than in channels_last
     text_encoder = build_text_encoder(words).to(device)
+    if (folder / "start.pt").exists():  # weights to begin with, of an earlier training
+        start = torch.load(folder / "start.pt", weights_only=True, map_location=device)
+        unet.load_state_dict(start["unet"])
+        text_encoder.load_state_dict(start["text_encoder"])
 
     def draw_rows(step: int, draw: torch.Generator) -> list[torch.Tensor]:
         filled = min(1 + step // 250, shelves)

@@ -112,6 +112,44 @@ def whiten(vae: AutoencoderKL, pictures: torch.Tensor) -> None:
     post.weight *= deviation[None, :, None, None]
 
 
+@torch.no_grad()
+def basis(vae: AutoencoderKL, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A matrix A (C, C) and means μ (C): the channels of A (z − μ) are not correlated, and their deviations follow the
+    square root of what each is worth in pixels; on average they are 1.
+
+    Channels as they are learned are nearly copies of each other: three directions (the colours) hold four fifths of
+    the variance, and what tells a face from a blot lies in nine others of a third of the deviation. A denoiser that
+    meets them under the noise of all channels alike learns colours, and shapes last.
+    """
+    latents = vae.encode(pictures).latent_dist.mode()
+    mean = latents.mean((0, 2, 3))
+    flat = (latents - mean[:, None, None]).permute(1, 0, 2, 3).flatten(1)
+    variances, directions = torch.linalg.eigh(flat @ flat.T / flat.shape[1])  # columns are directions
+    some = latents[:16]
+    there, worth = vae.decode(some).sample, []
+    for direction in directions.T:
+        # Without this direction: how much do the pixels change?
+        along = torch.einsum("c,nchw->nhw", direction, some)
+        without = some - direction[:, None, None] * (along - along.mean())[:, None]
+        worth.append((vae.decode(without).sample - there).square().mean().sqrt())
+    wanted = torch.stack(worth).sqrt()
+    wanted = wanted / wanted.square().mean().sqrt()
+    return (wanted / variances.clamp(min=1e-6).sqrt())[:, None] * directions.T, mean
+
+
+@torch.no_grad()
+def rebase(vae: AutoencoderKL, matrix: torch.Tensor, mean: torch.Tensor) -> None:
+    """Fold z → A (z − μ) into the (de)quantising convolutions; pictures in give the same pictures out, and
+    scaling_factor is 1. What the posterior says of its variance, which is next to nothing, is set to e⁻⁹.
+    """
+    quant, post, n = vae.quant_conv, vae.post_quant_conv, CHANNELS
+    quant.weight[:n] = torch.einsum("kc,cihw->kihw", matrix, quant.weight[:n])
+    quant.bias[:n] = matrix @ (quant.bias[:n] - mean)
+    quant.weight[n:], quant.bias[n:] = 0, -9
+    post.bias += post.weight[:, :, 0, 0] @ mean
+    post.weight.copy_(torch.einsum("ochw,ck->okhw", post.weight, torch.linalg.inv(matrix)))
+
+
 def _losses(result: torch.Tensor, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
     error = F.mse_loss(result.detach(), pictures) / 4
     return {"loss": reconstruction_loss(result, pictures), "psnr": -10 * torch.log10(error)}
@@ -140,7 +178,9 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
 
     train({"vae": vae}, loss_of, folder=folder, steps=steps, rate=8e-4, weight_decay=0.0, export=export)
     finished = AutoencoderKL.from_pretrained(folder / "averaged", torch_dtype=torch.float32)
-    whiten(finished, batch(-1, 24 * size, SIZE))
+    pictures = batch(-1, 24 * size, SIZE)
+    whiten(finished, pictures)
+    rebase(finished, *basis(finished, pictures))
     save_half(finished, out / "inpainting" / "vae")
 
 
