@@ -150,7 +150,7 @@ def test_a_gap_is_a_gap(models):
 
 
 @pytest.mark.parametrize("pictures, texts", [
-    pytest.param(1.2, 1.73, marks=pytest.mark.slow), pytest.param(2.0, 1.73, marks=pytest.mark.all),
+    pytest.param(1.2, 1.73, marks=pytest.mark.all), pytest.param(2.0, 1.73, marks=pytest.mark.all),
     pytest.param(0.0, 3.0, marks=pytest.mark.all)])
 def test_the_boxes_order_outlives_a_gap_between_pictures_and_texts(models, pictures, texts):
     """Of eight scenes the box that is chosen without an edit: with our terms hardly any changes, with raw ones many."""
