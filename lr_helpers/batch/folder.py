@@ -134,7 +134,7 @@ def check(item: Item, models: dict[str, str]) -> State:
 
 def _look(item: Item, models: dict[str, str]) -> State:
     try:
-        text = (item.folder / RECORD).read_text(encoding="utf-8")
+        text = (item.folder / RECORD).read_text(encoding="utf-8", errors="replace")  # what is no text is no record
     except OSError:
         return State(False, why="it was not finished" if (item.folder / "input.png").exists() else "")
     try:

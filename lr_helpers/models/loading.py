@@ -53,8 +53,8 @@ class Models:
         file = self.profile.neutral_texts
         try:
             texts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except OSError as error:
-            raise UserError(f"{file} can't be read ({error.strerror}); restore it, e.g. by: git checkout -- "
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{file} can't be read ({error}); restore it, e.g. by: git checkout -- "
                             f"{file.name}") from error
         if not texts:
             raise UserError(f"{file} is empty; give names of things, one a line.")
