@@ -33,6 +33,8 @@ FEATHER = 0.06
 class Proposals:
     """Where a method could edit one picture, before any edit; only the K anchors with a kept proposal are left."""
 
+    features: torch.Tensor
+    """(d, h, w): the backbone's last layer."""
     attention: torch.Tensor
     """(heads, h, w)."""
     anchors: torch.Tensor
@@ -83,7 +85,7 @@ def propose(models: Models, picture: Canvas | torch.Tensor, source: str, method:
     if method.standardise:
         pooled = standardise(pooled)
     occlusion = free["occlusion"][rows] if method.occlusion_weight else None
-    return Proposals(attention, anchors[rows], boxes[rows], kept[rows], occlusion, known[rows], pooled[rows])
+    return Proposals(features, attention, anchors[rows], boxes[rows], kept[rows], occlusion, known[rows], pooled[rows])
 
 
 @dataclass

@@ -67,12 +67,20 @@ def occlusion_loss(hidden: torch.Tensor, image: torch.Tensor, source: torch.Tens
     return cosine_distance(image - hidden, source.expand_as(hidden))
 
 
-def standardised(values: torch.Tensor, among: torch.Tensor | None = None) -> torch.Tensor:
-    """Values of one term, of any shape, in standard deviations from their mean; both are of `among` (default: of the
-    values themselves) without its NaNs. Equal values become 0; NaN stays NaN.
+SHARES = ("area",)
+"""Terms that are shares of the picture: of no model's scale, so they are never standardised."""
+
+
+def standardised(values: torch.Tensor, among: torch.Tensor | None = None,
+                 dim: int | tuple[int, ...] | None = None) -> torch.Tensor:
+    """Values, of any shape, in standard deviations from their mean: over all of them, or along `dim`; or both are those
+    of `among`, without its NaNs. Equal values become 0; NaN stays NaN.
 
     So a model's own scale, which differs between CLIPs, weighs nothing. Not in the paper.
     """
+    if dim is not None:
+        mean, deviation = values.mean(dim, keepdim=True), values.std(dim, keepdim=True, correction=0)
+        return (values - mean) / (deviation + 1e-6)
     known = values if among is None else among
     known = known[~known.isnan()]
     if not len(known):

@@ -23,6 +23,7 @@ from lr_helpers.errors import UserError
 from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.writing import json_bytes
 from lr_helpers.learning import Estimator, entropy
+from lr_helpers.losses import SHARES, standardised
 from lr_helpers.models.loading import Models
 
 POOL, AROUND = 4, 2
@@ -69,37 +70,31 @@ class Example:
 
 
 @torch.no_grad()
-def view_of(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: str) -> View:
+def view_of(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: str,
+            seen: tuple[torch.Tensor, torch.Tensor] | None = None) -> View:
     """What the network sees of a picture, a canvas or (3, H, W) in 0..1: one pass through the ViT and one through CLIP.
+
+    `seen`: what the ViT gave already, features (d, h, w) and attention (heads, h, w).
     """
     canvas = Canvas.of(picture, models.editor.size)
-    features, attention = models.backbone.encode_image(canvas.frame)
+    features, attention = seen or models.backbone.encode_image(canvas.frame)
     # CLIP sees all of the picture, squashed if it is not square; its patches lie on the ViT's grid again afterwards.
     patches = models.clip.patches(canvas.frame).permute(2, 0, 1)[None]
     patches = F.interpolate(patches, size=tuple(attention.shape[1:]), mode="bilinear", antialias=True)[0]
     return View(features, attention.mean(0), patches, models.clip.encode_text([source, prompt]), canvas.shape)
 
 
-def scale_free(values: torch.Tensor, dim: int | tuple[int, ...] | None = None) -> torch.Tensor:
-    """Less the mean, over the deviation: over all values, or along `dim`. Equal values become 0.
-
-    So neither a model's scale nor its gap between pictures and texts reaches a weight that was learned elsewhere.
-    """
-    every = tuple(range(values.dim())) if dim is None else dim
-    mean = values.mean(every, keepdim=True)
-    return (values - mean) / (values.std(every, keepdim=True, correction=0) + 1e-6)
-
-
-def standardised_losses(terms: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
-    """(N,) weighted sum of the terms of N boxes of one picture, each term standardised over the boxes first."""
-    return sum(weight * scale_free(terms[name]) for name, weight in weights.items() if weight)
+def weighed(terms: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
+    """(N,) weighted sum of the terms of N boxes of one picture, each but shares standardised over the boxes first."""
+    return sum(weight * (terms[name] if name in SHARES else standardised(terms[name]))
+               for name, weight in weights.items() if weight)
 
 
 class RegionPredictor(nn.Module):
     """A view and N boxes → N logits π; their softmax is how the network would choose among the boxes.
 
     Two 3×3 convolutions, which the texts modulate (FiLM, Perez et al. 2018), RoIAlign of each box and of its
-    surroundings, and a small network for each box. 0.4 M weights for the emoji world's models, 1.4 M for sd2's.
+    surroundings, and a small network for each box. 0.5 M weights for the emoji world's models, 1.5 M for sd2's.
     """
 
     def __init__(self, features: int, embedding: int, hidden: int = 64):
@@ -169,9 +164,9 @@ def read(view: View) -> torch.Tensor:
     """
     texts = F.normalize(view.texts, dim=-1)
     products = texts[:, :, None, None] * F.normalize(view.patches, dim=0)
-    similarity = scale_free(products.sum(1), dim=(1, 2))
-    parts = [scale_free(view.features, dim=0), *(scale_free(p, dim=0) for p in products), similarity,
-             scale_free(view.attention)[None]]
+    similarity = standardised(products.sum(1), dim=(1, 2))
+    parts = [standardised(view.features, dim=0), *(standardised(p, dim=0) for p in products), similarity,
+             standardised(view.attention)[None]]
     return torch.cat(parts)
 
 
@@ -244,7 +239,7 @@ def fit(predictor: RegionPredictor, examples: Sequence[Example], *, estimator: E
         total = 0.0
         for one, logits in zip(some, found, strict=True):
             table = logits.cpu()[None]  # one anchor, whose proposals are the picture's boxes
-            loss = estimator(table, Known(scale_free(one.losses)), draw) - temperature * entropy(table)
+            loss = estimator(table, Known(standardised(one.losses)), draw) - temperature * entropy(table)
             total = total + loss / len(some)
         optimiser.zero_grad(set_to_none=True)
         total.backward()

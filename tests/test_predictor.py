@@ -11,6 +11,7 @@ from lr_helpers import UserError
 from lr_helpers.course.samples import sample
 from lr_helpers.files.canvas import Canvas
 from lr_helpers.learning import Expectation, Reinforce, StraightThrough
+from lr_helpers.losses import standardised
 from lr_helpers.predictor import (
     Example,
     RegionPredictor,
@@ -19,9 +20,8 @@ from lr_helpers.predictor import (
     fit,
     geometry,
     read,
-    scale_free,
-    standardised_losses,
     view_of,
+    weighed,
 )
 
 SHAPE = (96, 128)
@@ -117,12 +117,13 @@ def test_clips_patches_find_a_known_object(models, scene_recipe, scene_picture):
 # What it learns
 
 
-def test_terms_are_weighed_after_they_are_standardised():
-    terms = {"direction": torch.tensor([0.1, 0.2, 0.3]), "area": torch.tensor([30.0, 20.0, 10.0]), "clip": torch.ones(3)}
-    a = standardised_losses(terms, {"direction": 1.0, "area": 0.5, "clip": 2.0})
-    b = standardised_losses({**terms, "direction": 100 * terms["direction"] - 7}, {"direction": 1.0, "area": 0.5})
-    assert torch.allclose(a, b, atol=1e-4) and torch.allclose(a, 0.5 * scale_free(terms["direction"]), atol=1e-4)
-    assert scale_free(torch.ones(3)).tolist() == [0, 0, 0]
+def test_terms_are_weighed_after_they_are_standardised_and_a_share_as_it_is():
+    terms = {"direction": torch.tensor([0.1, 0.2, 0.3]), "area": torch.tensor([0.5, 0.2, 0.1]), "clip": torch.ones(3)}
+    weights = {"direction": 1.0, "area": 0.5, "clip": 2.0, "source": 0.0}
+    found = weighed(terms, weights)
+    other = weighed({**terms, "direction": 100 * terms["direction"] - 7}, weights)
+    assert torch.allclose(found, other, atol=1e-4)
+    assert torch.allclose(found, standardised(terms["direction"]) + 0.5 * terms["area"], atol=1e-4)
 
 
 def test_on_one_picture_the_softmax_becomes_that_of_the_losses():
@@ -130,7 +131,7 @@ def test_on_one_picture_the_softmax_becomes_that_of_the_losses():
     fit(net, [Example(one.view, one.boxes, one.losses)], estimator=Expectation(), steps=500, lr=3e-3, temperature=0.5)
     with torch.no_grad():
         found = net(one.view, one.boxes).softmax(0)
-    wanted = (-scale_free(one.losses) / 0.5).softmax(0)
+    wanted = (-standardised(one.losses) / 0.5).softmax(0)
     assert (found - wanted).abs().max() < 0.05
 
 

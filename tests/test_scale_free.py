@@ -62,6 +62,8 @@ def test_standardised_values_know_no_scale():
     assert torch.allclose(standardised(100 * values - 7), found, atol=1e-4, equal_nan=True)
     assert torch.allclose(standardised(values, torch.tensor([2.0, 4.0])), values - 3, atol=1e-4, equal_nan=True)
     assert standardised(torch.full((3,), 0.4)).tolist() == [0, 0, 0]
+    rows = torch.tensor([[1.0, 3.0], [10.0, 30.0]])
+    assert torch.allclose(standardised(rows, dim=1), torch.tensor([[-1.0, 1.0]] * 2), atol=1e-4)
     nothing = torch.full((2,), float("nan"))
     assert standardised(nothing).isnan().all()
 

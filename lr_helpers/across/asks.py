@@ -12,7 +12,7 @@ from PIL import Image
 from lr_helpers.batch.items import plan
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import read_image
-from tiny_world.scenes import scene
+from tiny_world.scenes import Recipe, scene
 from tiny_world.words import NAMES, PLACES, held_out, noun_phrase, with_article
 
 FIRST = 2_000_000
@@ -39,7 +39,7 @@ class Ask:
 
     def picture(self) -> Image.Image:
         """RGB or RGBA. Raises UserError if a file can't be read."""
-        return read_image(self.image) if self.image else Image.fromarray(_world(self.seed, self.kind)[0])
+        return read_image(self.image) if self.image else Image.fromarray(_world(self.seed, self.kind)[0].render())
 
 
 def emoji_asks(count: int, first: int = FIRST) -> list[Ask]:
@@ -52,8 +52,8 @@ def emoji_asks(count: int, first: int = FIRST) -> list[Ask]:
     return found
 
 
-def _world(seed: int, kind: str):
-    """The scene's pixels, and the texts."""
+def _world(seed: int, kind: str) -> tuple[Recipe, str, str]:
+    """The scene, source and prompt."""
     rng = Random(f"across pictures {seed}")
     full = scene(seed, 1 + rng.randrange(2))
     index = rng.randrange(len(full.objects))
@@ -64,10 +64,10 @@ def _world(seed: int, kind: str):
     wanted = with_article(target) if rng.random() < 0.5 else noun_phrase(target, rng)
     there = thing.name if rng.random() < 0.5 else noun_phrase(thing.name, rng)
     if kind == "replace":
-        return full.render(), there, wanted
+        return full, there, wanted
     if kind == "remove":
-        return full.render(), there, f"empty {full.place}"
-    return full.removed(index).render(), full.place, f"{wanted} {PLACES[full.place]}"
+        return full, there, f"empty {full.place}"
+    return full.removed(index), full.place, f"{wanted} {PLACES[full.place]}"
 
 
 def given_asks(file: str | Path, images: str | Path) -> list[Ask]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import torch
 from safetensors.torch import load_file, save
 
 from lr_helpers.across.asks import Ask
+from lr_helpers.across.settings import Training
+from lr_helpers.batch import key
 from lr_helpers.boxes import Box
 from lr_helpers.candidates import TERMS, Candidates
 from lr_helpers.editing import propose
@@ -21,8 +24,7 @@ from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.outputs import Output
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models, load_models
-from lr_helpers.models.profiles import Profile
-from lr_helpers.predictor import Example, RegionPredictor, View, standardised_losses, view_of
+from lr_helpers.predictor import Example, RegionPredictor, View, view_of, weighed
 from lr_helpers.study.run import Done, Study, read
 
 METHOD = METHODS["learned"]
@@ -53,16 +55,19 @@ def edited(models: Models, ask: Ask, count: int, steps: int, *, predictor: Regio
     """
     canvas = Canvas(ask.picture(), models.editor.size)
     found = propose(models, canvas, ask.source, METHOD.but(shortlist=0))
-    view = view_of(models, canvas, ask.source, ask.prompt)
+    view = view_of(models, canvas, ask.source, ask.prompt, (found.features, found.attention))
     boxes = found.boxes.reshape(-1, 4)
-    draw = torch.Generator().manual_seed(sum(ask.name.encode()) + len(known))
+    draw = torch.Generator().manual_seed(crc32(ask.name.encode()) + len(known))
     if predictor is None:
         chosen = some_boxes(boxes, found.edit_free.flatten(), count, known, draw, round(0.375 * count))
     else:
         with torch.no_grad():
             chosen = some_boxes(boxes, -predictor(view, boxes), count, known, draw, round(0.5 * count))
-    table = Candidates(models, canvas, ask.source, ask.prompt, torch.tensor(chosen)[:, None], METHOD.but(steps=steps),
-                       SEED)
+    # CLIP has looked at these boxes hidden already; and what is stored are edits of just so many steps.
+    looked = dict(zip(map(tuple, boxes.tolist()), found.occlusion.flatten().tolist(), strict=True))
+    occlusion = torch.tensor([[looked[box]] for box in chosen])
+    table = Candidates(models, canvas, ask.source, ask.prompt, torch.tensor(chosen)[:, None],
+                       METHOD.but(steps=steps, screening_steps=steps), SEED, occlusion=occlusion)
     table.losses(None)
     terms = {f"term.{name}": table.terms[name][:, 0].contiguous() for name in TERMS}
     seen = {"features": view.features, "attention": view.attention, "patches": view.patches, "texts": view.texts}
@@ -78,35 +83,33 @@ def example(files: Sequence[Path], weights: dict[str, float]) -> Example:
                 tuple(first["shape"].tolist()))
     boxes = torch.cat([one["boxes"] for one in rounds]).long()
     terms = {name: torch.cat([one[f"term.{name}"] for one in rounds]) for name in TERMS}
-    return Example(view, boxes, standardised_losses(terms, weights))
+    return Example(view, boxes, weighed(terms, weights))
 
 
 @dataclass
 class Collect(Study):
     """One round of edits of all pictures."""
 
-    folder: Path
-    profile: Profile
-    asks: Sequence[Ask]
-    boxes: int = 16
-    """Edited of each picture."""
-    steps: int = 4
-    """Denoising steps of an edit."""
+    training: Training
     round: int = 0
     """From 1 on, the predictor of the round before chooses half of the boxes."""
     rank: int = 0
     ranks: int = 1
     """This process does every so manieth picture."""
-    device: str | None = None
-    allow_cpu: bool | None = None
 
     unit = "pictures"
+    asks_models = True
+
+    @property
+    def folder(self) -> Path:
+        return self.training.output
 
     def settings(self, about: dict) -> dict:
-        return {"training": "regions", "profile": self.profile.name, "boxes": self.boxes, "steps": self.steps}
+        return {"training": "regions", "profile": self.training.profile.name, **about, "boxes": self.training.boxes,
+                "steps": self.training.steps}
 
     def jobs(self) -> list[Ask]:
-        return list(self.asks[self.rank::self.ranks])
+        return list(self.training.asks[self.rank::self.ranks])
 
     def file(self, job: Ask) -> str:
         return f"round{self.round}/{job.name}"
@@ -133,17 +136,23 @@ class Collect(Study):
 
     def processes(self) -> int:
         # A large model fills the GPU, or the memory, alone.
-        return super().processes() if self.profile.size < 256 and self.ranks == 1 else 1
+        return super().processes() if self.training.profile.size < 256 and self.ranks == 1 else 1
 
     def load(self) -> None:
-        self.models = load_models(self.profile, device=self.device, allow_cpu=self.allow_cpu)
+        self.models = load_models(self.training.profile, device=self.training.device,
+                                  allow_cpu=self.training.allow_cpu)
         before = self.folder / f"predictor{self.round - 1}"
         self.predictor = RegionPredictor.load(before) if self.round else None
+
+    def about(self) -> dict:
+        # Known for sure once they are loaded: before the first download they are not.
+        return {"models": key.identity(self.training.profile)}
 
     def do(self, job: Ask) -> dict:
         before = self.models.editor.evaluations
         known = [tuple(box) for i in range(self.round) for box in load_file(self.tensors(job, i))["boxes"].tolist()]
-        found = edited(self.models, job, self.boxes, self.steps, predictor=self.predictor, known=known)
+        found = edited(self.models, job, self.training.boxes, self.training.steps, predictor=self.predictor,
+                       known=known)
         # The record comes last: a picture counts as done when both are there.
         self.output.write(self._name(job), save(found))
         return {"name": job.name, "kind": job.kind, "source": job.source, "prompt": job.prompt,

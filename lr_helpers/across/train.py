@@ -5,69 +5,25 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
-from lr_helpers.across.asks import Ask, kinds_of
+from lr_helpers.across.asks import kinds_of
 from lr_helpers.across.collect import Collect, example
+from lr_helpers.across.settings import Training
 from lr_helpers.errors import UserError
 from lr_helpers.files.writing import json_bytes
-from lr_helpers.inpainting import count_evaluations
 from lr_helpers.learning import make_estimator
+from lr_helpers.losses import standardised
 from lr_helpers.models.libraries import versions
-from lr_helpers.models.profiles import Profile
-from lr_helpers.predictor import Example, RegionPredictor, fit, scale_free
+from lr_helpers.predictor import Example, RegionPredictor, fit
 from lr_helpers.study.run import read, work
 
-WEIGHTS = {"direction": 1.0, "area": 0.3}
-"""Of the terms, each standardised over the boxes of its picture."""
-SECONDS = {"a T4": 0.12, "an H100": 0.014}
-"""Of one denoiser evaluation at 512×512, assumed for what is said beforehand."""
 HELD_OUT = 10
 """Every so manieth picture is kept back, to see whether what was learned holds for others."""
 PATIENCE = 3600
 """Seconds that rank 0 waits for another rank's next picture."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """What to train on, and how."""
-
-    output: Path
-    profile: Profile
-    asks: Sequence[Ask]
-    boxes: int = 16
-    """Edited of each picture and round."""
-    steps: int = 4
-    """Denoising steps of an edit."""
-    rounds: int = 1
-    """In each but the first, half of the boxes are those that the network trained so far likes best."""
-    updates: int = 1200
-    estimator: str = "expectation"
-    temperature: float = 0.5
-    lr: float = 1e-3
-    weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
-    seed: int = 0
-    device: str | None = None
-    allow_cpu: bool | None = None
-    workers: int | None = None
-
-    @property
-    def evaluations(self) -> int:
-        """Denoiser evaluations of all edits, guidance included."""
-        return count_evaluations(len(self.asks) * self.rounds * self.boxes, self.steps, self.profile.guidance)
-
-    def costs(self) -> str:
-        """What it will cost, in one sentence."""
-        said = f"{len(self.asks):,} pictures, {self.boxes} edits of {self.steps} steps in each of {self.rounds} "
-        said += f"round{'s' * (self.rounds > 1)}: {self.evaluations:,} denoiser evaluations"
-        if self.profile.needs_gpu:
-            said += ", " + ", ".join(f"{self.evaluations * seconds / 3600:.1f} hours on {gpu}"
-                                     for gpu, seconds in SECONDS.items()) + f" (assumed at {SECONDS} s each)"
-        return said + "."
 
 
 def train_regions(training: Training) -> RegionPredictor | None:
@@ -81,8 +37,7 @@ def train_regions(training: Training) -> RegionPredictor | None:
         raise UserError("There is one picture; give at least two, since one is kept back.")
     predictor = None
     for round_ in range(training.rounds):
-        collect = Collect(training.output, training.profile, training.asks, training.boxes, training.steps, round_,
-                          rank, ranks, training.device, training.allow_cpu)
+        collect = Collect(training, round_, rank, ranks)
         collect.output.require_pattern("predictor*/*", "history*.json")
         if rank and round_:
             network = training.output / f"predictor{round_ - 1}" / "config.json"
@@ -90,9 +45,8 @@ def train_regions(training: Training) -> RegionPredictor | None:
         work(collect, training.workers or (1 if ranks > 1 else None))
         if rank:
             continue
-        everyone = Collect(training.output, training.profile, training.asks, round=round_)
-        _wait_for_all(everyone)
-        predictor, card = learn(training, everyone)
+        _wait_for_all(collect)
+        predictor, card = learn(training, collect)
         folder = "predictor" if round_ == training.rounds - 1 else f"predictor{round_}"
         for name, data in predictor.files(card).items():
             collect.output.write(f"{folder}/{name}", data)
@@ -135,7 +89,7 @@ def chosen_loss(predictor: RegionPredictor, examples: Sequence[Example]) -> dict
     """The mean loss of the boxes that it chooses, in standard deviations of each picture's losses; and the lowest."""
     chosen, lowest = [], []
     for one in examples:
-        losses = scale_free(one.losses)
+        losses = standardised(one.losses)
         chosen.append(float(losses[int(predictor(one.view, one.boxes).argmax())]))
         lowest.append(float(losses.min()))
     count = len(examples)
@@ -144,7 +98,7 @@ def chosen_loss(predictor: RegionPredictor, examples: Sequence[Example]) -> dict
 
 def _wait_for_all(collect: Collect) -> None:
     """Until every picture's record of this round is there."""
-    missing = list(collect.asks)
+    missing = list(collect.training.asks)
 
     def fewer() -> bool:
         missing[:] = [ask for ask in missing if read(collect.record(ask)) is None]

@@ -39,7 +39,8 @@ def add(commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Say the cost, make the edits that are missing, and train; the exit code."""
     from lr_helpers.across.asks import emoji_asks, given_asks
-    from lr_helpers.across.train import Training, train_regions
+    from lr_helpers.across.settings import Training
+    from lr_helpers.across.train import train_regions
     from lr_helpers.method import check_seed
     from lr_helpers.models.loading import check_device
 

@@ -1,0 +1,57 @@
+"""What a predictor is trained on, and how; and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lr_helpers.across.asks import Ask
+from lr_helpers.costs.evaluations import T4, duration, speed
+from lr_helpers.inpainting import count_evaluations
+from lr_helpers.models.profiles import Profile
+
+WEIGHTS = {"direction": 1.0, "area": 1.0}
+"""Of the terms, each but area, which is a share, standardised over the boxes of its picture. Not chosen yet."""
+H100 = 8.5
+"""An H100 is assumed to be so many times as fast as a T4."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What to train on, and how."""
+
+    output: Path
+    profile: Profile
+    asks: Sequence[Ask]
+    boxes: int = 16
+    """Edited of each picture and round."""
+    steps: int = 4
+    """Denoising steps of an edit."""
+    rounds: int = 1
+    """In each but the first, half of the boxes are those that the network trained so far likes best."""
+    updates: int = 1200
+    estimator: str = "expectation"
+    temperature: float = 0.5
+    lr: float = 1e-3
+    weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+    seed: int = 0
+    device: str | None = None
+    allow_cpu: bool | None = None
+    workers: int | None = None
+
+    @property
+    def evaluations(self) -> int:
+        """Denoiser evaluations of all edits, guidance included."""
+        return count_evaluations(len(self.asks) * self.rounds * self.boxes, self.steps, self.profile.guidance)
+
+    def costs(self) -> str:
+        """What it will cost, in one sentence."""
+        said = (f"{len(self.asks):,} pictures, {self.boxes} edits of {self.steps} steps in each of {self.rounds} "
+                f"round{'s' * (self.rounds > 1)}: {self.evaluations:,} denoiser evaluations")
+        known = speed(self.profile, T4 if self.profile.needs_gpu else None)
+        if known:
+            said += f", {known.said(self.evaluations)}"
+        if known and self.profile.needs_gpu:
+            said += f", {duration(known.seconds * self.evaluations / H100)} on an H100 (assumed)"
+        return said + "."
