@@ -140,8 +140,8 @@ def _photographs(store: Store) -> str:
     for name, found in store.photographs["means"].items():
         rows.append([_row_title(name), *(interval(found[m], m) for m in (
             "iou", "hit", "centre_inside", "ceiling", "seam", "colour_shift", "evaluations"))])
-    return markdown(["row", "IoU", "region found", "centre on the object", "best proposal's IoU", "seam, of 255",
-                     "colour shift, of 255", "evaluations"], rows)
+    return markdown(["row", "IoU", "region found", "centre inside the marked box", "best proposal's IoU",
+                     "seam, of 255", "colour shift, of 255", "evaluations"], rows)
 
 
 def _prompts(store: Store) -> str:

@@ -91,12 +91,16 @@ def sample(profile: Profile | str, name: str | None = None) -> Sample:
 
 def shipped_photographs() -> tuple[Sample, ...]:
     """The photographs in data/photographs, whose sources' boxes are known."""
-    return tuple(_photograph(name) for name, entry in _photographs().items() if "file" in entry)
+    return tuple(_photograph(name) for name in _photographs() if _is_shipped(name))
+
+
+def _is_shipped(name: str) -> bool:
+    return "file" in _photographs()[name]
 
 
 def _photograph(name: str) -> Sample:
     entry = _photographs()[name]
-    file = DATA / "photographs" / entry["file"] if "file" in entry else _official(name, entry)
+    file = DATA / "photographs" / entry["file"] if _is_shipped(name) else _official(name, entry)
     boxes = tuple(tuple(box) for box in entry.get("boxes", ()))
     return Sample(name, entry["title"], read_image(file), entry["source"], tuple(entry["prompts"]), entry["credit"],
                   boxes[0] if boxes else None, boxes)
@@ -119,7 +123,7 @@ def square(found: Sample, size: int) -> tuple[torch.Tensor, Box]:
 
 def shipped(profile: Profile | str) -> tuple[str, ...]:
     """Those of `names` that lie in the clone, so that nothing is fetched."""
-    return tuple(name for name in names(profile) if name == "wolf" or "file" in _photographs()[name])
+    return tuple(name for name in names(profile) if name == "wolf" or _is_shipped(name))
 
 
 def _emoji_scene(name: str, seed: int, prompts: tuple[str, ...]) -> Sample:
