@@ -272,6 +272,9 @@ points_in_boxes = Exercise(
             lambda points, boxes: _points_in_boxes(points, boxes).T,
         "True means inside: this says which points are outside.":
             lambda points, boxes: ~_points_in_boxes(points, boxes),
+        "Points have fractions: don't round them or cut them off.": (
+            lambda points, boxes: _points_in_boxes(points.round(), boxes),
+            lambda points, boxes: _points_in_boxes(points.ceil(), boxes)),
         "Each box has an answer of its own, (K, N): don't join them with any().": (
             lambda points, boxes: _points_in_boxes(points, boxes).any(1),
             lambda points, boxes: _points_in_boxes(points, boxes).any(1, keepdim=True)),
@@ -354,7 +357,8 @@ covered_share = Exercise(
             lambda boxes, size: _covered_share(boxes, size) * size**2 / 64**2,
         "This is what lies outside of the boxes.": lambda boxes, size: 1 - _covered_share(boxes, size),
         "The end of a box is exclusive: these boxes are a pixel too wide and too high.": (
-            lambda boxes, size: _marked(boxes, size, high=1)),
+            lambda boxes, size: _marked(boxes, size, high=1),
+            lambda boxes, size: _marked(boxes, size + 1, high=1) * (size + 1) ** 2 / size**2),
         "The end of a box is exclusive already: these boxes are a pixel too narrow and too low.": (
             lambda boxes, size: _marked(boxes, size, high=-1), lambda boxes, size: _marked(boxes, size, low=1)),
         "This is the box around all boxes; what lies between them is not covered.": _hull,

@@ -246,7 +246,7 @@ def _facts_of_key(function: Callable, picture: bytes, settings: dict[str, Any]) 
 
 def _keyed() -> list[tuple]:
     method = {"steps": 6, "anchors": 9, "area": {"weight": 0.5, "sides": [0.25, 0.5]}}
-    exact = "the text is json.dumps(…, sort_keys=True) of one dictionary, settings and \"image\", with its own separators"
+    exact = "the text is json.dumps(…, sort_keys=True) of one dictionary, settings and \"image\", with its own separators and no indent"
     return [case(b"\x89PNG one", {"prompt": "a fox", "seed": 42, "method": method}, about=exact),
             case(b"\x89PNG two", {"seed": 1, "prompt": "a fox", "method": method, "again": True}, about=exact),
             case(b"one", {"z": 1, "a": [0.5, None], "seed": 3}, about=exact),
@@ -339,11 +339,12 @@ dealt = Exercise(
                    case([], 0, 3, about="there may be no items at all: an empty list"),
                    case([5, 5, 2, 5, 2], 1, 3, about="items may be alike: deal them out by their place in the list"),
                    case(list(range(10, 15)), 4, 5, about="the last process takes the last of each round")],
-    reminder="items[rank::processes]",
+    reminder="the items at the places rank, rank + processes, rank + 2 · processes and so on",
     mistakes={
         "that is a block; deal the items out in turn, so that a hard stretch of the batch is shared": (
             _blocks, lambda items, rank, processes: list(items[rank * (len(items) // processes):(rank + 1) * (
-                len(items) // processes)])),
+                len(items) // processes)]),
+            lambda items, rank, processes: list(items[rank * len(items) // processes:(rank + 1) * len(items) // processes])),
         "ranks count from 0": (
             lambda items, rank, processes: list(items[rank - 1::processes]) if rank else list(items[processes - 1::processes]),
             lambda items, rank, processes: list(items[rank + 1::processes])),
@@ -355,7 +356,9 @@ dealt = Exercise(
         "rank and processes are swapped: begin at the rank, and go on by the number of processes":
             lambda items, rank, processes: list(items[processes::max(rank, 1)]),
         "deal by an item's place in the list, not by the item itself": lambda items, rank, processes: [
-            x for x in items if hash(x) % processes == rank],
+            x for x in items if x % processes == rank],
+        "items may be alike: count their places with enumerate, index() finds the first one only":
+            lambda items, rank, processes: [x for x in items if items.index(x) % processes == rank],
         "return the items, not their places": lambda items, rank, processes: list(range(rank, len(items), processes)),
         "keep the order of the items": (
             lambda items, rank, processes: _dealt(items, rank, processes)[::-1],

@@ -11,7 +11,7 @@ import math
 import numbers
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -162,58 +162,67 @@ class Exercise:
 
     def _hints(self, function: Callable, cases: list[tuple], first: tuple, came: Any) -> list[str]:
         """Why it went wrong, the surest explanation that is found."""
-        theirs = [self._outcome(function, case).value for case in cases]
-        right = [self._outcome(self.reference, case).value for case in cases]
-        failed = [i for i, (a, b) in enumerate(zip(theirs, right, strict=True)) if difference(a, b, self.tolerance)]
-        # 1. A known mistake gives the same in every case.
-        known = [hint for hint in self.mistakes if self._agrees(hint, theirs, cases, range(len(cases)))]
-        if known:
-            return known
         if isinstance(came, Raised) and (hint := hint_of_error(came.error)):
             return [hint]
-        if hint := self._hint_of_gradient(came, first):
-            return [hint]
+        only = self._only_the_gradient(came, first)
+        if only and came["gradient"] is NO_GRADIENT:
+            return [f"something on the way from {self._names(first)[0]} to the result left the graph: detach, item, float, "
+                    "numpy, torch.tensor, argmax, a comparison or rounding"]
+        if only and not torch.isfinite(came["gradient"]).all():
+            return ["the gradient is NaN or ∞: look for the logarithm of 0, and for 0 / 0"]
+
+        def shown(value: Any) -> Any:
+            """Of a result and its gradient the result, which is looked at first; the gradient if it is the only trouble."""
+            both = self.observe is forward_and_gradient and isinstance(value, Mapping)
+            return value["gradient" if only else "result"] if both else value
+
+        theirs = [shown(self._outcome(function, case).value) for case in cases]
+        right = [shown(self._outcome(self.reference, case).value) for case in cases]
+        failed = [i for i, (a, b) in enumerate(zip(theirs, right, strict=True)) if difference(a, b, self.tolerance)]
+        plain = [i for i, case in enumerate(cases) if not getattr(case, "about", "")]
+        # 1. A known mistake gives the same in every case.
+        known = self._agreeing(theirs, cases, range(len(cases)), shown, seen := {})
+        if known:
+            return known
         again = self._outcome(function, first).value
         if not isinstance(came, Raised) and difference(again, came, self.tolerance):
             return ["the same call gives another result each time: take what is given, and draw no numbers of your own"]
         # 2. Only the cases that are about one thing each went wrong: it is the first of these things.
         about = getattr(first, "about", "")
-        if about and all(getattr(cases[i], "about", "") for i in failed):
+        if about and not set(failed) & set(plain):
             return [about]
-        # 3. A slip that leaves its mark on any numbers; 4. a known mistake, made where it matters.
+        # 3. A known mistake in all plain cases; the edges may be another matter.
+        known = self._agreeing(theirs, cases, plain, shown, seen) if plain else []
+        # 4. A slip that leaves its mark on any numbers; in the plain cases if it went wrong there.
         wrong = [i for i in failed if not isinstance(theirs[i], Raised)]
-        if hint := diagnose([(theirs[i], right[i]) for i in wrong], [cases[i] for i in wrong]):
-            return [hint]
-        known = [hint for hint in self.mistakes if self._agrees(hint, theirs, cases, failed)]
-        return known[:1] or [hint for hint in (about or self.reminder,) if hint]
+        wrong = [i for i in wrong if i in plain] or wrong
+        slip = diagnose([(theirs[i], right[i]) for i in wrong], [cases[i] for i in wrong])
+        # 5. What the case is about, or what is asked for at all.
+        part = f"the result is right, but not its gradient: is a part that depends on {self._names(first)[0]} detached?"
+        return (known or [hint for hint in (slip, only and part, about, self.reminder) if hint])[:1]
 
-    def _hint_of_gradient(self, came: Any, first: tuple) -> str | None:
-        """Where the result is right and what it sends back is not."""
+    def _only_the_gradient(self, came: Any, first: tuple) -> bool:
+        """Is the result right, and what it sends back is not?"""
         if not (self.observe is forward_and_gradient and isinstance(came, Mapping)):
-            return None
-        right = self._outcome(self.reference, first).value
-        if difference(came["result"], right["result"], self.tolerance):
-            return None
-        name = self._names(first)[0]
-        if came["gradient"] is NO_GRADIENT:
-            return (f"something on the way from {name} to the result left the graph: detach, item, float, numpy, "
-                    "torch.tensor, argmax, a comparison or rounding")
-        if not torch.isfinite(came["gradient"]).all():
-            return "the gradient is NaN or ∞: look for the logarithm of 0, and for 0 / 0"
-        return f"the result is right, but not the gradient: a part that depends on {name} was detached"
+            return False
+        return difference(came["result"], self._outcome(self.reference, first).value["result"], self.tolerance) is None
 
-    def _agrees(self, hint: str, theirs: list, cases: list[tuple], where: Iterator[int]) -> bool:
-        """Does one of this hint's mistakes give what the learner's function gives?"""
-        wrongs = self.mistakes[hint]
-        for wrong in wrongs if isinstance(wrongs, tuple) else (wrongs,):
-            for i in where:
-                came, known = theirs[i], self._outcome(wrong, cases[i]).value
-                both_raised = isinstance(came, Raised) and isinstance(known, Raised)
-                if not both_raised and difference(came, known, self.tolerance):
-                    break
-            else:
-                return True
-        return False
+    def _agreeing(self, theirs: list, cases: list[tuple], where: Sequence[int], shown: Callable, seen: dict) -> list[str]:
+        """The hints of which a mistake gives what the learner's function gives, in these cases; `seen` keeps outcomes."""
+        found = []
+        for hint, wrongs in self.mistakes.items():
+            for number, wrong in enumerate(wrongs if isinstance(wrongs, tuple) else (wrongs,)):
+                if hint not in found and all(self._same(theirs[i], wrong, cases[i], shown, seen, (hint, number, i))
+                                             for i in where):
+                    found.append(hint)
+        return found
+
+    def _same(self, came: Any, wrong: Callable, case: tuple, shown: Callable, seen: dict, key: tuple) -> bool:
+        if key not in seen:
+            seen[key] = shown(self._outcome(wrong, case).value)
+        if isinstance(came, Raised) and isinstance(seen[key], Raised):
+            return True
+        return difference(came, seen[key], self.tolerance) is None
 
 
 _PLAIN = Exercise.__dataclass_fields__["observe"].default
@@ -300,7 +309,7 @@ def _as_tensor(value: Any) -> Any:
         return torch.from_numpy(np.array(value)) if np.asarray(value).dtype.kind in "biuf" else value
     if isinstance(value, (bool, int, float)):
         return torch.tensor(value)
-    if isinstance(value, (list, tuple)) and value:
+    if type(value) in (list, tuple) and value:
         parts = [_as_tensor(v) for v in value]
         if all(isinstance(p, torch.Tensor) for p in parts) and len({p.shape for p in parts}) == 1:
             return torch.stack([p.detach().cpu() for p in parts])
@@ -316,6 +325,7 @@ def difference(came: Any, expected: Any, tolerance: float) -> str | None:
     """What is different, in one sentence; None if nothing is. Arrays of any kind are compared by their numbers."""
     if isinstance(expected, Raised) or isinstance(came, Raised):
         return _difference_of_errors(came, expected)
+    expected = _as_tensor(expected) if isinstance(expected, np.ndarray) else expected
     if came is None and expected is not None:
         return "nothing was returned; is the return statement missing?"
     if isinstance(expected, Mapping):
@@ -382,6 +392,8 @@ def _leaf_difference(came: Any, expected: Any, tolerance: float) -> str | None:
 def _tensor_difference(came: Any, expected: torch.Tensor, tolerance: float) -> str | None:
     if isinstance(came, str) and came is NO_GRADIENT:
         return "no gradient comes back"
+    if isinstance(came, tuple) and hasattr(came, "indices"):
+        return "this holds values and indices: a tensor was expected, one of the two"
     if not isinstance(came, torch.Tensor):
         return f"a tensor was expected, not a {type(came).__name__}"
     if came.shape != expected.shape:

@@ -182,7 +182,7 @@ lost_at = Exercise(
         "a box fits with an IoU of 0.5 or more, not of another number": (
             lambda iou, kept, chosen: _stage(iou, kept, chosen, 0.6), lambda iou, kept, chosen: _stage(iou, kept, chosen, 0.3),
             lambda iou, kept, chosen: _stage(iou, kept, chosen, 0.0, exact=False)),
-        "the choice is to blame only if the shortlist offered a box that fits": (
+        "the choice is to blame only if a box was kept that fits, (fits & kept).any()": (
             _renamed(shortlist="choice", proposals="choice"), _renamed(shortlist="choice"), _both_any),
         "the shortlist is to blame only if none that fits was kept": _renamed(choice="shortlist"),
         "the shortlist is to blame only if there was a box that fits among all proposals": _renamed(proposals="shortlist"),
@@ -201,6 +201,5 @@ lost_at = Exercise(
             _renamed(found="Found", choice="Choice", shortlist="Shortlist", proposals="Proposals"),
             _renamed(proposals="proposal"), _renamed(found="")),
         "kept says which were kept: True means it is in the shortlist": lambda iou, kept, chosen: _stage(iou, ~kept, chosen),
-        "a box has to fit and to be kept, the same box: two separate any() may be of different ones": _both_any,
         "that is only whether it was found: name the stage that lost it": lambda iou, kept, chosen: bool(iou[chosen] >= 0.5),
     })

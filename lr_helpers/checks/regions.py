@@ -46,8 +46,8 @@ def _proposal_cases() -> list[tuple]:
     border = "what leaves the picture is cut off there: clamp the corners to 0 … size"
     return [(torch.tensor([[20.3, 41.8], [50.2, 35.9]]), (0.25, 0.375), 64),
             (torch.tensor([[30.0, 34.0]]), (0.125, 0.25, 0.5), 64),
-            (torch.tensor([[100.2, 131.6], [128.9, 120.3], [150.1, 97.7]]), (0.1, 0.33), 256),
-            case(torch.tensor([[2.0, 50.3], [50.2, 9.9]]), (0.2, 0.7), 64, about=border),
+            (torch.tensor([[100.2, 131.6], [128.4, 120.6], [150.1, 97.4]]), (0.1, 0.33), 256),
+            case(torch.tensor([[2.0, 50.3], [50.2, 9.7]]), (0.2, 0.7), 64, about=border),
             case(torch.tensor([[2.0, 250.0], [128.0, 128.0]]), (0.1, 0.33, 0.9, 1.0), 256, about=border),
             case(_random(5, 2) * 96, (0.27, 0.61), 96, about=border)]
 
@@ -244,13 +244,13 @@ def _network_facts(kind: Callable[..., nn.Module], proposals: int, channels: int
     for hook in hooks:
         hook.remove()
     unchanged = torch.equal(pooled, before)
-    alone = torch.cat([network(before[k:k + 1].clone()) for k in range(anchors)])
+    alone = torch.cat([network(before[k:k + 1].clone()) for k in (0, 2)])
     (logits * weights).sum().backward()
     facts = {
         "layers in the order of their use": ", ".join(_layer(m) for m in used),
         "the pooled features stay as they were": unchanged,
         "shape of the logits": tuple(logits.shape),
-        "each anchor is scored by itself": torch.allclose(logits, alone, atol=1e-4),
+        "each anchor is scored by itself": torch.allclose(logits[[0, 2]], alone, atol=1e-4),
         "every weight gets a gradient": all(p.grad is not None for p in network.parameters()),
     }
     with torch.no_grad():
@@ -287,11 +287,13 @@ def _chain(used: list[nn.Module], pooled: torch.Tensor, logits: torch.Tensor) ->
     one = list(_FUNCTIONS)
     # The same function at all three places, or ReLU at some of them.
     between = [(name,) * 3 for name in one] + [(a, b, c) for a in one[:2] for b in one[:2] for c in one[:2]]
-    for (after_mix, after_narrow, after_look), flat, end in product(between, _FLAT, _ENDS):
+    for (after_mix, after_narrow, after_look), flat in product(between, _FLAT):
         x = _FLAT[flat](_FUNCTIONS[after_narrow](narrow(_FUNCTIONS[after_mix](mix(pooled)))))
-        if x.shape[1] == look.in_features:
-            x = _ENDS[end](score(_FUNCTIONS[after_look](look(x))))
-            if torch.allclose(x, logits, atol=1e-4):
+        if x.shape[1] != look.in_features:
+            continue
+        x = score(_FUNCTIONS[after_look](look(x)))
+        for end, function in _ENDS.items():
+            if torch.allclose(function(x), logits, atol=1e-4):
                 parts = "convolution", after_mix, "convolution", after_narrow, flat, "linear", after_look, "linear", end
                 return ", ".join(filter(None, parts))
     return "something else between the layers"
@@ -330,8 +332,8 @@ class _Standardised(_regions.RegionNetwork):
 _I, _R = nn.Identity, nn.ReLU
 region_network = Exercise(
     name="region_network", reference=_regions.RegionNetwork, observe=_network_facts,
-    cases=lambda: [(6, 12, 7, 9), (2, 5, 3, 12), (7, 8, 4, 6),
-                   case(4, 6, 5, 11, 20, about="`hidden` is a width to be chosen: take it instead of a fixed 32, and half of "
+    cases=lambda: [(6, 12, 7, 5), (2, 5, 3, 8), (7, 8, 4, 3),
+                   case(4, 6, 5, 6, 20, about="`hidden` is a width to be chosen: take it instead of a fixed 32, and half of "
                         "it for the second convolution")],
     reminder="1×1 convolution to hidden, ReLU, 1×1 convolution to hidden // 2, ReLU, flatten, linear to hidden, ReLU, linear "
              "to M",

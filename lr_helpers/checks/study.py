@@ -116,11 +116,6 @@ hit_rate = Exercise(
         "a hit needs an IoU of 0.5, not of more or of anything above 0": (
             lambda chosen, truths: float((_iou(chosen.float(), truths.float()) >= 0.75).float().mean()),
             lambda chosen, truths: float((_iou(chosen.float(), truths.float()) > 0).float().mean())),
-        "a box is two-dimensional: multiply width and height, don't add them": lambda chosen, truths: float(((
-            (torch.minimum(chosen[:, 2:], truths[:, 2:]) - torch.maximum(chosen[:, :2], truths[:, :2])).clamp(min=0).sum(1))
-            / ((chosen[:, 2:] - chosen[:, :2]).sum(1) + (truths[:, 2:] - truths[:, :2]).sum(1) - (torch.minimum(
-                chosen[:, 2:], truths[:, 2:]) - torch.maximum(chosen[:, :2], truths[:, :2])).clamp(min=0).sum(1)) >= 0.5
-        ).float().mean()),
     })
 
 
