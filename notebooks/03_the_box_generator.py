@@ -392,7 +392,7 @@ def gumbel_softmax(logits: torch.Tensor, temperature: float, uniform: torch.Tens
     logits: (..., M) any real numbers.
     temperature: above 0; low makes samples hard, high makes them even.
     uniform: (..., M) random numbers between 0 and 1 (without 0 and 1); the Gumbel noise is −log(−log(uniform)).
-    Returns (..., M): not negative, sum 1 over the last axis.
+    Returns (..., M): not negative, sum 1 over the last axis; gradients flow back to the logits.
     """
     gumbel = -(-uniform.log()).log()
     return ((logits + gumbel) / temperature).softmax(dim=-1)

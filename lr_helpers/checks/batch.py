@@ -247,7 +247,7 @@ def _facts_of_key(function: Callable, picture: bytes, settings: dict[str, Any]) 
 def _keyed() -> list[tuple]:
     method = {"steps": 6, "anchors": 9, "area": {"weight": 0.5, "sides": [0.25, 0.5]}}
     exact = "the text is json.dumps(…, sort_keys=True) of one dictionary, settings and \"image\", with its own separators and no indent"
-    return [case(b"\x89PNG one", {"prompt": "a fox", "seed": 42, "method": method}, about=exact),
+    return [(b"\x89PNG one", {"prompt": "a fox", "seed": 42, "method": method}),
             case(b"\x89PNG two", {"seed": 1, "prompt": "a fox", "method": method, "again": True}, about=exact),
             case(b"one", {"z": 1, "a": [0.5, None], "seed": 3}, about=exact),
             case(b"x", {"seed": 1, "prompt": "ein F\u00fcchslein \U0001f98a", "source": "\u72d0"},
@@ -270,7 +270,7 @@ def _changes_settings(picture: bytes, settings: dict) -> str:
 
 key_of = Exercise(
     name="key_of", reference=_key, observe=_facts_of_key, cases=_keyed,
-    reminder="sha256(json.dumps({**settings, \"image\": sha256(picture).hexdigest()}, sort_keys=True).encode()).hexdigest()",
+    reminder="the text is json.dumps of one dictionary, with its own separators and no indent: sha256(json.dumps({**settings, \"image\": sha256(picture).hexdigest()}, sort_keys=True).encode()).hexdigest()",
     mistakes={
         "the same settings in another order should give the same key: sort them":
             lambda picture, settings: _hash(_with_image(picture, settings)),

@@ -29,7 +29,7 @@ def diagnose(results: list[tuple[Any, Any]], inputs: list[tuple]) -> str | None:
     for sentence in sentences[0]:
         if all(sentence in others for others in sentences):
             return sentence
-    return _the_same_whatever_goes_in(results)
+    return None
 
 
 def _arrays(came: Any, expected: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -160,22 +160,25 @@ def _slips_of_shape(came: np.ndarray, expected: np.ndarray) -> Iterator[str]:
             if b[:axis] + b[axis + 1:] == a:
                 yield f"axis {axis} is gone: it was summed, averaged or indexed away, and has to stay"
     if len(a) < len(b):
-        yield f"{len(b) - len(a)} axes are missing: something was summed, averaged or indexed away that has to stay"
+        yield f"{len(b) - len(a)} of {len(b)} axes are missing: something was summed, averaged or indexed away that has to stay"
     if len(a) == len(b) + 1:
         yield "an axis too many: it has to be summed, averaged or indexed away"
-    if len(a) == len(b):
+    if len(a) == len(b) > 1:
         wrong = [i for i in range(len(a)) if a[i] != b[i]]
         yield f"axis {wrong[0]} has the wrong length" if len(wrong) == 1 else "the lengths of several axes are wrong"
 
 
-def _the_same_whatever_goes_in(results: list[tuple[Any, Any]]) -> str | None:
+CONSTANT = "the same comes out whatever goes in: is a number written down instead of computed?"
+
+
+def is_constant(results: list[tuple[Any, Any]]) -> bool:
+    """Is what came the same in all of these (came, expected), and what was expected is not?"""
     came, expected = ([_numbers(pair[i]) for pair in results] for i in (0, 1))
     if len(results) < 2 or any(value is None for value in (*came, *expected)):
-        return None
+        return False
     constant = all(c.shape == came[0].shape and np.array_equal(c, came[0], equal_nan=True) for c in came)
     varied = any(e.shape != expected[0].shape or not np.allclose(e, expected[0]) for e in expected)
-    return "the same comes out whatever goes in: is a number written down instead of computed?" if (
-        constant and varied) else None
+    return constant and varied
 
 
 def hint_of_error(error: BaseException) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lr_helpers.checks.diagnosis import diagnose, hint_of_error
+from lr_helpers.checks.diagnosis import CONSTANT, diagnose, hint_of_error, is_constant
 
 
 class CheckFailed(AssertionError):  # noqa: N818, what a learner reads
@@ -98,6 +98,8 @@ class Exercise:
     """What is compared: by default the result; a gradient or the facts about a module where that is the point."""
     reminder: str = ""
     """What is asked for, in a sentence: the hint where nothing more precise is found."""
+    outcomes: dict = field(default_factory=dict, repr=False, compare=False)
+    """What mistakes and reference gave in each case."""
 
     def __call__(self, function: Callable) -> None:
         cases = self.cases()
@@ -165,25 +167,25 @@ class Exercise:
         if isinstance(came, Raised) and (hint := hint_of_error(came.error)):
             return [hint]
         only = self._only_the_gradient(came, first)
+
+        def shown(value: Any) -> Any:
+            """Of a result and its gradient the result, which is looked at first; both if only the gradient is wrong."""
+            both = self.observe is forward_and_gradient and isinstance(value, Mapping)
+            return value["result"] if both and not only else value
+
+        theirs = [shown(self._outcome(function, case).value) for case in cases]
+        right = [shown(self._known((), self.reference, i, case)) for i, case in enumerate(cases)]
+        failed = [i for i, (a, b) in enumerate(zip(theirs, right, strict=True)) if difference(a, b, self.tolerance)]
+        plain = [i for i, case in enumerate(cases) if not getattr(case, "about", "")]
+        # 1. A known mistake gives the same in every case.
+        known = self._agreeing(theirs, cases, range(len(cases)), shown)
+        if known:
+            return known
         if only and came["gradient"] is NO_GRADIENT:
             return [f"something on the way from {self._names(first)[0]} to the result left the graph: detach, item, float, "
                     "numpy, torch.tensor, argmax, a comparison or rounding"]
         if only and not torch.isfinite(came["gradient"]).all():
             return ["the gradient is NaN or ∞: look for the logarithm of 0, and for 0 / 0"]
-
-        def shown(value: Any) -> Any:
-            """Of a result and its gradient the result, which is looked at first; the gradient if it is the only trouble."""
-            both = self.observe is forward_and_gradient and isinstance(value, Mapping)
-            return value["gradient" if only else "result"] if both else value
-
-        theirs = [shown(self._outcome(function, case).value) for case in cases]
-        right = [shown(self._outcome(self.reference, case).value) for case in cases]
-        failed = [i for i, (a, b) in enumerate(zip(theirs, right, strict=True)) if difference(a, b, self.tolerance)]
-        plain = [i for i, case in enumerate(cases) if not getattr(case, "about", "")]
-        # 1. A known mistake gives the same in every case.
-        known = self._agreeing(theirs, cases, range(len(cases)), shown, seen := {})
-        if known:
-            return known
         again = self._outcome(function, first).value
         if not isinstance(came, Raised) and difference(again, came, self.tolerance):
             return ["the same call gives another result each time: take what is given, and draw no numbers of your own"]
@@ -192,11 +194,12 @@ class Exercise:
         if about and not set(failed) & set(plain):
             return [about]
         # 3. A known mistake in all plain cases; the edges may be another matter.
-        known = self._agreeing(theirs, cases, plain, shown, seen) if plain else []
+        known = self._agreeing(theirs, cases, plain, shown) if plain else []
         # 4. A slip that leaves its mark on any numbers; in the plain cases if it went wrong there.
         wrong = [i for i in failed if not isinstance(theirs[i], Raised)]
         wrong = [i for i in wrong if i in plain] or wrong
-        slip = diagnose([(theirs[i], right[i]) for i in wrong], [cases[i] for i in wrong])
+        every = [(a, b) for a, b in zip(theirs, right, strict=True) if not isinstance(a, Raised)]
+        slip = CONSTANT if is_constant(every) else diagnose([(theirs[i], right[i]) for i in wrong], [cases[i] for i in wrong])
         # 5. What the case is about, or what is asked for at all.
         part = f"the result is right, but not its gradient: is a part that depends on {self._names(first)[0]} detached?"
         return (known or [hint for hint in (slip, only and part, about, self.reminder) if hint])[:1]
@@ -207,22 +210,26 @@ class Exercise:
             return False
         return difference(came["result"], self._outcome(self.reference, first).value["result"], self.tolerance) is None
 
-    def _agreeing(self, theirs: list, cases: list[tuple], where: Sequence[int], shown: Callable, seen: dict) -> list[str]:
-        """The hints of which a mistake gives what the learner's function gives, in these cases; `seen` keeps outcomes."""
+    def _agreeing(self, theirs: list, cases: list[tuple], where: Sequence[int], shown: Callable) -> list[str]:
+        """The hints of which a mistake gives what the learner's function gives, in these cases."""
         found = []
         for hint, wrongs in self.mistakes.items():
             for number, wrong in enumerate(wrongs if isinstance(wrongs, tuple) else (wrongs,)):
-                if hint not in found and all(self._same(theirs[i], wrong, cases[i], shown, seen, (hint, number, i))
+                if hint not in found and all(self._same(theirs[i], shown(self._known((hint, number), wrong, i, cases[i])))
                                              for i in where):
                     found.append(hint)
         return found
 
-    def _same(self, came: Any, wrong: Callable, case: tuple, shown: Callable, seen: dict, key: tuple) -> bool:
-        if key not in seen:
-            seen[key] = shown(self._outcome(wrong, case).value)
-        if isinstance(came, Raised) and isinstance(seen[key], Raised):
+    def _known(self, of: tuple, function: Callable, number: int, case: tuple) -> Any:
+        """What a mistake, or the reference, gives in a case: always the same, so it is made once."""
+        if (of, number) not in self.outcomes:
+            self.outcomes[of, number] = self._outcome(function, case).value
+        return self.outcomes[of, number]
+
+    def _same(self, came: Any, known: Any) -> bool:
+        if isinstance(came, Raised) and isinstance(known, Raised):
             return True
-        return difference(came, seen[key], self.tolerance) is None
+        return difference(came, known, self.tolerance) is None
 
 
 _PLAIN = Exercise.__dataclass_fields__["observe"].default

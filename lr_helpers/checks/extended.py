@@ -83,7 +83,9 @@ free_proposals = Exercise(
             lambda boxes, before: torch.stack([torch.ones(boxes.shape[:2], dtype=torch.bool), *(
                 _intersection(boxes, torch.tensor(r)) < _area(boxes) for r in before)]).all(0),
             lambda boxes, before: torch.stack([torch.ones(boxes.shape[:2], dtype=torch.bool), *(
-                _intersection(boxes, torch.tensor(r)) < _area(boxes) / 2 for r in before)]).all(0)),
+                _intersection(boxes, torch.tensor(r)) < _area(boxes) / 2 for r in before)]).all(0),
+            lambda boxes, before: torch.stack([torch.ones(boxes.shape[:2], dtype=torch.bool), *(
+                _intersection(boxes, torch.tensor(r)) <= _area(boxes) / 2 for r in before)]).all(0)),
         "corners are not enough: boxes can cross, or one can hold the other, without a corner inside": (
             _by(_corners), _by(_their_corners), _by(lambda *given: _corners(*given) | _their_corners(*given))),
         "the first corner is not enough: the box may reach into the region from outside":

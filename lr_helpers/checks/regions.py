@@ -232,10 +232,11 @@ pool_box = Exercise(
 def _network_facts(kind: Callable[..., nn.Module], proposals: int, channels: int, pool: int, anchors: int,
                    hidden: int | None = None) -> dict:
     """What makes a region network: facts that hold for whatever weights it begins with."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = kind(proposals, channels, pool) if hidden is None else kind(proposals, channels, pool, hidden)
-        pooled, weights = torch.randn(anchors, proposals * channels, pool, pool), torch.randn(anchors, proposals)
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    network = kind(proposals, channels, pool) if hidden is None else kind(proposals, channels, pool, hidden)
+    pooled, weights = torch.randn(anchors, proposals * channels, pool, pool), torch.randn(anchors, proposals)
+    torch.set_rng_state(state)
     used: list[nn.Module] = []
     hooks = [m.register_forward_hook(lambda layer, *_: used.append(layer)) for m in network.modules()
              if next(m.parameters(recurse=False), None) is not None]
