@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_a_gradient_is_checked_wherever_the_docstring_promises_one():
     promised = set()  # names of checks
     for script in notebooks.FOLDER.glob(notebooks.PATTERN + ".py"):
         cells = notebooks.read_script(script).cells
-        for cell, check in zip(cells, cells[1:], strict=False):
+        for cell, check in pairwise(cells):
             if "solution" in cell.metadata.get("tags", []) and "radient" in cell.source.partition('"""')[2]:
                 promised.add(check.source.partition("checks.")[2].partition("(")[0])
     assert {"expected_loss", "entropy", "gumbel_softmax", "straight_through", "region_mask"} <= promised

@@ -157,12 +157,13 @@ def _anchors_and_grids() -> list[tuple]:
         columns = torch.randint(w, (7,), generator=_generator(seed + 10))
         cases.append((torch.stack([rows, columns], dim=1), (h, w), 64))
     return [*cases,
-            case(torch.tensor([[2, 1], [0, 2]]), (3, 3), 224, about="the size need not be a multiple of the grid, nor 64: "
-                 "keep fractions of pixels"),
+            case(torch.tensor([[2, 1], [0, 2]]), (3, 3), 224,
+                 about="the size need not be a multiple of the grid, nor 64: keep fractions of pixels"),
             case(torch.tensor([[1, 0]]), (2, 7), 100, about="one anchor is a row of its own: the shape is (1, 2)")]
 
 
-def _centres(a: torch.Tensor, grid: tuple[int, int], size: float, before: float = 0.5, after: float = 0.0) -> torch.Tensor:
+def _centres(a: torch.Tensor, grid: tuple[int, int], size: float, before: float = 0.5,
+    after: float = 0.0) -> torch.Tensor:
     return torch.stack([(a[:, 1] + before) * size / grid[1] + after, (a[:, 0] + before) * size / grid[0] + after], 1)
 
 
@@ -176,7 +177,8 @@ anchor_centres = Exercise(
             lambda a, grid, size: torch.stack([(a[:, 0] + 0.5) * size / grid[1], (a[:, 1] + 0.5) * size / grid[0]], 1),
         "These are the left top corners of the patches. The centre is half a patch further, both ways.":
             lambda a, grid, size: _centres(a, grid, size, before=0),
-        "These are the right bottom corners of the patches. The centre is half a patch from the start, not a whole one.":
+        "These are the right bottom corners of the patches. The centre is half a patch from the start, not a whole "
+        "one.":
             lambda a, grid, size: _centres(a, grid, size, before=1),
         "A patch is size / w pixels wide and size / h high; you have used the other number for each.":
             lambda a, grid, size: torch.stack([(a[:, 1] + 0.5) * size / grid[0], (a[:, 0] + 0.5) * size / grid[1]], 1),
@@ -201,11 +203,13 @@ anchor_centres = Exercise(
                                                a[:, 0] * (size // grid[0]) + size // grid[0] // 2], 1).float(),
             lambda a, grid, size: torch.stack([(a[:, 1] + 0.5) * (size // grid[1]),
                                                (a[:, 0] + 0.5) * (size // grid[0])], 1),
-            lambda a, grid, size: _centres(a, grid, size).floor(), lambda a, grid, size: _centres(a, grid, size).round()),
+            lambda a, grid, size: _centres(a, grid, size).floor(),
+            lambda a, grid, size: _centres(a, grid, size).round()),
         "x and y have to stand side by side: stack along axis 1, so that the shape is (K, 2).":
             lambda a, grid, size: _centres(a, grid, size).T,
         "y grows downwards, as rows do: don't take it off the size.":
-            lambda a, grid, size: torch.stack([(a[:, 1] + 0.5) * size / grid[1], size - (a[:, 0] + 0.5) * size / grid[0]], 1),
+            lambda a, grid, size: torch.stack([(a[:, 1] + 0.5) * size / grid[1], size - (a[:,
+                0] + 0.5) * size / grid[0]], 1),
     },
 )
 
@@ -237,7 +241,8 @@ def _points_and_boxes() -> list[tuple]:
             case(one[:1], box, about="one point and one box give the shape (1, 1)")]
 
 
-def _within(points: torch.Tensor, boxes: torch.Tensor, low: Callable = torch.ge, high: Callable = torch.lt) -> torch.Tensor:
+def _within(points: torch.Tensor, boxes: torch.Tensor, low: Callable = torch.ge,
+    high: Callable = torch.lt) -> torch.Tensor:
     p = points[:, None]
     return (low(p, boxes[:, :2]) & high(p, boxes[:, 2:])).all(-1)
 
@@ -297,7 +302,8 @@ def _boxes_and_sizes() -> list[tuple]:
             case(torch.tensor([[0, 0, 20, 30], [10, 10, 40, 40]]), 64,
                  about="where boxes overlap, pixels count once: mark the pixels first, then count them"),
             case(torch.tensor([[0, 0, 30, 30], [10, 5, 40, 35], [5, 10, 35, 50]]), 64,
-                 about="three boxes share pixels here: to take off what each pair shares takes that off too often; mark "
+                 about="three boxes share pixels here: to take off what each pair shares takes that off too often; "
+                       "mark "
                        "the pixels instead"),
             case(torch.tensor([[5, 5, 25, 20], [8, 7, 12, 19], [30, 2, 44, 40]]), 64,
                  about="one box lies inside another: its pixels are covered already"),
@@ -375,7 +381,8 @@ def _attentions_and_distances() -> list[tuple]:
     return [(hill[None], 6, 2.3), (_attention(0, 4, 9, 6), 5, 2.5), (_attention(4, 3, 10, 10), 8, 1.5),
             (_attention(7, 5, 12, 9), 7, 3.3), (_attention(8, 2, 14, 15), 5, 1.7),
             case(hill[None], 6, 2.0, about="a patch exactly `distance` away is far enough: compare with >="),
-            case(hill[None], 4, 5.0, about="a patch exactly `distance` away is far enough, also across: √(3² + 4²) = 5"),
+            case(hill[None], 4, 5.0,
+                 about="a patch exactly `distance` away is far enough, also across: √(3² + 4²) = 5"),
             case(_attention(2, 3, 8, 8), 9, 0, about="distance 0 gives the plain top anchors, each patch once"),
             case(torch.ones(2, 6, 7), 4, 3.0, about="equally attended patches come in reading order"),
             case(torch.ones(2, 4, 4), 16, 1, about="all patches fit where the distance is 1"),
@@ -425,7 +432,8 @@ def _filled_up(attention: torch.Tensor, count: int, distance: float) -> torch.Te
 
 spread_anchors = Exercise(
     name="spread_anchors", reference=anchors.spread_anchors, cases=_attentions_and_distances,
-    reminder="go through the patches from the most attended on, and take each that is at least `distance` (Euclidean) away "
+    reminder="go through the patches from the most attended on, and take each that is at least `distance` (Euclidean) "
+             "away "
              "from all that are chosen",
     mistakes={
         "These are the plain top anchors: nothing was passed over for being too near.":
@@ -459,10 +467,12 @@ spread_anchors = Exercise(
         "You took the highest value over the heads. Average over them.": _greedy(_far, values=lambda a: a.amax(0)),
         "Where fewer than `count` anchors can be placed, raise ValueError: here too few were returned.":
             _greedy(_far, complain=False),
-        "Where fewer than `count` anchors can be placed, raise ValueError: don't fill up with patches that are too near.":
+        "Where fewer than `count` anchors can be placed, raise ValueError: don't fill up with patches that are too "
+        "near.":
             _filled_up,
         "These are (column, row). An anchor is (row, column), as a matrix is indexed.":
             lambda attention, count, distance: _greedy(_far)(attention, count, distance).flip(1),
-        "The least attended patches were taken first. Sort in descending order.": _greedy(_far, values=lambda a: -a.mean(0)),
+        "The least attended patches were taken first. Sort in descending order.":
+            _greedy(_far, values=lambda a: -a.mean(0)),
     },
 )

@@ -34,7 +34,7 @@ class _Crash(BaseException):
 
 
 class _Watch:
-    """Looks at the folder after each call of a function that is not written in Python: whatever touches the disk is one.
+    """Looks at the folder after each call of a function that is not written in Python: all that touches the disk is one.
 
     That is what another process would see, or what a crash at this moment would leave.
     """
@@ -246,12 +246,14 @@ def _facts_of_key(function: Callable, picture: bytes, settings: dict[str, Any]) 
 
 def _keyed() -> list[tuple]:
     method = {"steps": 6, "anchors": 9, "area": {"weight": 0.5, "sides": [0.25, 0.5]}}
-    exact = "the text is json.dumps(…, sort_keys=True) of one dictionary, settings and \"image\", with its own separators and no indent"
+    exact = ("the text is json.dumps(…, sort_keys=True) of one dictionary, settings and \"image\", with its own "
+             "separators and no indent")
     return [(b"\x89PNG one", {"prompt": "a fox", "seed": 42, "method": method}),
             case(b"\x89PNG two", {"seed": 1, "prompt": "a fox", "method": method, "again": True}, about=exact),
             case(b"one", {"z": 1, "a": [0.5, None], "seed": 3}, about=exact),
             case(b"x", {"seed": 1, "prompt": "ein F\u00fcchslein \U0001f98a", "source": "\u72d0"},
-                 about="texts may hold any letters: json.dumps writes \\u00fc for \u00fc unless told otherwise, so leave "
+                 about="texts may hold any letters: json.dumps writes \\u00fc for \u00fc unless told otherwise, so "
+                       "leave "
                        "ensure_ascii as it is")]
 
 
@@ -270,7 +272,9 @@ def _changes_settings(picture: bytes, settings: dict) -> str:
 
 key_of = Exercise(
     name="key_of", reference=_key, observe=_facts_of_key, cases=_keyed,
-    reminder="the text is json.dumps of one dictionary, with its own separators and no indent: sha256(json.dumps({**settings, \"image\": sha256(picture).hexdigest()}, sort_keys=True).encode()).hexdigest()",
+    reminder="the text is json.dumps of one dictionary, with its own separators and no indent: "
+             "sha256(json.dumps({**settings, \"image\": sha256(picture).hexdigest()}, "
+             "sort_keys=True).encode()).hexdigest()",
     mistakes={
         "the same settings in another order should give the same key: sort them":
             lambda picture, settings: _hash(_with_image(picture, settings)),
@@ -290,17 +294,20 @@ key_of = Exercise(
             lambda picture, settings: _hash(_with_image(picture, settings), sort_keys=True, indent=1),
             lambda picture, settings: _hash(_with_image(picture, settings), sort_keys=True, indent=2)),
         "return the hash in hex, hexdigest(), not its bytes":
-            lambda picture, settings: sha256(json.dumps(_with_image(picture, settings), sort_keys=True).encode()).digest(),
+            lambda picture, settings: sha256(json.dumps(_with_image(picture, settings), sort_keys=True).encode(
+                )).digest(),
         "return the hash of the text, not the text":
             lambda picture, settings: json.dumps(_with_image(picture, settings), sort_keys=True),
         "return the whole hash, all 64 digits":
             lambda picture, settings: _key(picture, settings)[:16],
         "SHA-256 is asked for, not another hash": (
-            lambda picture, settings: md5(json.dumps(_with_image(picture, settings), sort_keys=True).encode()).hexdigest(),
+            lambda picture, settings: md5(json.dumps(_with_image(picture, settings), sort_keys=True).encode(
+                )).hexdigest(),
             lambda picture, settings: _hash({**settings, "image": md5(picture).hexdigest()}, sort_keys=True)),
         "the picture's hash goes under the name \"image\"": (
             lambda picture, settings: _hash(_with_image(picture, settings, "picture"), sort_keys=True),
-            lambda picture, settings: _hash({"image": sha256(picture).hexdigest(), "settings": settings}, sort_keys=True)),
+            lambda picture, settings: _hash({"image": sha256(picture).hexdigest(), "settings": settings},
+                sort_keys=True)),
         "one dictionary holds both: don't put two texts or hashes one behind the other": (
             lambda picture, settings: sha256(picture + json.dumps(settings, sort_keys=True).encode()).hexdigest(),
             lambda picture, settings: sha256((sha256(picture).hexdigest() + json.dumps(
@@ -309,7 +316,8 @@ key_of = Exercise(
                 picture).hexdigest()).encode()).hexdigest()),
         "turn the dictionary into text by json.dumps, not by str or repr": (
             lambda picture, settings: sha256(str(sorted(_with_image(picture, settings).items())).encode()).hexdigest(),
-            lambda picture, settings: sha256(str(dict(sorted(_with_image(picture, settings).items()))).encode()).hexdigest(),
+            lambda picture, settings: sha256(str(dict(sorted(_with_image(picture, settings).items()))).encode(
+                )).hexdigest(),
             lambda picture, settings: sha256(str(_with_image(picture, settings)).encode()).hexdigest()),
         "the picture goes in by its hash, not by its bytes as text": (
             lambda picture, settings: _hash({**settings, "image": picture.hex()}, sort_keys=True),
@@ -335,7 +343,8 @@ dealt = Exercise(
     cases=lambda: [*(([7, 3, 9, 1, 5, 8, 2, 6, 4, 0], rank, 3) for rank in range(3)),
                    *((list("learnable"), rank, 2) for rank in range(2)),
                    case(list("abc"), 0, 1, about="one process takes all items"),
-                   case(["one"], 1, 2, about="there may be fewer items than processes: then some get none, an empty list"),
+                   case(["one"], 1, 2, about="there may be fewer items than processes: then some get none, an empty "
+                                             "list"),
                    case([], 0, 3, about="there may be no items at all: an empty list"),
                    case([5, 5, 2, 5, 2], 1, 3, about="items may be alike: deal them out by their place in the list"),
                    case(list(range(10, 15)), 4, 5, about="the last process takes the last of each round")],
@@ -344,9 +353,11 @@ dealt = Exercise(
         "that is a block; deal the items out in turn, so that a hard stretch of the batch is shared": (
             _blocks, lambda items, rank, processes: list(items[rank * (len(items) // processes):(rank + 1) * (
                 len(items) // processes)]),
-            lambda items, rank, processes: list(items[rank * len(items) // processes:(rank + 1) * len(items) // processes])),
+            lambda items, rank, processes: list(items[rank * len(items) // processes:(rank + 1) * len(
+                items) // processes])),
         "ranks count from 0": (
-            lambda items, rank, processes: list(items[rank - 1::processes]) if rank else list(items[processes - 1::processes]),
+            lambda items, rank, processes: list(items[rank - 1::processes]) if rank else list(
+                items[processes - 1::processes]),
             lambda items, rank, processes: list(items[rank + 1::processes])),
         "every item has to be somebody's, also if their number can't be divided evenly":
             lambda items, rank, processes: list(items[:len(items) // processes * processes][rank::processes]),
@@ -363,10 +374,12 @@ dealt = Exercise(
         "keep the order of the items": (
             lambda items, rank, processes: _dealt(items, rank, processes)[::-1],
             lambda items, rank, processes: sorted(_dealt(items, rank, processes), key=str)),
-        "that is one item; go on through the whole list, by the number of processes": lambda items, rank, processes: list(
+        "that is one item; go on through the whole list, by the number of processes":
+            lambda items, rank, processes: list(
             items[rank:rank + 1]),
         "each process takes only its own items": lambda items, rank, processes: list(items),
-        "deal from the first item on, not from the last": lambda items, rank, processes: list(items[::-1][rank::processes]),
+        "deal from the first item on, not from the last":
+            lambda items, rank, processes: list(items[::-1][rank::processes]),
         "return the share of this rank only": lambda items, rank, processes: [
             list(items[r::processes]) for r in range(processes)],
     })
@@ -375,7 +388,8 @@ dealt = Exercise(
 # plan_pool
 
 
-def _plan(items: int, seconds: float, hours: float, gigabytes: float, cores: int, memory: float, workers: Callable = math.ceil,
+def _plan(items: int, seconds: float, hours: float, gigabytes: float, cores: int, memory: float,
+    workers: Callable = math.ceil,
           machines: Callable = math.ceil, held: Callable | None = None) -> tuple[int, int]:
     count = workers(items * seconds / (hours * 3600))
     each = held(cores, memory / gigabytes) if held else min(cores, math.floor(memory / gigabytes))
@@ -383,14 +397,16 @@ def _plan(items: int, seconds: float, hours: float, gigabytes: float, cores: int
 
 
 def _pools() -> list[tuple]:
-    return [(1_000_000, 2.4, 24.0, 1.1, 16, 64.0), (1_000_000, 2.4, 24.0, 6.0, 16, 64.0), (500_000, 35.2, 9.9, 3.0, 8, 20.0),
+    return [(1_000_000, 2.4, 24.0, 1.1, 16, 64.0), (1_000_000, 2.4, 24.0, 6.0, 16, 64.0), (500_000, 35.2, 9.9, 3.0, 8,
+        20.0),
             (300_000, 4.1, 11.0, 1.0, 7, 64.0),
             (10_000, 1.3, 8.0, 2.0, 4, 7.9),
             case(100, 0.5, 1.0, 1.0, 2, 8.0, about="part of a worker does not finish in time: one worker at least"),
-            case(7200, 1.0, 1.0, 2.0, 4, 16.0, about="where it comes out even nothing is rounded: here 7200 s of work in an hour "
-                 "are exactly 2 workers"),
-            case(36_000, 2.0, 2.5, 4.0, 8, 16.0, about="where it comes out even nothing is rounded: 8 workers, 4 on a machine, "
-                 "are exactly 2 machines"),
+            case(7200, 1.0, 1.0, 2.0, 4, 16.0,
+                 about="where it comes out even nothing is rounded: here 7200 s of work in an hour are exactly 2 "
+                       "workers"),
+            case(36_000, 2.0, 2.5, 4.0, 8, 16.0,
+                 about="where it comes out even nothing is rounded: 8 workers, 4 on a machine, are exactly 2 machines"),
             case(20_000, 9.0, 5.0, 5.0, 32, 19.0, about="memory holds whole workers only: round it down"),
             case(5_000, 2.0, 1.0, 8.0, 64, 8.0, about="memory for a single worker makes a machine of one worker")]
 
@@ -414,7 +430,8 @@ plan_pool = Exercise(
     mistakes={
         "round up: part of a worker does not finish in time": (
             lambda *given: _plan(*given, workers=int), lambda *given: _plan(*given, workers=lambda x: max(1, int(x))),
-            lambda *given: _plan(*given, workers=round), lambda *given: _plan(*given, workers=lambda x: max(1, round(x)))),
+            lambda *given: _plan(*given, workers=round),
+            lambda *given: _plan(*given, workers=lambda x: max(1, round(x)))),
         "round up only where there is a rest: int(x) + 1 is one too many where it comes out even": (
             lambda *given: _plan(*given, workers=lambda x: int(x) + 1),
             lambda *given: _plan(*given, machines=lambda x: int(x) + 1),

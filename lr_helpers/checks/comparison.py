@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,8 +22,8 @@ def _points() -> list[tuple]:
                  about="two methods that are equal in everything do not beat each other"),
             case(np.array([[0.9, 20.0, 50.0], [0.5, 40.0, 50.0], [0.7, 30.0, 50.0], [0.6, 29.0, 60.0]]),
                  about="the frontier holds good compromises too, not only the best in each thing"),
-            case(np.array([[0.1, 10.0, 1.0], [0.9, 30.0, 100.0]]), about="a cost is better when it is lower: a cheap method may be "
-                 "worse and still worth it"),
+            case(np.array([[0.1, 10.0, 1.0], [0.9, 30.0, 100.0]]),
+                 about="a cost is better when it is lower: a cheap method may be worse and still worth it"),
             case(np.array([[0.3, 12.0, 7.0]]), about="a single method is beaten by nobody")]
 
 
@@ -80,7 +81,8 @@ frontier = Exercise(
         "three things can't be added up: a method is beaten only by one that is as good in each": (
             lambda points: [int((points * [1, 1, -1]).sum(1).argmax())],
             _by(lambda worth, mine: worth.sum(1) > mine.sum())),
-        "these are the ones that are beaten": lambda points: [i for i in range(len(points)) if i not in _frontier(points)],
+        "these are the ones that are beaten":
+            lambda points: [i for i in range(len(points)) if i not in _frontier(points)],
         "return the indices, not a mask of True and False": (
             lambda points: np.isin(np.arange(len(points)), _frontier(points)),
             lambda points: np.isin(np.arange(len(points)), _frontier(points)).tolist()),
@@ -99,7 +101,8 @@ def _runs() -> list[tuple]:
     starts = np.sort(rng.choice(20, 5, replace=False)) * 6
     random = [int(n) for pair in zip(starts, rng.integers(1, 6, 5), strict=True) for n in pair]
     return [([6, 2, 11, 2, 16, 2], 5, 5), (random, 8, 15), (random, 15, 8), ([2, 3, 9, 1], 3, 6),
-            case([0, 1, 19, 1], 4, 5, about="a run may be a single pixel, also the first or the last: the first is number 0"),
+            case([0, 1, 19, 1], 4, 5, about="a run may be a single pixel, also the first or the last: the first is "
+                                            "number 0"),
             case([3, 4], 4, 5, about="a run may go on over the end of a row"),
             case([12, 8], 4, 5, about="a run may go to the last pixel"),
             case([], 4, 5, about="there may be no run at all: then nothing is in the mask"),
@@ -143,7 +146,8 @@ def _gaps(runs: list[int], height: int, width: int) -> torch.Tensor:
 
 mask_of_runs = Exercise(
     name="mask_of_runs", reference=_unrolled, cases=_runs,
-    reminder="in a flat mask of height · width pixels set start:start + length to True for each pair; reshape to (height, width)",
+    reminder="in a flat mask of height · width pixels set start:start + length to True for each pair; reshape to "
+             "(height, width)",
     mistakes={
         "row by row, not column by column": (
             lambda runs, h, w: _unrolled(runs, w, h).T, lambda runs, h, w: _unrolled(runs, w, h)),
@@ -154,7 +158,8 @@ mask_of_runs = Exercise(
             lambda runs, h, w: _unrolled([n + (i % 2 == 0) for i, n in enumerate(runs)], h, w),
         "the second number of a pair is a length, not where the run ends": (
             lambda runs, h, w: _unrolled(_as_ends(runs), h, w), lambda runs, h, w: _unrolled(_as_ends(runs, 1), h, w)),
-        "the first number of a pair is where the run starts in the picture, not how long a gap is": (_alternating, _gaps),
+        "the first number of a pair is where the run starts in the picture, not how long a gap is":
+            (_alternating, _gaps),
         "start comes first, then length": lambda runs, h, w: _unrolled(
             [runs[i ^ 1] for i in range(len(runs))], h, w),
         "True in the runs, False elsewhere": lambda runs, h, w: ~_unrolled(runs, h, w),
@@ -162,8 +167,9 @@ mask_of_runs = Exercise(
         "every run counts, the last one as well": lambda runs, h, w: _unrolled(runs[:-2], h, w),
         "every run counts: the last one does not wipe out the others": lambda runs, h, w: _unrolled(runs[-2:], h, w),
         "a pair is two numbers: go on by two": lambda runs, h, w: _unrolled(
-            [n for pair in zip(runs[:-1], runs[1:], strict=True) for n in pair], h, w),
-        "the mask has rows and columns: reshape it to (height, width)": lambda runs, h, w: _unrolled(runs, h, w).flatten(),
+            [n for pair in pairwise(runs) for n in pair], h, w),
+        "the mask has rows and columns: reshape it to (height, width)":
+            lambda runs, h, w: _unrolled(runs, h, w).flatten(),
         "the mask is boolean: dtype=torch.bool": (
             lambda runs, h, w: _unrolled(runs, h, w).float(), lambda runs, h, w: _unrolled(runs, h, w).int()),
         "a run may go on over the end of a row: set the pixels of the flat mask": _in_row,
@@ -183,8 +189,8 @@ def _pictures() -> list[tuple]:
         cases.append((before, (before + 0.2 * (noise - 0.5)).clamp(0, 1), mask))
     before, after = torch.rand(2, 3, 10, 10, generator=rng)
     return [*cases, case(before, after, torch.zeros(10, 10), about="without a region all pixels are background"),
-            case(before * 0.01, before * 0.01 + 0.001, torch.eye(10), about="small errors give many decibels; the peak is 1, "
-                 "whatever is the brightest pixel")]
+            case(before * 0.01, before * 0.01 + 0.001, torch.eye(10),
+                 about="small errors give many decibels; the peak is 1, whatever is the brightest pixel")]
 
 
 def _psnr(error: torch.Tensor, peak: float = 1.0) -> float:
@@ -213,7 +219,8 @@ background_psnr = Exercise(
             lambda a, b, mask: 2 * _psnr(_kept(a, b, mask))),
         "20 · log10 of the root, or 10 · log10 of the mean of squares: the root is there already": (
             lambda a, b, mask: _psnr(_kept(a, b, mask)) / 2),
-        "the factor 10 is missing: decibels are ten times the logarithm": lambda a, b, mask: _psnr(_kept(a, b, mask)) / 10,
+        "the factor 10 is missing: decibels are ten times the logarithm":
+            lambda a, b, mask: _psnr(_kept(a, b, mask)) / 10,
         "log10, not the natural logarithm":
             lambda a, b, mask: float(-10 * _kept(a, b, mask).square().mean().log()),
         "log10, not the logarithm to base 2": lambda a, b, mask: float(-10 * _kept(a, b, mask).square().mean().log2()),

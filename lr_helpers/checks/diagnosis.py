@@ -160,7 +160,8 @@ def _slips_of_shape(came: np.ndarray, expected: np.ndarray) -> Iterator[str]:
             if b[:axis] + b[axis + 1:] == a:
                 yield f"axis {axis} is gone: it was summed, averaged or indexed away, and has to stay"
     if len(a) < len(b):
-        yield f"{len(b) - len(a)} of {len(b)} axes are missing: something was summed, averaged or indexed away that has to stay"
+        missing = f"{len(b) - len(a)} of {len(b)} axes"
+        yield f"{missing} are missing: something was summed, averaged or indexed away that has to stay"
     if len(a) == len(b) + 1:
         yield "an axis too many: it has to be summed, averaged or indexed away"
     if len(a) == len(b) > 1:

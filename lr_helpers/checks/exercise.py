@@ -87,8 +87,8 @@ class Exercise:
 
     name: str
     reference: Callable
-    """The right function; where the package has one, that one. A case in which it raises wants the learner's to raise an
-    exception of that class."""
+    """The right function; where the package has one, that one. Where it raises, an exception of that class is
+    expected."""
     cases: Callable[[], list[tuple]]
     """Makes the inputs, the same at every call: random ones, and edge cases, which say what they are about."""
     mistakes: Mapping[str, Callable | tuple[Callable, ...]] = field(repr=False)
@@ -182,7 +182,8 @@ class Exercise:
         if known:
             return known
         if only and came["gradient"] is NO_GRADIENT:
-            return [f"something on the way from {self._names(first)[0]} to the result left the graph: detach, item, float, "
+            return [f"something on the way from {self._names(first)[0]} to the result left the graph: detach, item, "
+                    f"float, "
                     "numpy, torch.tensor, argmax, a comparison or rounding"]
         if only and not torch.isfinite(came["gradient"]).all():
             return ["the gradient is NaN or ∞: look for the logarithm of 0, and for 0 / 0"]
@@ -199,7 +200,8 @@ class Exercise:
         wrong = [i for i in failed if not isinstance(theirs[i], Raised)]
         wrong = [i for i in wrong if i in plain] or wrong
         every = [(a, b) for a, b in zip(theirs, right, strict=True) if not isinstance(a, Raised)]
-        slip = CONSTANT if is_constant(every) else diagnose([(theirs[i], right[i]) for i in wrong], [cases[i] for i in wrong])
+        slip = CONSTANT if is_constant(every) else diagnose([(theirs[i], right[i]) for i in wrong],
+            [cases[i] for i in wrong])
         # 5. What the case is about, or what is asked for at all.
         part = f"the result is right, but not its gradient: is a part that depends on {self._names(first)[0]} detached?"
         return (known or [hint for hint in (slip, only and part, about, self.reminder) if hint])[:1]
@@ -215,7 +217,8 @@ class Exercise:
         found = []
         for hint, wrongs in self.mistakes.items():
             for number, wrong in enumerate(wrongs if isinstance(wrongs, tuple) else (wrongs,)):
-                if hint not in found and all(self._same(theirs[i], shown(self._known((hint, number), wrong, i, cases[i])))
+                if hint not in found and all(self._same(theirs[i], shown(self._known((hint, number), wrong, i,
+                    cases[i])))
                                              for i in where):
                     found.append(hint)
         return found

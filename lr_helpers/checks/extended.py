@@ -24,12 +24,13 @@ def _proposals() -> list[tuple]:
     region = [(15, 10, 40, 40)]
     return [(boxes, [(10, 10, 40, 40)]), (flat, [(0, 0, 20, 64), (44, 0, 64, 30)]), (flat[:3], [(30, 5, 33, 60)]),
             case(touching, [(0, 0, 10, 10)], about="ends are exclusive: boxes that only touch share no pixel"),
-            case(across, region, about="boxes may cross like the bars of a plus: then neither has a corner in the other"),
+            case(across, region, about="boxes may cross like the bars of a plus: then neither has a corner in the "
+                                       "other"),
             case(around, region, about="a proposal may hold a whole region: then none of its own corners lies in it"),
             case(inside, region, about="a proposal may lie wholly inside a region"),
             case(boxes, [(0, 0, 20, 20), (30, 30, 50, 50), (5, 40, 15, 60)], about="all earlier regions count"),
-            case(torch.tensor([[[0, 30, 9, 39], [30, 0, 39, 9]]]), [(0, 0, 9, 9), (30, 30, 39, 39)], about="a box that shares "
-                 "only rows with a region, or only columns, is free"),
+            case(torch.tensor([[[0, 30, 9, 39], [30, 0, 39, 9]]]), [(0, 0, 9, 9), (30, 30, 39, 39)],
+                 about="a box that shares only rows with a region, or only columns, is free"),
             case(boxes, [], about="without earlier regions all are free, with the shape (K, M)"),
             case(boxes[:1, :1], [(0, 0, 64, 64)], about="one anchor with one proposal keeps its axes: (1, 1)")]
 
@@ -95,7 +96,8 @@ free_proposals = Exercise(
             _by(lambda x0, y0, x1, y1, r: _within((x0 + x1) // 2, (y0 + y1) // 2, r))),
         "boxes overlap only if they share rows and columns: one without the other is free": (
             _by(lambda x0, y0, x1, y1, r: ((x0 < r[2]) & (r[0] < x1)) | ((y0 < r[3]) & (r[1] < y1))),
-            _by(lambda x0, y0, x1, y1, r: (x0 < r[2]) & (r[0] < x1)), _by(lambda x0, y0, x1, y1, r: (y0 < r[3]) & (r[1] < y1))),
+            _by(lambda x0, y0, x1, y1, r: (x0 < r[2]) & (r[0] < x1)), _by(lambda x0, y0, x1, y1, r: (y0 < r[3]) & (
+                r[1] < y1))),
         "a box may lie on either side of a region: compare both ends, in x and in y": (
             _by(lambda x0, y0, x1, y1, r: ~((x1 <= r[0]) | (y1 <= r[1]))),
             _by(lambda x0, y0, x1, y1, r: ~((x0 >= r[2]) | (y0 >= r[3])))),
@@ -137,14 +139,16 @@ def _tables() -> list[tuple]:
     return [*cases,
             case(iou, some, (0, 1), about="an IoU of exactly 0.5 fits: compare with >="),
             case(iou, others, (1, 2), about="some box fits, but none of the shortlist: the shortlist lost it"),
-            case(iou, ~none, (0, 2), about="the shortlist held a box that fits, around another anchor: the choice lost it"),
+            case(iou, ~none, (0, 2), about="the shortlist held a box that fits, around another anchor: the choice "
+                                           "lost it"),
             case(iou * 0.5, ~none, (1, 0), about="no proposal fits: the proposals lost it, whatever was kept"),
             case(iou, ~none, (1, 0), about="the chosen box fits: found"),
             case(torch.tensor([[0.2, 0.5]]), torch.tensor([[True, False]]), (0, 0),
                  about="an IoU of exactly 0.5 fits, wherever it is: compare with >=")]
 
 
-def _stage(iou: torch.Tensor, kept: torch.Tensor, chosen: tuple[int, int], least: float = 0.5, exact: bool = True) -> str:
+def _stage(iou: torch.Tensor, kept: torch.Tensor, chosen: tuple[int, int], least: float = 0.5,
+    exact: bool = True) -> str:
     fits = iou >= least if exact else iou > least
     if fits[chosen]:
         return "found"
@@ -177,17 +181,20 @@ def _both_any(iou: torch.Tensor, kept: torch.Tensor, chosen: tuple[int, int]) ->
 
 lost_at = Exercise(
     name="lost_at", reference=_stage, cases=_tables,
-    reminder="fits = iou >= 0.5; found if fits[chosen]; proposals if not fits.any(); choice if (fits & kept).any(); else "
+    reminder="fits = iou >= 0.5; found if fits[chosen]; proposals if not fits.any(); choice if (fits & kept).any(); "
+             "else "
              "shortlist",
     mistakes={
         "an IoU of exactly 0.5 fits: compare with >=": lambda iou, kept, chosen: _stage(iou, kept, chosen, exact=False),
         "a box fits with an IoU of 0.5 or more, not of another number": (
-            lambda iou, kept, chosen: _stage(iou, kept, chosen, 0.6), lambda iou, kept, chosen: _stage(iou, kept, chosen, 0.3),
+            lambda iou, kept, chosen: _stage(iou, kept, chosen, 0.6),
+            lambda iou, kept, chosen: _stage(iou, kept, chosen, 0.3),
             lambda iou, kept, chosen: _stage(iou, kept, chosen, 0.0, exact=False)),
         "the choice is to blame only if a box was kept that fits, (fits & kept).any()": (
             _renamed(shortlist="choice", proposals="choice"), _renamed(shortlist="choice"), _both_any),
         "the shortlist is to blame only if none that fits was kept": _renamed(choice="shortlist"),
-        "the shortlist is to blame only if there was a box that fits among all proposals": _renamed(proposals="shortlist"),
+        "the shortlist is to blame only if there was a box that fits among all proposals":
+            _renamed(proposals="shortlist"),
         "the proposals are to blame only if none of them fits": _renamed(shortlist="proposals"),
         "choice and shortlist are swapped: it is the choice's fault if a box that fits was kept": _renamed(
             shortlist="choice", choice="shortlist"),
@@ -202,6 +209,8 @@ lost_at = Exercise(
         "the names are \"found\", \"proposals\", \"shortlist\" and \"choice\"": (
             _renamed(found="Found", choice="Choice", shortlist="Shortlist", proposals="Proposals"),
             _renamed(proposals="proposal"), _renamed(found="")),
-        "kept says which were kept: True means it is in the shortlist": lambda iou, kept, chosen: _stage(iou, ~kept, chosen),
-        "that is only whether it was found: name the stage that lost it": lambda iou, kept, chosen: bool(iou[chosen] >= 0.5),
+        "kept says which were kept: True means it is in the shortlist":
+            lambda iou, kept, chosen: _stage(iou, ~kept, chosen),
+        "that is only whether it was found: name the stage that lost it":
+            lambda iou, kept, chosen: bool(iou[chosen] >= 0.5),
     })

@@ -74,7 +74,7 @@ def _denoiser_input(noisy: torch.Tensor, mask: torch.Tensor, masked: torch.Tenso
 
 def _input_cases() -> list[tuple]:
     def one(n: int, h: int, w: int, factor: int, seed: int, about: str = "") -> tuple:
-        # Every border lies just before the last pixel of a cell: whether the nearest is the first pixel of a cell or one
+        # Every border lies just before the last pixel of a cell: whether the nearest is the first pixel of it or one
         # in its middle, it says the same, and the mean or the largest of the cell says something else.
         end = factor - 1
         masks = torch.cat([_mask(h * factor, w * factor, (end + i % 2 * factor, end, (w - 1) * factor + end,
@@ -88,8 +88,10 @@ def _input_cases() -> list[tuple]:
         return case(_random(1, 4, h, w, seed=seed), mask, _random(1, 4, h, w, seed=seed + 1), about=about)
 
     return [one(1, 4, 4, 4, 0), one(3, 4, 6, 4, 2), one(2, 5, 3, 8, 4),
-            rough(4, 5, 4, 8, "shrink the mask by the nearest pixel (mode=\"nearest\"): no value between 0 and 1 may appear"),
-            one(1, 3, 4, 16, 6, about="the latents need not be an eighth or a quarter of the picture: take their own size")]
+            rough(4, 5, 4, 8, "shrink the mask by the nearest pixel (mode=\"nearest\"): no value between 0 and 1 may "
+                              "appear"),
+            one(1, 3, 4, 16, 6, about="the latents need not be an eighth or a quarter of the picture: take their own "
+                                      "size")]
 
 
 def _area(mask: torch.Tensor, size: torch.Size) -> torch.Tensor:
@@ -116,13 +118,16 @@ denoiser_input = Exercise(
                 noisy, mask, masked, lambda m, size: F.interpolate(m, size=size, mode="bicubic"))),
         "that marks every cell that the mask touches: shrink the mask by the nearest pixel": (
             lambda noisy, mask, masked: _denoiser_input(noisy, mask, masked, F.adaptive_max_pool2d),
-            lambda noisy, mask, masked: _denoiser_input(noisy, mask, masked, lambda m, size: (_area(m, size) > 0).float())),
+            lambda noisy, mask, masked: _denoiser_input(noisy, mask, masked,
+            lambda m, size: (_area(m, size) > 0).float())),
         "that keeps only cells that lie wholly inside: shrink the mask by the nearest pixel":
-            lambda noisy, mask, masked: _denoiser_input(noisy, mask, masked, lambda m, size: (_area(m, size) == 1).float()),
+            lambda noisy, mask, masked: _denoiser_input(noisy, mask, masked,
+            lambda m, size: (_area(m, size) == 1).float()),
         "the mask is inverted: 1 means paint here":
             lambda noisy, mask, masked: _denoiser_input(noisy, 1 - mask, masked),
         "the mask was cropped to the size of the latents: shrink all of it":
-            lambda noisy, mask, masked: _denoiser_input(noisy, mask, masked, lambda m, size: m[..., :size[0], :size[1]]),
+            lambda noisy, mask, masked: _denoiser_input(noisy, mask, masked,
+            lambda m, size: m[..., :size[0], :size[1]]),
         "one channel of mask, not four: concatenate it once":
             lambda noisy, mask, masked: _denoiser_input(
                 noisy, mask, masked, lambda m, size: F.interpolate(m, size=size).expand(-1, 4, -1, -1)),
@@ -185,7 +190,8 @@ def _denoise(predict: Predict, scheduler, latents: torch.Tensor, steps: int, sca
     for time in times(scheduler.timesteps):
         scaled = scheduler.scale_model_input(latents, time) if ready else latents
         without, with_prompt = predict(scaled, time, swapped), predict(scaled, time, not swapped)
-        latents = scheduler.step(guided(without, with_prompt, scale), time, scaled if scaled_on else latents).prev_sample
+        latents = scheduler.step(guided(without, with_prompt, scale), time,
+            scaled if scaled_on else latents).prev_sample
     return latents
 
 
@@ -249,7 +255,8 @@ def _once_asked(predict, scheduler, latents, steps, scale):
 
 denoise = Exercise(
     name="denoise", reference=_denoise, cases=_denoise_cases, tolerance=1e-4,
-    reminder="at each of scheduler.timesteps: scale_model_input, predict twice, guide, step, and go on with prev_sample",
+    reminder="at each of scheduler.timesteps: scale_model_input, predict twice, guide, step, and go on with "
+             "prev_sample",
     mistakes={
         "the guidance scale has no effect: combine both predictions with guide": (
             lambda predict, scheduler, latents, steps, scale: _denoise(predict, scheduler, latents, steps, 1.0),
@@ -272,7 +279,8 @@ denoise = Exercise(
         "every step began with the first noise again: go on with what the last step returned": _from_the_start,
         "the last step is missing: go through all of scheduler.timesteps": _some(lambda times: times[:-1]),
         "the first step is missing: go through all of scheduler.timesteps": _some(lambda times: times[1:]),
-        "the timesteps run from much noise to none: take them in the scheduler's order": _some(lambda times: times.flip(0)),
+        "the timesteps run from much noise to none: take them in the scheduler's order":
+            _some(lambda times: times.flip(0)),
         "the next latents are step(…).prev_sample, not its guess of the clean ones": _predicted_clean,
         "predict takes the time itself, one of scheduler.timesteps, not the number of the step": _numbered,
         "ask the denoiser anew at every step: its prediction belongs to these latents and this time": _once_asked,
@@ -314,8 +322,10 @@ count_evaluations = Exercise(
         "each edit takes all steps: multiply edits and steps": (
             lambda edits, steps, guidance: edits + steps * (2 if guidance > 1 else 1),
             lambda edits, steps, guidance: (edits + steps) * (2 if guidance > 1 else 1)),
-        "the edits are left out: each takes all steps": lambda edits, steps, guidance: steps * (2 if guidance > 1 else 1),
-        "the steps are left out: each asks the denoiser": lambda edits, steps, guidance: edits * (2 if guidance > 1 else 1),
+        "the edits are left out: each takes all steps":
+            lambda edits, steps, guidance: steps * (2 if guidance > 1 else 1),
+        "the steps are left out: each asks the denoiser":
+            lambda edits, steps, guidance: edits * (2 if guidance > 1 else 1),
         "both questions are asked at every step, not once more for each edit":
             lambda edits, steps, guidance: edits * (steps + 1) if guidance > 1 else edits * steps,
     })

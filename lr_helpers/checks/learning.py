@@ -65,13 +65,15 @@ gradient_norms = Exercise(
     cases=lambda: [("everything",),
                    case("the last layer", about="a weight whose `.grad` is None has the norm None: test for it first"),
                    case("nothing", about="a weight whose `.grad` is None has the norm None: test for it first"),
-                   case("everything, with zeros", about="a gradient of exactly 0 did arrive: its norm is 0.0, not None")],
+                   case("everything, with zeros",
+                        about="a gradient of exactly 0 did arrive: its norm is 0.0, not None")],
     reminder="for each name and weight of network.named_parameters(): None where grad is None, else float(grad.norm())",
     mistakes={
         "a weight without gradient is not one with gradient 0: its norm is None": _norms(lambda p: p.grad.norm(), 0.0),
         "a weight without gradient has the norm None, not NaN": _norms(lambda p: p.grad.norm(), float("nan")),
         "that is the norm of the weights themselves: take their `.grad`": (
-            _norms(lambda p: p.detach().norm()), lambda network: {n: float(p.norm()) for n, p in network.named_parameters()}),
+            _norms(lambda p: p.detach().norm()),
+            lambda network: {n: float(p.norm()) for n, p in network.named_parameters()}),
         "that is the square of the norm: take its root": _norms(lambda p: p.grad.square().sum()),
         "that is the largest entry; the norm is the root of the sum of squares": _norms(lambda p: p.grad.abs().max()),
         "that is the sum of absolute values; the Euclidean norm is the root of the sum of squares": (
@@ -89,12 +91,14 @@ gradient_norms = Exercise(
             lambda network: {n: float(p.grad.norm()) for n, p in network.named_parameters() if p.grad is not None},
         "the gradients are gone afterwards: only look at them, no zero_grad": _emptied,
         "use the names of named_parameters(), not their numbers": _norms_by(lambda i, n: i),
-        "use the whole names of named_parameters(), with the layer's number": _norms_by(lambda i, n: n.split(".")[-1] + str(i)),
+        "use the whole names of named_parameters(), with the layer's number":
+            _norms_by(lambda i, n: n.split(".")[-1] + str(i)),
         "one norm for each weight, not for each layer": lambda network: {
             str(i): None if m.weight.grad is None else float(m.weight.grad.norm())
             for i, m in enumerate(network) if isinstance(m, nn.Linear)},
         "name the biases as well: they are weights, too": lambda network: {
-            n: None if p.grad is None else float(p.grad.norm()) for n, p in network.named_parameters() if "bias" not in n},
+            n: None if p.grad is None else float(p.grad.norm()) for n, p in network.named_parameters(
+                ) if "bias" not in n},
     })
 
 
@@ -139,13 +143,16 @@ expected_loss = Exercise(
         "logits are not probabilities yet: softmax them": lambda logits, table: (logits * table).sum(1).mean(),
         "these are logarithms of probabilities: take softmax, not log_softmax":
             lambda logits, table: (logits.log_softmax(1) * table).sum(1).mean(),
-        "probabilities of a choice sum to 1: softmax, not sigmoid": lambda logits, table: (logits.sigmoid() * table).sum(1).mean(),
+        "probabilities of a choice sum to 1: softmax, not sigmoid":
+            lambda logits, table: (logits.sigmoid() * table).sum(1).mean(),
         "probabilities sum to 1: divide e^logit by the sum over the proposals":
             lambda logits, table: (logits.exp() * table).sum(1).mean(),
         "high logits are probable: don't take the softmax of −logits": lambda logits, table: (
             (-logits).softmax(1) * table).sum(1).mean(),
-        "a loss is to be expected, not a reward: the sign is wrong": lambda logits, table: -_expected_loss(logits, table),
-        "that is the plain mean of the table: weigh each loss by its probability": lambda logits, table: table.mean() + 0 * (
+        "a loss is to be expected, not a reward: the sign is wrong":
+            lambda logits, table: -_expected_loss(logits, table),
+        "that is the plain mean of the table: weigh each loss by its probability":
+            lambda logits, table: table.mean() + 0 * (
             logits.sum()),
         "that is the loss of the most probable proposal alone: weigh all of them":
             lambda logits, table: table.gather(1, logits.argmax(1, keepdim=True)).mean() + 0 * logits.sum(),
@@ -189,7 +196,8 @@ expected_gradient = Exercise(
             lambda logits, table: logits.softmax(1) * (table - _mean(logits, table)) / table.numel(),
         "divide by the number of anchors K, not by that of proposals M":
             lambda logits, table: logits.softmax(1) * (table - _mean(logits, table)) / table.shape[1],
-        "the factor is π: logits are not probabilities": lambda logits, table: logits * (table - _mean(logits, table)) / len(
+        "the factor is π: logits are not probabilities":
+            lambda logits, table: logits * (table - _mean(logits, table)) / len(
             table),
         "the factor is π once, not π (1 − π): the other proposals change, too":
             lambda logits, table: logits.softmax(1) * (1 - logits.softmax(1)) * table / len(table),
@@ -227,15 +235,18 @@ leave_one_out = Exercise(
             lambda losses: losses - losses.sum(0) / (len(losses) - 1),
         "that is the sum of the others: divide it by R − 1": lambda losses: losses - (losses.sum(0) - losses),
         "each anchor has a baseline of its own: don't average over all anchors": (
-            lambda losses: losses - (losses.sum() - losses) / (losses.numel() - 1), lambda losses: losses - losses.mean()),
+            lambda losses: losses - (losses.sum() - losses) / (losses.numel() - 1),
+            lambda losses: losses - losses.mean()),
         "that is the baseline itself: take it off the losses":
             lambda losses: (losses.sum(0) - losses) / (len(losses) - 1),
-        "a baseline is a mean of the other draws: not the previous draw alone": lambda losses: losses - losses.roll(1, 0),
+        "a baseline is a mean of the other draws: not the previous draw alone":
+            lambda losses: losses - losses.roll(1, 0),
         "a baseline is a mean of the other draws: not the lowest, the highest or the middle one": (
             lambda losses: losses - losses.amin(0), lambda losses: losses - losses.amax(0),
             lambda losses: losses - losses.median(0).values),
         "take the mean off, and nothing more: don't divide by the deviation": (
-            lambda losses: (losses - losses.mean(0)) / losses.std(0), lambda losses: _leave_one_out(losses) / losses.std(0)),
+            lambda losses: (losses - losses.mean(0)) / losses.std(0),
+            lambda losses: _leave_one_out(losses) / losses.std(0)),
         "each draw has a number of its own: don't average them": lambda losses: _leave_one_out(losses).mean(0),
     })
 
@@ -265,7 +276,8 @@ def _draws(draws: int, k: int, m: int, seed: int, about: str = "") -> tuple:
 reinforce_surrogate = Exercise(
     name="reinforce_surrogate", reference=_surrogate, observe=_gradient,
     cases=lambda: [_draws(4, 9, 6, 0), _draws(2, 3, 7, 1), _draws(5, 4, 4, 5),
-                   _draws(6, 1, 3, 2, "there may be one anchor only"), _draws(1, 4, 2, 3, "there may be one draw only")],
+                   _draws(6, 1, 3, 2, "there may be one anchor only"), _draws(1, 4, 2, 3,
+                       "there may be one draw only")],
     reminder="the mean over draws and anchors of advantage · log_softmax(logits) at the choice",
     mistakes={
         "the logarithm is missing: this is π of the choice, not log π":
@@ -296,7 +308,8 @@ reinforce_surrogate = Exercise(
         "the advantages have no effect: multiply log π by them":
             lambda logits, choices, advantages: _surrogate(logits, choices, torch.ones_like(advantages)),
         "each choice has its own advantage: multiply before you average": (
-            lambda logits, choices, advantages: _surrogate(logits, choices, torch.ones_like(advantages)) * advantages.mean(),),
+            lambda logits, choices, advantages: _surrogate(logits, choices, torch.ones_like(
+                advantages)) * advantages.mean(),),
         "a negative advantage counts as well: don't cut it off, and keep its sign": (
             lambda logits, choices, advantages: _surrogate(logits, choices, advantages.clamp(min=0)),
             lambda logits, choices, advantages: _surrogate(logits, choices, advantages.abs())),
@@ -319,14 +332,16 @@ entropy = Exercise(
     cases=lambda: [(_random(9, 6),), (3 * _random(4, 7, seed=1),), (_random(5, 5, seed=3),),
                    case(torch.zeros(5, 8), about="even probabilities have the entropy log M, the largest there is"),
                    case(_random(1, 6, seed=2), about="there may be one anchor only"),
-                   case(_sure(), about="0 · log 0 gives NaN where the network is sure: take log_softmax, not the logarithm of "
+                   case(_sure(), about="0 · log 0 gives NaN where the network is sure: take log_softmax, not the "
+                                       "logarithm of "
                         "the softmax")],
     reminder="−Σ π · log π along axis 1, with log π from log_softmax, averaged over the anchors",
     mistakes={
         "the mean over the anchors, not their sum": lambda logits: _entropy(logits) * len(logits),
         "the sign is wrong: an entropy is never negative": lambda logits: -_entropy(logits),
         "that is in bits: take the natural logarithm": lambda logits: _entropy(logits) / torch.tensor(2.0).log(),
-        "take the natural logarithm, not the one to base 10": lambda logits: _entropy(logits) / torch.tensor(10.0).log(),
+        "take the natural logarithm, not the one to base 10":
+            lambda logits: _entropy(logits) / torch.tensor(10.0).log(),
         "each anchor has a distribution of its own: softmax over the last axis": (
             lambda logits: _entropy(logits.T),
             lambda logits: -(logits.softmax(0) * logits.log_softmax(0)).sum(1).mean()),

@@ -54,7 +54,8 @@ def _proposal_cases() -> list[tuple]:
 
 proposals = Exercise(
     name="proposals", reference=_regions.proposals, cases=_proposal_cases,
-    reminder="x − half, y − half, x + half, y + half, where half is sizes · size / 2; rounded, clamped to 0 … size, int64",
+    reminder="x − half, y − half, x + half, y + half, where half is sizes · size / 2; rounded, clamped to 0 … size, "
+             "int64",
     mistakes={
         "the sizes are whole sides: half a side goes to the left of the centre, half to the right":
             lambda centres, sizes, size: _squares(centres, sizes, size, factor=1.0),
@@ -110,8 +111,10 @@ sample_points = Exercise(
     name="sample_points", reference=_sample_points,
     cases=lambda: [(torch.tensor([8, 16, 40, 32]), 0.25, 2), (torch.tensor([0, 0, 64, 64]), 0.25, 7),
                    (torch.tensor([3, 50, 20, 60]), 0.125, 3), (torch.tensor([10, 2, 12, 30]), 1.0, 4),
-                   case(torch.tensor([6, 3, 27, 40]), 0.25, 1, about="a single bin has its point in the middle of the box")],
-    reminder="the middle of bin i is at x0 + (i + ½) / side · (x1 − x0) in pixels; times scale, less ½; [i, j] is row i, "
+                   case(torch.tensor([6, 3, 27, 40]), 0.25, 1,
+                        about="a single bin has its point in the middle of the box")],
+    reminder="the middle of bin i is at x0 + (i + ½) / side · (x1 − x0) in pixels; times scale, less ½; [i, j] is row "
+             "i, "
              "column j, and its value is (x, y)",
     mistakes={
         "the half token is missing: the middle of token 0 is half a token right of the picture's border":
@@ -134,7 +137,8 @@ sample_points = Exercise(
             lambda box, scale, side: _sample_points(box, scale, side, steps=lambda n: (torch.arange(n) + 1) / n),
         "there are `side` bins: divide the box by side, not by side + 1 or side − 1": (
             lambda box, scale, side: _sample_points(box, scale, side, steps=lambda n: (torch.arange(n) + 1) / (n + 1)),
-            lambda box, scale, side: _sample_points(box, scale, side, steps=lambda n: (torch.arange(n) + 0.5) / (n + 1)),
+            lambda box, scale, side: _sample_points(box, scale, side, steps=lambda n: (torch.arange(n) + 0.5) / (
+                n + 1)),
             lambda box, scale, side: _sample_points(
                 box, scale, side, steps=lambda n: (torch.arange(n) + 0.5) / max(n - 1, 1))),
         "each point is (x, y), x first": lambda box, scale, side: _sample_points(box, scale, side).flip(-1),
@@ -171,9 +175,11 @@ def _pool_cases() -> list[tuple]:
             case(_random(2, 3, 4), torch.tensor([[[1.0, 0.0], [2.0, 1.0]], [[0.0, 1.0], [1.5, 1.0]]]),
                  about="a point on the middle of a token reads that token alone"),
             case(_random(2, 3, 4), corners,
-                 about="a point on the middle of the last token has no further token to the right or below: clamp its index"),
+                 about="a point on the middle of the last token has no further token to the right or below: clamp its "
+                       "index"),
             case(_random(2, 3, 4), torch.tensor([[[-0.5, -0.4], [3.4, 0.0]], [[0.7, 2.5], [1.5, -0.3]]]),
-                 about="a point beyond the outer tokens' middles takes the border's value: clamp the points to the grid"),
+                 about="a point beyond the outer tokens' middles takes the border's value: clamp the points to the "
+                       "grid"),
             case(_random(3, 4, 3, seed=2), torch.tensor([[[-4.0, 1.2]]]),
                  about="a point far outside takes the border's value too: clamp the points to the grid")]
 
@@ -190,7 +196,8 @@ def _mixed(features: torch.Tensor, points: torch.Tensor, weights: Callable) -> t
 
 pool_box = Exercise(
     name="pool_box", reference=_pool_box, cases=_pool_cases,
-    reminder="clamp x and y to the grid, take the four tokens around, and weigh them by (1−a)(1−b), a(1−b), (1−a)b and ab",
+    reminder="clamp x and y to the grid, take the four tokens around, and weigh them by (1−a)(1−b), a(1−b), (1−a)b "
+             "and ab",
     mistakes={
         "features are indexed [channel, row, column]: y chooses the row, x the column":
             lambda features, points: _pool_box(features, points.flip(-1)),
@@ -219,7 +226,8 @@ pool_box = Exercise(
         "only above and below are mixed; the token to the right counts as well": (
             lambda features, points: _mixed(features, points, lambda a, b: (1 - b, 0, b, 0))),
         "the weights have to sum to 1: multiply those along x and y, don't add them": (
-            lambda features, points: _mixed(features, points, lambda a, b: (1 - a + 1 - b, a + 1 - b, 1 - a + b, a + b))),
+            lambda features, points: _mixed(features, points,
+            lambda a, b: (1 - a + 1 - b, a + 1 - b, 1 - a + b, a + b))),
         "0 is the middle of the first token here: the points are shifted by half a token":
             lambda features, points: _pool_box(features, points - 0.5),
         "channels come first: the shape is (d, l, l)":
@@ -301,12 +309,14 @@ def _chain(used: list[nn.Module], pooled: torch.Tensor, logits: torch.Tensor) ->
 
 
 def _layers(proposals: int, channels: int, pool: int, hidden: int = 32, norm: bool = False,
-            between: tuple[type, ...] = (nn.ReLU,) * 3, mean: bool = False, kernel: int = 1, widths: tuple | None = None,
+            between: tuple[type, ...] = (nn.ReLU,) * 3, mean: bool = False, kernel: int = 1,
+                widths: tuple | None = None,
             ) -> list[nn.Module]:
     wide, narrow, look = widths or (hidden, hidden // 2, hidden)
     last = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(narrow, look)] if mean else [
         nn.Flatten(), nn.Linear(narrow * pool * pool, look)]
-    return [nn.Conv2d(proposals * channels, wide, kernel, padding=kernel // 2), *([nn.BatchNorm2d(wide)] if norm else []),
+    return [nn.Conv2d(proposals * channels, wide, kernel, padding=kernel // 2), *([nn.BatchNorm2d(
+        wide)] if norm else []),
             between[0](), nn.Conv2d(wide, narrow, kernel, padding=kernel // 2), between[1](), *last, between[2](),
             nn.Linear(look, proposals)]
 
@@ -334,9 +344,11 @@ _I, _R = nn.Identity, nn.ReLU
 region_network = Exercise(
     name="region_network", reference=_regions.RegionNetwork, observe=_network_facts,
     cases=lambda: [(6, 12, 7, 5), (2, 5, 3, 8), (7, 8, 4, 3),
-                   case(4, 6, 5, 6, 20, about="`hidden` is a width to be chosen: take it instead of a fixed 32, and half of "
+                   case(4, 6, 5, 6, 20, about="`hidden` is a width to be chosen: take it instead of a fixed 32, and "
+                                              "half of "
                         "it for the second convolution")],
-    reminder="1×1 convolution to hidden, ReLU, 1×1 convolution to hidden // 2, ReLU, flatten, linear to hidden, ReLU, linear "
+    reminder="1×1 convolution to hidden, ReLU, 1×1 convolution to hidden // 2, ReLU, flatten, linear to hidden, ReLU, "
+             "linear "
              "to M",
     mistakes={
         "leave the softmax away: the network's outputs are logits, and softmax comes later": (
@@ -354,7 +366,8 @@ region_network = Exercise(
         "flatten instead of averaging: the network has to see where in the box something is": _network(mean=True),
         "1 × 1 convolutions: larger ones look at the tokens around": _network(kernel=3),
         "there is a layer that is never called: its weights get no gradient": _Unused,
-        "one logit for each proposal: no ReLU after the last layer, it would cut off those below 0": _network(nn.ReLU()),
+        "one logit for each proposal: no ReLU after the last layer, it would cut off those below 0":
+            _network(nn.ReLU()),
         "the second convolution narrows to hidden // 2 channels":
             lambda *sizes: nn.Sequential(*_layers(*sizes, widths=((*sizes, 32)[3],) * 3)),
         "the first linear layer leads to hidden numbers":
@@ -429,7 +442,8 @@ def _soft_cases() -> list[tuple]:
             case(_random(5, 6, seed=9) * 3 - 1, about="the weights need not sum to 1, nor lie in 0..1"),
             case((_random(2, 3, 4, seed=3)).softmax(-1),
                  about="there may be more axes before M: look for the largest along the last one, -1"),
-            case((_random(6, seed=4)).softmax(-1), about="there may be a single row, (M,): look along the last axis, -1")]
+            case((_random(6, seed=4)).softmax(-1),
+                 about="there may be a single row, (M,): look along the last axis, -1")]
 
 
 straight_through = Exercise(
@@ -438,7 +452,8 @@ straight_through = Exercise(
     mistakes={
         "the result is right, but no gradient comes back: argmax has none, so the way of `soft` has to be added": (
             _hard, lambda soft: _hard(soft) + (soft - soft).detach()),
-        "this is still soft: forward it has to be exactly 0 and 1": (lambda soft: soft * 1.0, lambda soft: soft.round() * 0
+        "this is still soft: forward it has to be exactly 0 and 1":
+            (lambda soft: soft * 1.0, lambda soft: soft.round() * 0
                                                                      + soft),
         "the largest value is sought over the last axis": lambda soft: _hard(soft, 0) + (soft - soft.detach()),
         "the largest of each row, not of the whole tensor":
@@ -481,7 +496,8 @@ def _mask_cases() -> list[tuple]:
     return [(weights, boxes, 8), (_random(3, 2, seed=2), boxes[[0, 1, 0], 1:], 8),
             case(weights[0], boxes[0], 9, about="weights may be a single row, (M,), and boxes (M, 4)"),
             case(torch.eye(3)[:2], boxes, 8, about="one-hot weights give the mask of one box"),
-            case(_random(1, 1), torch.tensor([[[4, 1, 6, 2]]]), 12, about="one anchor with one proposal keeps its axes"),
+            case(_random(1, 1), torch.tensor([[[4, 1, 6, 2]]]), 12,
+                 about="one anchor with one proposal keeps its axes"),
             case(torch.tensor([[0.5, -1.5]]), torch.tensor([[[0, 0, 6, 6], [3, 2, 6, 5]]]), 6,
                  about="weights may be any numbers: add them up where boxes overlap, and cut nothing off")]
 
@@ -516,7 +532,8 @@ region_mask = Exercise(
         "both x and y have to lie within the box: this marks whole rows and columns": (
             lambda weights, boxes, size: (weights[..., None, None] * torch.maximum(
                 _masks(boxes * torch.tensor([1, 0, 1, 0]) + torch.tensor([0, 0, 0, size]), size),
-                _masks(boxes * torch.tensor([0, 1, 0, 1]) + torch.tensor([0, 0, size, 0]), size))).sum(-3).unsqueeze(-3)),
+                _masks(boxes * torch.tensor([0, 1, 0, 1]) + torch.tensor([0, 0, size, 0]), size))).sum(-3).unsqueeze(
+                    -3)),
         "the masks of single proposals are left: add them up over M":
             lambda weights, boxes, size: weights[..., None, None] * _masks(boxes, size),
         "the axis of the one channel is missing: (..., 1, size, size)":

@@ -28,7 +28,7 @@ def _pairs() -> list[tuple]:
     truths, others = _boxes(40, 1), _boxes(37, 6)
     shifted = truths + torch.randint(-5, 6, (40, 2), generator=torch.Generator().manual_seed(2)).repeat(1, 2)
     moved = others + torch.randint(-4, 5, (37, 4), generator=torch.Generator().manual_seed(7))
-    apart = "these boxes share nothing: keep the sides of the shared box from falling below 0, before they are multiplied"
+    apart = "these boxes share nothing: keep the sides of the shared box from falling below 0 before you multiply them"
     return [(shifted, truths), (moved, others),
             pair([0, 0, 10, 10], [0, 0, 10, 20], "an IoU of exactly 0.5 is a hit too: compare with >="),
             pair([0, 0, 10, 10], [20, 20, 30, 30], apart), pair([50, 60, 60, 70], [20, 20, 30, 30], apart),
@@ -161,13 +161,15 @@ def _normal_of_means(ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray) ->
 
 paired_difference = Exercise(
     name="paired_difference", reference=lambda ours, theirs, draws: _of(ours - theirs, draws), cases=_results,
-    reminder="difference = ours − theirs; its mean, and the 2.5th and 97.5th percentile of difference[draws].mean(axis=1)",
+    reminder="difference = ours − theirs; its mean, and the 2.5th and 97.5th percentile of "
+             "difference[draws].mean(axis=1)",
     mistakes={
         "the other way round: ours less theirs": lambda ours, theirs, draws: _of(theirs - ours, draws),
         "both must be resampled by the same draws, or the tasks' own differences come back as noise": _unpaired,
         "take the interval of the difference, not the difference of two intervals": _apart,
         "those are percentiles of the single differences: average each resample, then take percentiles": (
-            lambda ours, theirs, draws: (float((ours - theirs).mean()), *map(float, np.percentile(ours - theirs, (2.5, 97.5)))),
+            lambda ours, theirs, draws: (float((ours - theirs).mean()), *map(float, np.percentile(ours - theirs, (2.5,
+                97.5)))),
             lambda ours, theirs, draws: (float((ours - theirs).mean()), *map(float, np.percentile(
                 (ours - theirs)[draws], (2.5, 97.5))))),
         "95 % leave 2.5 % out on each side, not 5 %": lambda ours, theirs, draws: _of(ours - theirs, draws, 10.0),
@@ -185,7 +187,8 @@ paired_difference = Exercise(
             ours - theirs, draws, average=lambda d: d.mean(0)),
         "the middle value is the mean of the differences themselves, not of the resamples": (
             lambda ours, theirs, draws: (float((ours - theirs)[draws].mean()), *_of(ours - theirs, draws)[1:]),
-            lambda ours, theirs, draws: (float(np.median((ours - theirs)[draws].mean(1))), *_of(ours - theirs, draws)[1:])),
+            lambda ours, theirs, draws: (float(np.median((ours - theirs)[draws].mean(1))), *_of(ours - theirs,
+                draws)[1:])),
         "the mean is asked for, not the median": (
             lambda ours, theirs, draws: _of(ours - theirs, draws, average=lambda d: np.median(d, axis=1)),
             lambda ours, theirs, draws: (float(np.median(ours - theirs)), *_of(ours - theirs, draws)[1:])),
@@ -196,7 +199,8 @@ paired_difference = Exercise(
             lambda ours, theirs, draws: tuple(_of(ours - theirs, draws)[i] for i in (1, 2, 0))),
         "low and high are the ends of the interval themselves, not how far they are from the mean": (
             lambda ours, theirs, draws: (lambda m, a, b: (m, m - a, b - m))(*_of(ours - theirs, draws))),
-        "keep the sign of the differences: no absolute values": lambda ours, theirs, draws: _of(abs(ours - theirs), draws),
+        "keep the sign of the differences: no absolute values":
+            lambda ours, theirs, draws: _of(abs(ours - theirs), draws),
         "a difference, not a ratio in shares of theirs": lambda ours, theirs, draws: _of(
             (ours - theirs) / max(abs(theirs.mean()), 1e-9), draws),
     })
