@@ -34,7 +34,7 @@ class _Crash(BaseException):
 
 
 class _Watch:
-    """Looks at the folder after each call of a function that is not written in Python: all that touches the disk is one.
+    """Looks at the folder after each call of a function that is not written in Python: what touches a disk is one.
 
     That is what another process would see, or what a crash at this moment would leave.
     """
@@ -250,7 +250,7 @@ def _keyed() -> list[tuple]:
              "separators and no indent")
     return [(b"\x89PNG one", {"prompt": "a fox", "seed": 42, "method": method}),
             case(b"\x89PNG two", {"seed": 1, "prompt": "a fox", "method": method, "again": True}, about=exact),
-            case(b"one", {"z": 1, "a": [0.5, None], "seed": 3}, about=exact),
+            case(b"one", {"z": 1, "a": [0.5, None], "seed": 3, "source": None}, about=exact),
             case(b"x", {"seed": 1, "prompt": "ein F\u00fcchslein \U0001f98a", "source": "\u72d0"},
                  about="texts may hold any letters: json.dumps writes \\u00fc for \u00fc unless told otherwise, so "
                        "leave "

@@ -22,7 +22,11 @@ def diagnose(results: list[tuple[Any, Any]], inputs: list[tuple]) -> str | None:
     for (came, expected), given in zip(results, inputs, strict=True):
         lengths = {n for value in given for n in _lengths(value) if n > 1}
         for a, b in _arrays(came, expected):
-            sentences.append(_slips(a, b, lengths))
+            found = _slips(a, b, lengths)
+            # One factor in several cases is no length of an axis, since those differ.
+            if len(results) > 1:
+                found.sort(key=lambda sentence: not sentence.startswith("everything"))
+            sentences.append(found)
     if not sentences:
         return None
     # The first sentence that all wrong results have in common.
@@ -50,7 +54,7 @@ def _numbers(value: Any) -> np.ndarray | None:
     """A number, a list of them or an array as float64; None for all else."""
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().double().numpy()
-    if isinstance(value, (str, bytes, Mapping)) or value is None or callable(value):
+    if isinstance(value, (bool, str, bytes, Mapping)) or value is None or callable(value):
         return None
     try:
         return np.asarray(value, dtype=np.float64)
@@ -141,7 +145,8 @@ def _factors(came: np.ndarray, expected: np.ndarray, lengths: set[int]) -> Itera
                 if abs(factor - known) < TOLERANCE * known:
                     yield f"everything is too large by the factor {name}" if known > 1 else (
                         f"everything comes out multiplied by {name}")
-            yield f"everything comes out multiplied by {factor:.4g}"
+            if abs(factor + 1) > TOLERANCE:  # that is the sign
+                yield f"everything comes out multiplied by {factor:.4g}"
     if came.ndim and came.size > 1 and _same(np.sort(came, axis=None), np.sort(expected, axis=None)):
         yield "the right numbers, but in another order"
 

@@ -203,6 +203,7 @@ class Exercise:
         slip = CONSTANT if is_constant(every) else diagnose([(theirs[i], right[i]) for i in wrong],
             [cases[i] for i in wrong])
         # 5. What the case is about, or what is asked for at all.
+        slip = f"the gradient is wrong: {slip}" if slip and only else slip
         part = f"the result is right, but not its gradient: is a part that depends on {self._names(first)[0]} detached?"
         return (known or [hint for hint in (slip, only and part, about, self.reminder) if hint])[:1]
 

@@ -111,6 +111,8 @@ sample_points = Exercise(
     name="sample_points", reference=_sample_points,
     cases=lambda: [(torch.tensor([8, 16, 40, 32]), 0.25, 2), (torch.tensor([0, 0, 64, 64]), 0.25, 7),
                    (torch.tensor([3, 50, 20, 60]), 0.125, 3), (torch.tensor([10, 2, 12, 30]), 1.0, 4),
+                   case(torch.tensor([0, 40, 8, 64]), 0.25, 6,
+                        about="the picture's border lies at −0.5, so points near it may be negative: clamp them later"),
                    case(torch.tensor([6, 3, 27, 40]), 0.25, 1,
                         about="a single bin has its point in the middle of the box")],
     reminder="the middle of bin i is at x0 + (i + ½) / side · (x1 − x0) in pixels; times scale, less ½; [i, j] is row "

@@ -30,6 +30,7 @@ def _pairs() -> list[tuple]:
     moved = others + torch.randint(-4, 5, (37, 4), generator=torch.Generator().manual_seed(7))
     apart = "these boxes share nothing: keep the sides of the shared box from falling below 0 before you multiply them"
     return [(shifted, truths), (moved, others),
+            (torch.cat([moved[:9], _boxes(8, 8)]), torch.cat([others[:9], _boxes(8, 9)])),
             pair([0, 0, 10, 10], [0, 0, 10, 20], "an IoU of exactly 0.5 is a hit too: compare with >="),
             pair([0, 0, 10, 10], [20, 20, 30, 30], apart), pair([50, 60, 60, 70], [20, 20, 30, 30], apart),
             pair([0, 0, 12, 9], [40, 0, 52, 9], apart),
