@@ -29,11 +29,12 @@
 # | before | nothing; [01 The inpainting model](01_the_inpainting_model.ipynb) explains the edits at the end |
 
 # %% tags=["setup"]
-import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
-             "known; open the course from its own repository, or put its address into "
-             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
+             "is a placeholder, and whose account that is, is not known; open the course "
+             "from its own repository, or put its address into pyproject.toml and run: "
+             "python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
@@ -90,7 +91,9 @@ print(recipe.caption(), boxes.tolist())
 if models.words is None:  # models that know the world look at a photograph
     picture, _ = square(sample(models.profile), size)
 attention = models.backbone.encode_image(picture)[1]
-plots.show_heads(picture, attention, [packaged.top_anchors(a, count) for a in [*attention[:, None], attention]]);
+plots.show_heads(
+    picture, attention, [packaged.top_anchors(a, count) for a in [*attention[:, None], attention]]
+);
 
 # %% [markdown]
 # ## 1. What a vision transformer sees
@@ -137,7 +140,9 @@ plots.show_pictures([picture, patches], ["the picture", "what becomes of it: pat
 
 # %% tags=["nbval-check-output"]
 with torch.no_grad():
-    pixels = F.interpolate(picture[None].to(vit.device), (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+    pixels = F.interpolate(
+        picture[None].to(vit.device), (side, side), mode="bicubic", antialias=True
+    ).clamp(0, 1)
     pixels = (pixels - models.backbone.mean) / models.backbone.std
     seen = vit(pixels, output_attentions=True, interpolate_pos_encoding=True)
 raw = seen.attentions[-1].float().cpu()
@@ -152,8 +157,8 @@ print(f"each query's attention sums to 1: {raw.sum(-1).min():.3f} … {raw.sum(-
 def cls_attention(attention: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """The attention that [CLS] pays to the patches, as a map for each head.
 
-    `attention` (1, heads, 1 + h·w, 1 + h·w): queries, then keys; token 0 is [CLS], then come the patches in
-    reading order. `grid` is (h, w). Returns (heads, h, w).
+    `attention` (1, heads, 1 + h·w, 1 + h·w): queries, then keys; token 0 is [CLS], then come the
+    patches in reading order. `grid` is (h, w). Returns (heads, h, w).
     """
     return attention[0, :, 0, 1:].reshape(-1, *grid)
 
@@ -172,8 +177,9 @@ checks.cls_attention(cls_attention)
 def top_anchors(attention: torch.Tensor, count: int) -> torch.Tensor:
     """The `count` most attended patches, strongest first.
 
-    `attention` (heads, h, w), averaged over the heads first. Returns (K, 2) int64 of (row, column). Of equally
-    attended patches the earlier one in reading order comes first (sort with stable=True).
+    `attention` (heads, h, w), averaged over the heads first. Returns (K, 2) int64 of (row, column).
+    Of equally attended patches the earlier one in reading order comes first (sort with
+    stable=True).
     """
     mean = attention.mean(0)
     index = mean.flatten().sort(descending=True, stable=True).indices[:count]
@@ -190,8 +196,14 @@ checks.top_anchors(top_anchors)
 # %% tags=["nbval-check-output"]
 attention = cls_attention(raw, grid)
 print("attention of [CLS] (heads, rows, columns):", tuple(attention.shape))
-print("the same as the package's:", torch.allclose(attention, models.backbone.encode_image(picture)[1], atol=1e-5))
-for name, a in {"mean": attention, **{f"head {i}": head[None] for i, head in enumerate(attention)}}.items():
+print(
+    "the same as the package's:",
+    torch.allclose(attention, models.backbone.encode_image(picture)[1], atol=1e-5),
+)
+for name, a in {
+    "mean": attention,
+    **{f"head {i}": head[None] for i, head in enumerate(attention)},
+}.items():
     print(f"{name:6} attends most to (row, column)", top_anchors(a, count)[:4].tolist())
 
 # %% [markdown]
@@ -216,8 +228,8 @@ plots.show_heads(other, heads, [top_anchors(a, count) for a in [*heads[:, None],
 def anchor_centres(anchors: torch.Tensor, grid: tuple[int, int], size: int) -> torch.Tensor:
     """The centres of patches in pixels.
 
-    `anchors` (K, 2) as (row, column) of a grid (h, w) that covers a size×size picture; a patch need not be
-    square. Returns (K, 2) float as (x, y), x to the right, y down, in 0..size.
+    `anchors` (K, 2) as (row, column) of a grid (h, w) that covers a size×size picture; a patch need
+    not be square. Returns (K, 2) float as (x, y), x to the right, y down, in 0..size.
     """
     x = (anchors[:, 1] + 0.5) * size / grid[1]
     y = (anchors[:, 0] + 0.5) * size / grid[0]
@@ -237,11 +249,16 @@ checks.anchor_centres(anchor_centres)
 candidates = [load(scene(s, count=1)) for s in range(300_000, 300_100)]
 candidates.sort(key=lambda c: abs(int((c[1][0, 0] + c[1][0, 2]) - (c[1][0, 1] + c[1][0, 3]))))
 near, far = candidates[0], candidates[-1]
-centres = [anchor_centres(top_anchors(models.backbone.encode_image(image)[1], count), grid, size) for image, _ in (near, far)]
-plots.show_anchors([near[0], near[0], far[0], far[0]],
-                   [centres[0], centres[0].flip(1), centres[1], centres[1].flip(1)],
-                   ["near the diagonal", "rows, columns swapped", "far from it", "rows, columns swapped"],
-                   [near[1], near[1], far[1], far[1]]);
+centres = [
+    anchor_centres(top_anchors(models.backbone.encode_image(image)[1], count), grid, size)
+    for image, _ in (near, far)
+]
+plots.show_anchors(
+    [near[0], near[0], far[0], far[0]],
+    [centres[0], centres[0].flip(1), centres[1], centres[1].flip(1)],
+    ["near the diagonal", "rows, columns swapped", "far from it", "rows, columns swapped"],
+    [near[1], near[1], far[1], far[1]],
+);
 
 # %% [markdown]
 # ## 5. How many anchors stand on an object?
@@ -255,8 +272,8 @@ plots.show_anchors([near[0], near[0], far[0], far[0]],
 def points_in_boxes(points: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """Which points lie in which boxes.
 
-    `points` (K, 2) as (x, y); `boxes` (N, 4) as (x0, y0, x1, y1), end exclusive, both in pixels. Returns
-    (K, N) bool: [k, n] says whether point k lies in box n.
+    `points` (K, 2) as (x, y); `boxes` (N, 4) as (x0, y0, x1, y1), end exclusive, both in pixels.
+    Returns (K, N) bool: [k, n] says whether point k lies in box n.
     """
     x, y = points[:, 0:1], points[:, 1:2]
     x0, y0, x1, y1 = boxes.T
@@ -301,12 +318,15 @@ for recipe in recipes:
 # %% [markdown]
 # `measure` takes any rule for choosing anchors and gives two rates. The first is the share of **anchors on an
 # object**. The second asks the reverse: in scenes of two or three objects, the share of **objects that got
-# an anchor**, for what gets none can hardly be edited. Both carry Wilson's 95 % interval. Anchors of one
+# an anchor**: an object without one can hardly be edited. Both carry a 95 % interval, by Wilson's formula: the true
+# shares that make what we counted not too surprising, also where few were counted, or none. Anchors of one
 # scene are not independent, so for the first rate a scene counts once.
 
 # %%
 def measure(choose, swapped: bool = False) -> tuple[dict, dict]:
-    """`choose`: attention → (K, 2) anchors. Returns the rates of anchors on an object and of objects reached."""
+    """`choose`: attention → (K, 2) anchors. Returns the rates of anchors on an object and of
+    objects reached.
+    """
     shares, reached = [], []
     for attention, known in study:
         centres = anchor_centres(choose(attention), grid, size)
@@ -347,12 +367,24 @@ swapped = [measure(lambda a, k=k: top_anchors(a, k), swapped=True) for k in numb
 lots = [measure(lambda a, k=k: random_anchors(a, k)) for k in numbers]
 
 # %%
-on = {"most attended": [r for r, _ in most], "rows and columns swapped": [r for r, _ in swapped],
-      "chance": [chance] * len(numbers)}
-got = {"most attended": [r for _, r in most], "rows and columns swapped": [r for _, r in swapped],
-       "chance": [r for _, r in lots]}
-plots.show_bands(numbers, {f"anchors on an object ({scenes} scenes)": on,
-                           f"objects with an anchor ({reached['count']} objects)": got}, "number of anchors K");
+on = {
+    "most attended": [r for r, _ in most],
+    "rows and columns swapped": [r for r, _ in swapped],
+    "chance": [chance] * len(numbers),
+}
+got = {
+    "most attended": [r for _, r in most],
+    "rows and columns swapped": [r for _, r in swapped],
+    "chance": [r for _, r in lots],
+}
+plots.show_bands(
+    numbers,
+    {
+        f"anchors on an object ({scenes} scenes)": on,
+        f"objects with an anchor ({reached['count']} objects)": got,
+    },
+    "number of anchors K",
+);
 
 # %% [markdown]
 # Why are swapped anchors better than chance at all? Many objects lie across the diagonal, and there a mirrored
@@ -375,9 +407,9 @@ plots.show_bands(numbers, {f"anchors on an object ({scenes} scenes)": on,
 def spread_anchors(attention: torch.Tensor, count: int, distance: float) -> torch.Tensor:
     """The most attended patches that stand at least `distance` apart, strongest first.
 
-    `attention` (heads, h, w), averaged over the heads. `distance` is Euclidean, in patches, between (row, column)
-    positions; exactly `distance` is far enough, and 0 gives the plain top anchors. Returns (K, 2) int64 of
-    (row, column). Raises ValueError if fewer than `count` can be placed.
+    `attention` (heads, h, w), averaged over the heads. `distance` is Euclidean, in patches, between
+    (row, column) positions; exactly `distance` is far enough, and 0 gives the plain top anchors.
+    Returns (K, 2) int64 of (row, column). Raises ValueError if fewer than `count` can be placed.
     """
     chosen = []
     for row, column in top_anchors(attention, attention[0].numel()).tolist():
@@ -403,12 +435,23 @@ def misses(anchors: torch.Tensor, known: torch.Tensor) -> bool:
     return not bool(points_in_boxes(anchor_centres(anchors, grid, size), known).any(0).all())
 
 
-found = next((i for i, (a, known) in enumerate(study)
-              if misses(top_anchors(a, count), known) and not misses(spread_anchors(a, count, 2.5 * unit), known)), 0)
+found = next(
+    (
+        i
+        for i, (a, known) in enumerate(study)
+        if misses(top_anchors(a, count), known)
+        and not misses(spread_anchors(a, count, 2.5 * unit), known)
+    ),
+    0,
+)
 image, known = load(recipes[found])
 chosen = [spread_anchors(study[found][0], count, d * unit) for d in (0, 1.4, 2.5)]
-plots.show_anchors([image] * 3, [anchor_centres(c, grid, size) for c in chosen],
-                   ["most attended", f"distance {1.4 * unit:g}", f"distance {2.5 * unit:g}"], [known] * 3);
+plots.show_anchors(
+    [image] * 3,
+    [anchor_centres(c, grid, size) for c in chosen],
+    ["most attended", f"distance {1.4 * unit:g}", f"distance {2.5 * unit:g}"],
+    [known] * 3,
+);
 
 # %% [markdown]
 # What does the distance buy, and what does it cost? The same number of anchors throughout.
@@ -416,9 +459,16 @@ plots.show_anchors([image] * 3, [anchor_centres(c, grid, size) for c in chosen],
 # %%
 distances = [d * unit for d in (0, 1.4, 2, 2.2, 2.8, 3)]
 spread = [measure(lambda a, d=d: spread_anchors(a, count, d)) for d in distances]
-plots.show_bands(distances, {f"with {count} anchors ({scenes} scenes, {reached['count']} objects)": {
-    "anchors on an object": [on for on, _ in spread], "objects with an anchor": [got for _, got in spread]}},
-    "least distance between anchors, in patches");
+plots.show_bands(
+    distances,
+    {
+        f"with {count} anchors ({scenes} scenes, {reached['count']} objects)": {
+            "anchors on an object": [on for on, _ in spread],
+            "objects with an anchor": [got for _, got in spread],
+        }
+    },
+    "least distance between anchors, in patches",
+);
 
 # %% [markdown]
 # Look for the distance at which many objects are gained and few anchors lost. (The distance is our addition;
@@ -438,7 +488,10 @@ plots.show_bands(distances, {f"with {count} anchors ({scenes} scenes, {reached['
 margin = 15 * grid[0] // 32
 official = [packaged.inside_anchors(attention, count, margin) for attention, _ in study]
 always = set.intersection(*({tuple(a) for a in anchors.tolist()} for anchors in official))
-print(f"patches at least {margin} away from every border:", (grid[0] - 2 * margin) * (grid[1] - 2 * margin))
+print(
+    f"patches at least {margin} away from every border:",
+    (grid[0] - 2 * margin) * (grid[1] - 2 * margin),
+)
 print(f"anchors that all {scenes} scenes have in common:", sorted(always))
 
 # %%
@@ -449,10 +502,15 @@ def off_centre(known: torch.Tensor) -> float:
 
 outer = max(range(scenes), key=lambda i: off_centre(study[i][1]))
 attention, known = study[outer]
-rules = {"most attended": top_anchors(attention, count), "border rule": official[outer],
-         "border rule, swapped": official[outer].flip(1)}
+rules = {
+    "most attended": top_anchors(attention, count),
+    "border rule": official[outer],
+    "border rule, swapped": official[outer].flip(1),
+}
 image = load(recipes[outer])[0]
-plots.show_anchors([image] * 3, [anchor_centres(a, grid, size) for a in rules.values()], list(rules), [known] * 3);
+plots.show_anchors(
+    [image] * 3, [anchor_centres(a, grid, size) for a in rules.values()], list(rules), [known] * 3
+);
 
 # %% [markdown]
 # So with its own settings the official code spends four of nine anchors on the middle of the picture, whatever
@@ -508,8 +566,12 @@ hit = points_in_boxes(centres, known).any(1)
 two = centres[[int((~hit).float().argmax()), int(hit.float().argmax())]]
 regions = proposals(two, [0.5], size)[:, 0].tolist()
 edits = models.editor.edit(image, regions, prompt, seed=seed)
-plots.show_pictures([image, *edits], [recipes[worst[0]].caption(), "region on the background", "region on the object"],
-                    boxes=[None, *regions], side=3.0);
+plots.show_pictures(
+    [image, *edits],
+    [recipes[worst[0]].caption(), "region on the background", "region on the object"],
+    boxes=[None, *regions],
+    side=3.0,
+);
 
 # %% [markdown]
 # In the first edit the new thing is *added* and the old one stays, or is cut by the region's edge. Only a
@@ -531,10 +593,17 @@ def draw(count: int, distance: float, head: str):
     chosen = tried_attention if head == "mean" else tried_attention[int(head)][None]
     points = anchor_centres(spread_anchors(chosen, count, distance), grid, size)
     inside = points_in_boxes(points, tried_boxes)
-    title = (f"{int(inside.any(1).sum())} of {count} anchors on an object\n"
-             f"{int(inside.any(0).sum())} of {len(tried_boxes)} objects reached")
-    return plots.show_anchors([plots.heat_picture(chosen.mean(0), size), tried], [points[:0], points],
-                              [f"attention, {head}\n", title], [tried_boxes] * 2, side=3.4)
+    title = (
+        f"{int(inside.any(1).sum())} of {count} anchors on an object\n"
+        f"{int(inside.any(0).sum())} of {len(tried_boxes)} objects reached"
+    )
+    return plots.show_anchors(
+        [plots.heat_picture(chosen.mean(0), size), tried],
+        [points[:0], points],
+        [f"attention, {head}\n", title],
+        [tried_boxes] * 2,
+        side=3.4,
+    )
 
 
 # %%

@@ -28,11 +28,12 @@
 # | before | [01 The inpainting model](01_the_inpainting_model.ipynb), [02 Where could we edit?](02_where_could_we_edit.ipynb) |
 
 # %% tags=["setup"]
-import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
-             "known; open the course from its own repository, or put its address into "
-             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
+             "is a placeholder, and whose account that is, is not known; open the course "
+             "from its own repository, or put its address into pyproject.toml and run: "
+             "python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
@@ -66,11 +67,22 @@ from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.course.samples import sample, square
 
 size, method = models.profile.size, METHODS["learned"].but(anchors=9)
-picture, known = square(sample(models.profile), size)  # an emoji scene, or a photograph for models that know the world
+# an emoji scene, or a photograph for models that know the world
+picture, known = square(
+    sample(models.profile), size
+)
 features, attention = models.backbone.encode_image(picture)
 rows, columns = attention.shape[1:]
 centres = anchor_centres(top_anchors(attention, method.anchors), (rows, columns), size)
-print("picture", tuple(picture.shape), " features", tuple(features.shape), " anchors (x, y)", centres[:3].tolist(), "…")
+print(
+    "picture",
+    tuple(picture.shape),
+    " features",
+    tuple(features.shape),
+    " anchors (x, y)",
+    centres[:3].tolist(),
+    "…",
+)
 
 # %% [markdown]
 # ## What will come out
@@ -87,7 +99,9 @@ noise = torch.rand(len(some_boxes), generator=torch.Generator().manual_seed(10))
 weights = regions.gumbel_softmax(torch.zeros(len(some_boxes)), 1.0, noise)
 mask = regions.region_mask(regions.straight_through(weights), some_boxes, size)
 frame = models.editor.inpaint(picture, mask[None], prompt, seed=seed)[0]
-plots.show_generator(picture, some_boxes, weights, {"mask": mask, f"“{prompt}”": composite(frame, picture, mask)});
+plots.show_generator(
+    picture, some_boxes, weights, {"mask": mask, f"“{prompt}”": composite(frame, picture, mask)}
+);
 
 # %% [markdown]
 # ## 1. Proposals
@@ -108,8 +122,8 @@ def proposals(centres: torch.Tensor, sizes: tuple[float, ...], size: int) -> tor
     centres: (K, 2) floats, each (x, y) in pixels.
     sizes: M sides of squares, as shares of the picture's side, e.g. 0.25.
     size: side of the picture in pixels.
-    Returns (K, M, 4) whole numbers (int64), each (x0, y0, x1, y1): corners rounded to the nearest pixel, then
-    clamped to 0 … size.
+    Returns (K, M, 4) whole numbers (int64), each (x0, y0, x1, y1): corners rounded to the nearest
+    pixel, then clamped to 0 … size.
     """
     half = torch.tensor(sizes)[None, :, None] * size / 2
     low, high = centres[:, None] - half, centres[:, None] + half
@@ -125,7 +139,11 @@ checks.proposals(proposals)
 # %%
 corner = torch.tensor([[0.12 * size, 0.2 * size]])
 boxes, at_corner = proposals(centres, method.sizes, size), proposals(corner, method.sizes, size)
-plots.show_nested(picture, [boxes[0], at_corner[0]], ["proposals around anchor 0", "around a point near the corner"]);
+plots.show_nested(
+    picture,
+    [boxes[0], at_corner[0]],
+    ["proposals around anchor 0", "around a point near the corner"],
+);
 
 # %% [markdown]
 # Near the border squares become rectangles, and the clamped area grows more slowly than the setting says. (The
@@ -156,8 +174,8 @@ def sample_points(box: torch.Tensor, scale: float, side: int) -> torch.Tensor:
     box: (4,) as (x0, y0, x1, y1) in pixels.
     scale: tokens per pixel, e.g. 0.25.
     side: number of bins along each axis.
-    Returns (side, side, 2) floats: [i, j] is the point (x, y) of the bin in row i and column j, where 0 is the
-    middle of the first token: pixel position p becomes p · scale − 0.5.
+    Returns (side, side, 2) floats: [i, j] is the point (x, y) of the bin in row i and column j,
+    where 0 is the middle of the first token: pixel position p becomes p · scale − 0.5.
     """
     x0, y0, x1, y1 = box * scale - 0.5
     steps = (torch.arange(side) + 0.5) / side
@@ -187,8 +205,8 @@ def pool_box(features: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Features at points between the tokens, by bilinear interpolation.
 
     features: (d, h, w), indexed [channel, row, column].
-    points: (l, l, 2) floats, each (x, y) in tokens; 0 is the middle of the first token, and points outside of
-    0 … w − 1 (x) or 0 … h − 1 (y) are clamped to it.
+    points: (l, l, 2) floats, each (x, y) in tokens; 0 is the middle of the first token, and points
+    outside of 0 … w − 1 (x) or 0 … h − 1 (y) are clamped to it.
     Returns (d, l, l).
     """
     _, h, w = features.shape
@@ -213,9 +231,22 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 mine = pool_box(features, points)
-theirs = {n: roi_align(features[None], [box[None].float()], method.pool, scale, sampling_ratio=n, aligned=True)[0] for n in (1, 2)}
-print("mine", tuple(mine.shape), " the same as torchvision's:", torch.allclose(mine, theirs[1], atol=1e-4))
-print(f"cosine to 2 × 2 samples a bin: {F.cosine_similarity(mine.flatten(), theirs[2].flatten(), dim=0):.2f}")
+theirs = {
+    n: roi_align(
+        features[None], [box[None].float()], method.pool, scale, sampling_ratio=n, aligned=True
+    )[0]
+    for n in (1, 2)
+}
+print(
+    "mine",
+    tuple(mine.shape),
+    " the same as torchvision's:",
+    torch.allclose(mine, theirs[1], atol=1e-4),
+)
+print(
+    f"cosine to 2 × 2 samples a bin: "
+    f"{F.cosine_similarity(mine.flatten(), theirs[2].flatten(), dim=0):.2f}"
+)
 
 # %% [markdown]
 # Every proposal becomes a small picture of the same shape. Above the boxes as the eye sees them, below what the
@@ -224,8 +255,12 @@ print(f"cosine to 2 × 2 samples a bin: {F.cosine_similarity(mine.flatten(), the
 # %%
 every = [pool_box(features, sample_points(b, scale, method.pool)) for b in boxes[0]]
 crops = [picture[:, y0:y1, x0:x1] for x0, y0, x1, y1 in boxes[0].tolist()]
-plots.show_pictures(crops + [colours(p) for p in every], [f"side {s:.3g}" for s in method.sizes] + ["pooled"] * len(every),
-                    columns=len(every), side=1.5);
+plots.show_pictures(
+    crops + [colours(p) for p in every],
+    [f"side {s:.3g}" for s in method.sizes] + ["pooled"] * len(every),
+    columns=len(every),
+    side=1.5,
+);
 
 # %% [markdown]
 # The $M$ results of an anchor are put one behind the other along the channels, so that one network sees all
@@ -235,8 +270,18 @@ plots.show_pictures(crops + [colours(p) for p in every], [f"side {s:.3g}" for s 
 # %% tags=["nbval-check-output"]
 pooled = regions.pool_proposals(features, boxes, size, method.pool)
 d = len(features)
-print("one proposal", tuple(every[0].shape), " one anchor", tuple(torch.cat(every).shape), " all anchors", tuple(pooled.shape))
-close = [F.cosine_similarity(pooled[0, m * d:(m + 1) * d].flatten(), every[m].flatten(), dim=0) for m in range(len(every))]
+print(
+    "one proposal",
+    tuple(every[0].shape),
+    " one anchor",
+    tuple(torch.cat(every).shape),
+    " all anchors",
+    tuple(pooled.shape),
+)
+close = [
+    F.cosine_similarity(pooled[0, m * d : (m + 1) * d].flatten(), every[m].flatten(), dim=0)
+    for m in range(len(every))
+]
 print("proposal m is found in its own channels:", all(c > 0.95 for c in close))
 
 # %% [markdown]
@@ -253,8 +298,12 @@ def tokens_read(boxes: torch.Tensor, scale: float, aligned: bool) -> torch.Tenso
     return blank.grad[0, 0]
 
 
-plots.show_reads(picture, [tokens_read(boxes[0], scale, True), tokens_read(boxes[0] * scale, 0.125, False)],
-                 ["read as it should be", "read by the official call"], boxes[0]);
+plots.show_reads(
+    picture,
+    [tokens_read(boxes[0], scale, True), tokens_read(boxes[0] * scale, 0.125, False)],
+    ["read as it should be", "read by the official call"],
+    boxes[0],
+);
 
 # %% [markdown]
 # Dashed: the proposals that were meant. Bright: read often. Over all anchors and sizes, how much of what is read lies
@@ -267,11 +316,20 @@ def share_inside(box: torch.Tensor, read: torch.Tensor) -> float:
     return float((F.adaptive_avg_pool2d(inside, (rows, columns))[0] * read).sum() / read.sum())
 
 
-official = roi_align(features[None], [(boxes * scale).reshape(-1, 4)], method.pool, spatial_scale=0.125)
-for name, factor, extra, aligned, seen in (("right   ", 1, scale, True, pooled),
-                                           ("official", scale, 0.125, False, official.reshape(pooled.shape))):
-    inside = [share_inside(b, tokens_read(b[None] * factor, extra, aligned)) for b in boxes.reshape(-1, 4)]
-    print(f"{name}  inside its box {sum(inside) / len(inside):.2f}   spread over the anchors {seen.std(0).mean() / seen.std():.2f}")
+official = roi_align(
+    features[None], [(boxes * scale).reshape(-1, 4)], method.pool, spatial_scale=0.125
+)
+for name, factor, extra, aligned, seen in (
+    ("right   ", 1, scale, True, pooled),
+    ("official", scale, 0.125, False, official.reshape(pooled.shape)),
+):
+    inside = [
+        share_inside(b, tokens_read(b[None] * factor, extra, aligned)) for b in boxes.reshape(-1, 4)
+    ]
+    print(
+        f"{name}  inside its box {sum(inside) / len(inside):.2f}   spread over the anchors "
+        f"{seen.std(0).mean() / seen.std():.2f}"
+    )
 
 # %% [markdown]
 # Through the official call all anchors look nearly alike, so its network could not tell them apart, even if a gradient
@@ -288,9 +346,10 @@ for name, factor, extra, aligned, seen in (("right   ", 1, scale, True, pooled),
 class RegionNetwork(torch.nn.Module):
     """Scores the M proposals of each anchor.
 
-    proposals: M; channels: d, features of a token; pool: l, side of the pooled features; hidden: width.
-    Layers: 1×1 convolution to `hidden` channels, ReLU, 1×1 convolution to `hidden // 2`, ReLU, flatten, linear to
-    `hidden`, ReLU, linear to M.
+    proposals: M; channels: d, features of a token; pool: l, side of the pooled features; hidden:
+    width.
+    Layers: 1×1 convolution to `hidden` channels, ReLU, 1×1 convolution to `hidden // 2`, ReLU,
+    flatten, linear to `hidden`, ReLU, linear to M.
     """
 
     def __init__(self, proposals: int, channels: int, pool: int, hidden: int = 32):
@@ -315,12 +374,17 @@ checks.region_network(RegionNetwork)
 # %% tags=["nbval-check-output"]
 def report(layer: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> None:
     weights = sum(p.numel() for p in layer.parameters())
-    print(f"{type(layer).__name__:8} {tuple(inputs[0].shape)!s:18} → {tuple(output.shape)!s:17} {weights:7,} weights")
+    print(
+        f"{type(layer).__name__:8} {tuple(inputs[0].shape)!s:18} → {tuple(output.shape)!s:17} "
+        f"{weights:7,} weights"
+    )
 
 
 torch.manual_seed(seed)
 network = RegionNetwork(len(method.sizes), d, method.pool)
-hooks = [layer.register_forward_hook(report) for layer in network.modules() if not list(layer.children())]
+hooks = [
+    layer.register_forward_hook(report) for layer in network.modules() if not list(layer.children())
+]
 logits = network(pooled)
 for hook in hooks:
     hook.remove()
@@ -330,7 +394,9 @@ for hook in hooks:
 # any training they are almost even.
 
 # %%
-plots.show_table(logits.detach().softmax(dim=1), method.sizes, "softmax(π) of the untrained network");
+plots.show_table(
+    logits.detach().softmax(dim=1), method.sizes, "softmax(π) of the untrained network"
+);
 
 # %% [markdown]
 # ### A word on the scale of the inputs
@@ -355,8 +421,14 @@ def learn_by_heart(inputs: torch.Tensor, seed: int, steps: int = 60) -> list[flo
 
 
 ready = regions.standardise(pooled)
-plots.show_curves({name: [learn_by_heart(x, s) for s in range(3)] for name, x in (("raw", pooled), ("standardised", ready))},
-                  "update", "cross-entropy");
+plots.show_curves(
+    {
+        name: [learn_by_heart(x, s) for s in range(3)]
+        for name, x in (("raw", pooled), ("standardised", ready))
+    },
+    "update",
+    "cross-entropy",
+);
 
 # %% [markdown]
 # ## 4. Drawing a size by chance
@@ -370,12 +442,17 @@ plots.show_curves({name: [learn_by_heart(x, s) for s in range(3)] for name, x in
 from lr_helpers.intervals import rate
 
 sizes, draws = torch.tensor(method.sizes), 4000
-liked = -((sizes - 0.45) / 0.22) ** 2
+liked = -(((sizes - 0.45) / 0.22) ** 2)
 uniform = torch.rand(draws, len(sizes), generator=torch.Generator().manual_seed(seed))
 chosen = (liked - (-uniform.log()).log()).argmax(dim=1)
 found = [rate(int((chosen == m).sum()), draws) for m in range(len(sizes))]
 names = [f"{s:.3g}" for s in method.sizes]
-plots.show_bars(names, {"softmax(π)": liked.softmax(0).tolist(), f"drawn, {draws} times": found}, "side of the box", "share");
+plots.show_bars(
+    names,
+    {"softmax(π)": liked.softmax(0).tolist(), f"drawn, {draws} times": found},
+    "side of the box",
+    "share",
+);
 
 # %% [markdown]
 # The bars carry 95 % intervals: with six of them, about one run in four has a miss somewhere, and that is as it should be.
@@ -391,8 +468,9 @@ def gumbel_softmax(logits: torch.Tensor, temperature: float, uniform: torch.Tens
 
     logits: (..., M) any real numbers.
     temperature: above 0; low makes samples hard, high makes them even.
-    uniform: (..., M) random numbers between 0 and 1 (without 0 and 1); the Gumbel noise is −log(−log(uniform)).
-    Returns (..., M): not negative, sum 1 over the last axis.
+    uniform: (..., M) random numbers between 0 and 1 (without 0 and 1); the Gumbel noise is
+    −log(−log(uniform)).
+    Returns (..., M): not negative, sum 1 over the last axis; gradients flow back to the logits.
     """
     gumbel = -(-uniform.log()).log()
     return ((logits + gumbel) / temperature).softmax(dim=-1)
@@ -433,7 +511,8 @@ def straight_through(soft: torch.Tensor) -> torch.Tensor:
     """One-hot forward, the gradient of `soft` backward.
 
     soft: (..., M) weights.
-    Returns (..., M): 1 at the largest of the last axis, else 0; to a gradient it is as if `soft` had been returned.
+    Returns (..., M): 1 at the largest of the last axis, else 0; to a gradient it is as if `soft`
+    had been returned.
     """
     hard = F.one_hot(soft.argmax(dim=-1), soft.shape[-1]).to(soft)
     return hard + (soft - soft.detach())
@@ -448,12 +527,18 @@ checks.straight_through(straight_through)
 
 # %% tags=["nbval-check-output"]
 loss_of_size = (sizes - 0.4).square()
-ways = {"soft": lambda soft: soft, "straight-through": straight_through, "argmax": lambda soft: F.one_hot(soft.argmax(-1), len(sizes))}
+ways = {
+    "soft": lambda soft: soft,
+    "straight-through": straight_through,
+    "argmax": lambda soft: F.one_hot(soft.argmax(-1), len(sizes)),
+}
 back = {}
 for name, way in ways.items():
     leaf = liked.clone().requires_grad_()
     y = way(gumbel_softmax(leaf, 1.0, uniform[0]))
-    print(f"{name:17} forward {[round(v, 2) for v in y.tolist()]}  has a gradient: {y.requires_grad}")
+    print(
+        f"{name:17} forward {[round(v, 2) for v in y.tolist()]}  has a gradient: {y.requires_grad}"
+    )
     if y.requires_grad:
         (y * loss_of_size).sum().backward()
         back[name] = leaf.grad
@@ -514,8 +599,14 @@ softs = [gumbel_softmax(liked, t, uniform[large]) for t in temperatures]
 masks = torch.stack([region_mask(w, boxes[0], size) for w in (*softs, straight_through(softs[0]))])
 frame = models.editor.inpaint(picture, masks[-1:], prompt, seed=seed)[0]
 titles = [f"soft, temperature {t:g}" for t in temperatures] + ["hard"]
-plots.show_pictures([m.expand(3, -1, -1) for m in masks] + [composite(frame, picture, m) for m in masks],
-                    [*titles, *["its composite"] * 4], columns=4, side=2.2, boxes=[[0, 0, size, size]] * 8, colours=["gray"] * 8);
+plots.show_pictures(
+    [m.expand(3, -1, -1) for m in masks] + [composite(frame, picture, m) for m in masks],
+    [*titles, *["its composite"] * 4],
+    columns=4,
+    side=2.2,
+    boxes=[[0, 0, size, size]] * 8,
+    colours=["gray"] * 8,
+);
 
 # %% [markdown]
 # A soft mask gives a ghost: new object and old picture shine through each other. CLIP would judge a picture that nobody
@@ -525,14 +616,18 @@ plots.show_pictures([m.expand(3, -1, -1) for m in masks] + [composite(frame, pic
 #
 # Now the whole chain with a goal whose answer we know: the mask shall cover the object. (In the real method the loss
 # comes from CLIP and the edits; here we only test that the generator can learn at all.) In the emoji world the true box
-# is in the recipe; on a photograph it was drawn by hand.
+# is in the recipe; on a photograph it was drawn by hand. How well a box covers it is measured by **IoU**, intersection
+# over union: the area that both share, divided by the area of both together. 1 is the very box, 0 a miss.
 
 # %%
 from lr_helpers.boxes import box_mask, iou
 
 true_box = torch.tensor(known)
 truth, overlap = box_mask(true_box, size, size), iou(boxes, true_box)
-optimiser, generator = torch.optim.Adam(network.parameters(), lr=method.lr), torch.Generator().manual_seed(seed)
+optimiser, generator = (
+    torch.optim.Adam(network.parameters(), lr=method.lr),
+    torch.Generator().manual_seed(seed),
+)
 before, drawn, likeliest = network(ready).argmax(dim=1), [], []
 for _ in range(250):
     logits = network(ready)
@@ -546,15 +641,26 @@ for _ in range(250):
 
 # %%
 top = overlap.amax(dim=1).mean().item()
-plots.show_curves({"drawn boxes": [drawn], "most probable boxes": [likeliest], "best possible": [[top] * len(drawn)]},
-                  "update", "IoU with the true box, mean over anchors");
+plots.show_curves(
+    {
+        "drawn boxes": [drawn],
+        "most probable boxes": [likeliest],
+        "best possible": [[top] * len(drawn)],
+    },
+    "update",
+    "IoU with the true box, mean over anchors",
+);
 
 # %% [markdown]
 # The drawn boxes stay restless, because chance keeps drawing. What counts is the size that each anchor believes in.
 
 # %% tags=["nbval-check-output"]
 after = network(ready).argmax(dim=1)
-for name, choice in (("untrained", before), ("trained", after), ("best possible", overlap.argmax(dim=1))):
+for name, choice in (
+    ("untrained", before),
+    ("trained", after),
+    ("best possible", overlap.argmax(dim=1)),
+):
     print(f"{name:14} IoU with the true box {overlap.gather(1, choice[:, None]).mean():.1f}")
 
 # %%
@@ -581,12 +687,20 @@ def draw(anchor: int, proposal: int, temperature: float, roll: int):
     dice = torch.rand(len(sizes), generator=torch.Generator().manual_seed(roll))
     soft = gumbel_softmax(network(ready)[anchor].detach(), temperature, dice)
     inside = pool_box(features, sample_points(boxes[anchor, proposal], scale, method.pool))
-    panels = {f"proposal {proposal}, pooled": colours(inside), "soft mask": region_mask(soft, boxes[anchor], size)}
+    panels = {
+        f"proposal {proposal}, pooled": colours(inside),
+        "soft mask": region_mask(soft, boxes[anchor], size),
+    }
     return plots.show_generator(picture, boxes[anchor], soft, panels)
 
 
-explore(draw, anchor=IntSlider(0, 0, len(boxes) - 1), proposal=IntSlider(2, 0, len(sizes) - 1),
-        temperature=FloatSlider(value=1.0, min=0.1, max=10, step=0.1), roll=IntSlider(1, 0, 50))
+explore(
+    draw,
+    anchor=IntSlider(0, 0, len(boxes) - 1),
+    proposal=IntSlider(2, 0, len(sizes) - 1),
+    temperature=FloatSlider(value=1.0, min=0.1, max=10, step=0.1),
+    roll=IntSlider(1, 0, 50),
+)
 
 # %% [markdown]
 # ## What we learned

@@ -29,11 +29,12 @@
 # | before | [01 The inpainting model](01_the_inpainting_model.ipynb); [02](02_where_could_we_edit.ipynb) and [03](03_the_box_generator.ipynb) explain anchors and proposals |
 
 # %% tags=["setup"]
-import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
-             "known; open the course from its own repository, or put its address into "
-             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
+             "is a placeholder, and whose account that is, is not known; open the course "
+             "from its own repository, or put its address into pyproject.toml and run: "
+             "python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
@@ -83,7 +84,9 @@ size, method = models.profile.size, METHODS["learned"].but(anchors=9)
 def all_edits(picture: torch.Tensor, prompt: str, source: str) -> Candidates:
     attention = models.backbone.encode_image(picture)[1]
     centres = anchor_centres(top_anchors(attention, method.anchors), attention.shape[1:], size)
-    table = Candidates(models, picture, source, prompt, proposals(centres, method.sizes, size), method, seed)
+    table = Candidates(
+        models, picture, source, prompt, proposals(centres, method.sizes, size), method, seed
+    )
     table.losses(None)  # edit and judge them all
     return table
 
@@ -131,7 +134,12 @@ edited, edited_tokens = models.clip.encode_image(edits.flatten(0, 1))
 (image,), (image_tokens,) = models.clip.encode_image(picture[None])
 prompt_text, source_text = models.clip.encode_text([prompt, source])
 print("embeddings of the edits", tuple(edited.shape), " of the source picture", tuple(image.shape))
-print("visual tokens of the edits", tuple(edited_tokens.shape), " of the source picture", tuple(image_tokens.shape))
+print(
+    "visual tokens of the edits",
+    tuple(edited_tokens.shape),
+    " of the source picture",
+    tuple(image_tokens.shape),
+)
 print(f"lengths: edits {edited.norm(dim=1).mean():.2f}, prompt {prompt_text.norm():.2f}")
 
 # %% [markdown]
@@ -141,7 +149,9 @@ print(f"lengths: edits {edited.norm(dim=1).mean():.2f}, prompt {prompt_text.norm
 texts = [source, prompt, "a cat", "a car", "empty grass"]
 one = int(expected.argmin())
 fits = models.clip.encode_text(texts) @ torch.stack([image, edited[one]]).T
-plots.show_bars(texts, {"source picture": fits[:, 0], "one of the edits": fits[:, 1]}, "text", "cosine");
+plots.show_bars(
+    texts, {"source picture": fits[:, 0], "one of the edits": fits[:, 1]}, "text", "cosine"
+);
 
 # %% [markdown]
 # ## 3. CLIP guidance: $L_{Clip}$
@@ -159,7 +169,8 @@ def cosine_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """1 minus the cosine of the angle between vectors along the last axis.
 
     a: (..., D), b: (..., D) of any length; all other axes are broadcast, as (N, D) against (D,).
-    Returns (...), 0 for the same direction to 2 for the opposite one; 1 where a vector has length 0.
+    Returns (...), 0 for the same direction to 2 for the opposite one; 1 where a vector has length
+    0.
     """
     lengths = a.norm(dim=-1) * b.norm(dim=-1)
     return 1 - (a * b).sum(-1) / lengths.clamp(min=1e-8)
@@ -212,9 +223,16 @@ row, column = (int((truth[i] + truth[i + 2]) / 2 / size * side) for i in (1, 0))
 token = [v * size / side for v in (column, row, column + 1, row + 1)]
 before, after = self_similarity(torch.stack([image_tokens, edited_tokens[one]]))
 maps = [q[row * side + column].reshape(side, side) for q in (before, after)]
-plots.show_panels({"source": picture, "similar to the token": maps[0], "an edit": edits.flatten(0, 1)[one],
-                   "similar to that token": maps[1], "|change of Q|": (after - before).abs()},
-                  {"source": token, "an edit": token});
+plots.show_panels(
+    {
+        "source": picture,
+        "similar to the token": maps[0],
+        "an edit": edits.flatten(0, 1)[one],
+        "similar to that token": maps[1],
+        "|change of Q|": (after - before).abs(),
+    },
+    {"source": token, "an edit": token},
+);
 
 # %% [markdown]
 # **How to measure a matrix?** $\lVert\cdot\rVert_2$ is the root of the sum of all squared entries. A finer grid of tokens
@@ -227,14 +245,18 @@ for repeats in (1, 4):
     fine, fine_image = edited_tokens[one].repeat(repeats, 1), image_tokens.repeat(repeats, 1)
     change = self_similarity(fine[None]) - self_similarity(fine_image[None])
     norm, length = change.square().sum().sqrt(), len(fine)
-    print(f"{length:4} tokens: the paper's norm {norm:5.1f}, divided by the number of tokens {norm / length:.2f}")
+    print(
+        f"{length:4} tokens: the paper's norm {norm:5.1f}, divided by the number of tokens "
+        f"{norm / length:.2f}"
+    )
 
 # %% [markdown]
 # **Exercise 3** ★★☆ · 10 minutes. Write $L_{Str}$, divided by the number of tokens, for a whole batch of edits.
 
 # %% tags=["solution"]
 def structure_loss(edited: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """Root mean square change of the self-similarity: the paper's norm, divided by the number of tokens L.
+    """Root mean square change of the self-similarity: the paper's norm, divided by the number of
+    tokens L.
 
     edited: (N, L, d) visual tokens of N edits; image: (L, d) visual tokens of the source picture.
     Returns (N,), 0 where nothing changed.
@@ -281,7 +303,9 @@ def direction_loss(edited: torch.Tensor, image: torch.Tensor, source: torch.Tens
 checks.direction_loss(direction_loss)
 
 # %%
-tables["direction"] = direction_loss(edited, image, source_text, prompt_text).reshape(boxes.shape[:2])
+tables["direction"] = direction_loss(edited, image, source_text, prompt_text).reshape(
+    boxes.shape[:2]
+)
 plots.show_extremes(tables["direction"], method.sizes, edits, boxes, "$L_{Dir}$");
 
 # %% [markdown]
@@ -293,9 +317,14 @@ plots.show_extremes(tables["direction"], method.sizes, edits, boxes, "$L_{Dir}$"
 noise = torch.randn(60, *picture.shape, generator=torch.Generator().manual_seed(seed)) / 255
 nearly, _ = models.clip.encode_image((picture + noise).clamp(0, 1))
 chance = direction_loss(nearly, image, source_text, prompt_text)
-plots.show_scatter({"the K × M edits": ((edited - image).norm(dim=1), tables["direction"].flatten()),
-                    "unseen noise, no edit": ((nearly - image).norm(dim=1), chance)},
-                   "length of the change $\\Vert E_v(X_o) - E_v(X)\\Vert$", "$L_{Dir}$");
+plots.show_scatter(
+    {
+        "the K × M edits": ((edited - image).norm(dim=1), tables["direction"].flatten()),
+        "unseen noise, no edit": ((nearly - image).norm(dim=1), chance),
+    },
+    "length of the change $\\Vert E_v(X_o) - E_v(X)\\Vert$",
+    "$L_{Dir}$",
+);
 
 # %% [markdown]
 # ## 6. What each gets wrong alone
@@ -323,8 +352,11 @@ if only_if(emoji, "these cases are drawn of emoji, by a recipe"):
 # %% tags=["nbval-check-output"]
 if only_if(emoji, "nothing was drawn"):
     seen, seen_tokens = models.clip.encode_image(drawn)
-    judged = {"L_Clip": cosine_distance(seen, prompt_text), "L_Str": structure_loss(seen_tokens, seen_tokens[0]),
-              "L_Dir": direction_loss(seen, seen[0], source_text, prompt_text)}
+    judged = {
+        "L_Clip": cosine_distance(seen, prompt_text),
+        "L_Str": structure_loss(seen_tokens, seen_tokens[0]),
+        "L_Dir": direction_loss(seen, seen[0], source_text, prompt_text),
+    }
     print(" " * 14, *(f"{name:>7}" for name in judged))
     for i, name in enumerate(cases):
         print(f"{name:14}", *(f"{values[i]:7.2f}" for values in judged.values()))
@@ -368,7 +400,8 @@ checks.best_proposals(best_proposals)
 
 # %% [markdown]
 # Now turn the weights yourself. White rings: each anchor's best proposal. Beside it: the edit with the lowest sum of all,
-# with its box, and the object's true box (dashed). Try each loss alone, then 1-1-1, then a little `source` and `area`.
+# with its box, and the object's true box (dashed). How well the two agree is their **IoU**, the intersection over union:
+# the area that both share, divided by the area of both together; 1 is the very box, 0 a miss. Try each loss alone, then 1-1-1, then a little `source` and `area`.
 
 # %%
 from ipywidgets import FloatSlider
@@ -383,14 +416,22 @@ overlap = iou(boxes.float(), truth)
 def draw(**weights: float):
     total = sum(weight * tables[name] for name, weight in weights.items())
     best = divmod(int(total.argmin()), total.shape[1])
-    figure = plots.show_choice(total, method.sizes, best_proposals(tables, weights), edits[best], boxes[best])
+    figure = plots.show_choice(
+        total, method.sizes, best_proposals(tables, weights), edits[best], boxes[best]
+    )
     plots.add_box(figure.axes[1], truth, plots.BLUE, linestyle="--")
-    figure.axes[1].set_title(f"lowest of all: anchor {best[0]}, side {method.sizes[best[1]]:.2g}\nIoU with the true box {overlap[best]:.2f}")
+    figure.axes[1].set_title(
+        f"lowest of all: anchor {best[0]}, side {method.sizes[best[1]]:.2g}\nIoU with the true box "
+        f"{overlap[best]:.2f}"
+    )
     return figure
 
 
 start = {"clip": 1.0, "structure": 1.0, "direction": 1.0, "source": 0.0, "area": 0.0}
-explore(draw, **{name: FloatSlider(value=value, min=0, max=3, step=0.25) for name, value in start.items()})
+explore(
+    draw,
+    **{name: FloatSlider(value=value, min=0, max=3, step=0.25) for name, value in start.items()},
+)
 
 # %% [markdown]
 # ## 8. The ranking $S$
@@ -403,14 +444,22 @@ explore(draw, **{name: FloatSlider(value=value, min=0, max=3, step=0.25) for nam
 # **Exercise 6** ★★☆ · 5 minutes. Write $S$.
 
 # %% tags=["solution"]
-def score(edited: torch.Tensor, image: torch.Tensor, prompt: torch.Tensor, alpha: float = 2.0,
-          beta: float = 1.0) -> torch.Tensor:
-    """S: alpha times the cosine of edit and prompt, plus beta times the cosine of edit and source picture.
+def score(
+    edited: torch.Tensor,
+    image: torch.Tensor,
+    prompt: torch.Tensor,
+    alpha: float = 2.0,
+    beta: float = 1.0,
+) -> torch.Tensor:
+    """S: alpha times the cosine of edit and prompt, plus beta times the cosine of edit and source
+    picture.
 
     edited: (N, D); image, prompt: (D,); not always of length 1, and none of length 0.
     Returns (N,); higher is better.
     """
-    return alpha * (1 - cosine_distance(edited, prompt)) + beta * (1 - cosine_distance(edited, image))
+    return alpha * (1 - cosine_distance(edited, prompt)) + beta * (
+        1 - cosine_distance(edited, image)
+    )
 
 
 # %% tags=["nbval-check-output"]
@@ -424,15 +473,17 @@ if only_if(emoji, "nothing was drawn"):
     drawn_sum, drawn_score = sum(judged.values()), score(seen, image, prompt_text)
     names = list(cases)
     print("lowest sum of the losses:", ", ".join(names[i] for i in drawn_sum.argsort()))
-    print("highest S:               ", ", ".join(names[i] for i in drawn_score.argsort(descending=True)))
+    print(
+        "highest S:               ",
+        ", ".join(names[i] for i in drawn_score.argsort(descending=True)),
+    )
 
 # %% [markdown]
 # Look at where *added beside* stands. $S$ rewards likeness to the source picture, and nothing is more like a picture
 # of the old object than a picture where it still is.
 # ## 9. Against the known region
 #
-# In the emoji world we know the true box. How well does each proposal cover it? Intersection over union, IoU: 1 is
-# the very box, 0 a miss. Three times the same heat map, with what the sum, $S$ and an all-knowing judge would
+# In the emoji world we know the true box. What is the IoU of each proposal with it? Three times the same heat map, with what the sum, $S$ and an all-knowing judge would
 # choose for each anchor.
 
 # %%
@@ -440,7 +491,9 @@ total = sum(tables[name] for name in paper)
 ranking = score(edited, image, prompt_text).reshape(total.shape)
 titles = "IoU, rings: lowest sum", "IoU, rings: highest $S$", "IoU, rings: highest IoU"
 rings = total.argmin(1), ranking.argmax(1), overlap.argmax(1)
-plots.show_tables(dict.fromkeys(titles, overlap), method.sizes, {t: r.tolist() for t, r in zip(titles, rings)});
+plots.show_tables(
+    dict.fromkeys(titles, overlap), method.sizes, {t: r.tolist() for t, r in zip(titles, rings)}
+);
 
 # %% [markdown]
 # One number for a whole table: the **rank correlation**. Sort the edits once by a term, once by IoU, and correlate
@@ -450,7 +503,9 @@ plots.show_tables(dict.fromkeys(titles, overlap), method.sizes, {t: r.tolist() f
 # %%
 def ranks(values: torch.Tensor) -> torch.Tensor:
     v = values.flatten()
-    return (v[:, None] > v).double().sum(1) + (v[:, None] == v).double().sum(1) / 2  # equal values share a rank
+    return (v[:, None] > v).double().sum(1) + (v[:, None] == v).double().sum(
+        1
+    ) / 2  # equal values share a rank
 
 
 def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -459,14 +514,24 @@ def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def goodness(c: Candidates) -> dict[str, torch.Tensor]:
     terms = {f"L_{name}": -c.terms[key] for name, key in zip(("Clip", "Str", "Dir"), paper)}
-    return {**terms, "sum": sum(terms.values()), "S": c.score, "source": -c.terms["source"],
-            "occlusion": -c.terms["occlusion"], "area": -c.terms["area"], "ours": -c.loss}
+    return {
+        **terms,
+        "sum": sum(terms.values()),
+        "S": c.score,
+        "source": -c.terms["source"],
+        "occlusion": -c.terms["occlusion"],
+        "area": -c.terms["area"],
+        "ours": -c.loss,
+    }
 
 
 # %% tags=["nbval-check-output"]
 for name, table in goodness(candidates).items():
     chosen = overlap.flatten()[table.argmax()]
-    print(f"{name:9} rank correlation with IoU {rank_correlation(table, overlap):5.1f}   IoU of its favourite {chosen:.1f}")
+    print(
+        f"{name:9} rank correlation with IoU {rank_correlation(table, overlap):5.1f}   IoU of its "
+        f"favourite {chosen:.1f}"
+    )
 
 # %% [markdown]
 # Three more are ours. `source` asks whether CLIP still sees the old word in the edit. `occlusion` needs no edit at
@@ -481,7 +546,10 @@ from tiny_world.words import NAMES, held_out, with_article
 
 correlations = {name: [] for name in goodness(candidates)}
 favourites = {name: [] for name in correlations}
-known_world = only_if(emoji, "the measurement is on emoji scenes, whose objects are known, and costs a whole table for each")
+known_world = only_if(
+    emoji,
+    "the measurement is on emoji scenes, whose objects are known, and costs a whole table for each",
+)
 for number in range(3000, 3000 + scenes) if known_world else ():
     thing = scene(number, count=1)
     old, region = thing.objects[0].name, torch.tensor(thing.objects[0].box) * size / 64
@@ -491,21 +559,36 @@ for number in range(3000, 3000 + scenes) if known_world else ():
     for name, values in goodness(table).items():
         correlations[name].append(rank_correlation(values, covered))
         favourites[name].append(float(covered.flatten()[values.argmax()]))
-    print(f"{number}: {thing.caption()} → {with_article(new)}, best IoU that any proposal reaches {covered.max():.2f}")
+    print(
+        f"{number}: {thing.caption()} → {with_article(new)}, best IoU that any proposal reaches "
+        f"{covered.max():.2f}"
+    )
 
 # %%
 if only_if(emoji, "nothing was measured"):
-    plots.show_points(correlations, "rank correlation with IoU",
-                      f"{scenes} scenes, one point each; the bar is the median")
-    plots.show_points(favourites, "IoU of the favourite", f"the edit that each prefers, in {scenes} scenes")
+    plots.show_points(
+        correlations,
+        "rank correlation with IoU",
+        f"{scenes} scenes, one point each; the bar is the median",
+    )
+    plots.show_points(
+        favourites, "IoU of the favourite", f"the edit that each prefers, in {scenes} scenes"
+    )
 
 # %% tags=["nbval-check-output"]
 from lr_helpers.intervals import rate
 
 for name in correlations if only_if(emoji, "nothing was measured") else ():
-    positive, hits = (rate(sum(v > limit for v in values[name]), scenes) for values, limit in ((correlations, 0), (favourites, 0.5)))
-    print(f"{name:9} sorts the right way: {positive['value']:.2f} [{positive['low']:.2f}, {positive['high']:.2f}]"
-          f"   favourite has IoU > 0.5: {hits['value']:.2f} [{hits['low']:.2f}, {hits['high']:.2f}]   n = {scenes}")
+    positive, hits = (
+        rate(sum(v > limit for v in values[name]), scenes)
+        for values, limit in ((correlations, 0), (favourites, 0.5))
+    )
+    print(
+        f"{name:9} sorts the right way: {positive['value']:.2f} [{positive['low']:.2f}, "
+        f"{positive['high']:.2f}]"
+        f"   favourite has IoU > 0.5: {hits['value']:.2f} [{hits['low']:.2f}, {hits['high']:.2f}]  "
+        f" n = {scenes}"
+    )
 
 # %% [markdown]
 # The intervals (Wilson, 95 %) are as wide as so few scenes make them: most terms cannot be told apart here. What can be
@@ -521,31 +604,49 @@ for name in correlations if only_if(emoji, "nothing was measured") else ():
 
 # %% tags=["nbval-check-output"]
 def paper_losses(seen: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-    return {"clip": cosine_distance(seen, prompt_text), "structure": structure_loss(tokens, image_tokens),
-            "direction": direction_loss(seen, image, source_text, prompt_text)}
+    return {
+        "clip": cosine_distance(seen, prompt_text),
+        "structure": structure_loss(tokens, image_tokens),
+        "direction": direction_loss(seen, image, source_text, prompt_text),
+    }
 
 
 for scale in (1, 255):
     values = paper_losses(*models.clip.encode_image(picture[None], scale=scale))
-    print(f"unedited source × {scale:3}:", ", ".join(f"L_{name} {abs(v[0]):.2f}" for name, v in values.items()))
+    print(
+        f"unedited source × {scale:3}:",
+        ", ".join(f"L_{name} {abs(v[0]):.2f}" for name, v in values.items()),
+    )
 
 # %% [markdown]
 # Above, the truth: no change of structure, no direction. Below, what the official code would see. Now the
 # tables of two losses: same edits, × 1 in the upper row, × 255 in the lower one, rings on each anchor's lowest value.
 
 # %%
-bright = {name: values.reshape(total.shape)
-          for name, values in paper_losses(*models.clip.encode_image(edits.flatten(0, 1), scale=255)).items()}
-both = {f"{label}, × {scale}": values[name] for scale, values in ((1, tables), (255, bright))
-        for label, name in (("$L_{Clip}$", "clip"), ("$L_{Dir}$", "direction"))}
-plots.show_tables(both, method.sizes, {title: t.argmin(1).tolist() for title, t in both.items()}, columns=2);
+bright = {
+    name: values.reshape(total.shape)
+    for name, values in paper_losses(
+        *models.clip.encode_image(edits.flatten(0, 1), scale=255)
+    ).items()
+}
+both = {
+    f"{label}, × {scale}": values[name]
+    for scale, values in ((1, tables), (255, bright))
+    for label, name in (("$L_{Clip}$", "clip"), ("$L_{Dir}$", "direction"))
+}
+plots.show_tables(
+    both, method.sizes, {title: t.argmin(1).tolist() for title, t in both.items()}, columns=2
+);
 
 # %% tags=["nbval-check-output"]
 weights = dict.fromkeys(paper, 1.0)
 right, wrong = best_proposals(tables, weights), best_proposals(bright, weights)
 for name in paper:
     print(f"L_{name:9} spread over the table {tables[name].std():.2f} → {bright[name].std():.2f}")
-print(f"mean side of the chosen boxes {torch.tensor(method.sizes)[right].mean():.2f} → {torch.tensor(method.sizes)[wrong].mean():.2f}")
+print(
+    f"mean side of the chosen boxes {torch.tensor(method.sizes)[right].mean():.2f} → "
+    f"{torch.tensor(method.sizes)[wrong].mean():.2f}"
+)
 print(f"anchors that keep their choice: {(right == wrong).sum()} of {len(right)}")
 
 # %% [markdown]

@@ -28,20 +28,22 @@
 # | before | [03 The box generator](03_the_box_generator.ipynb), [04 The losses](04_the_losses.ipynb) |
 
 # %% tags=["setup"]
-import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
-             "known; open the course from its own repository, or put its address into "
-             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
+             "is a placeholder, and whose account that is, is not known; open the course "
+             "from its own repository, or put its address into pyproject.toml and run: "
+             "python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
 
 profile = os.environ.get("LR_PROFILE", "tiny")  # which models; see data/models.toml
-prompt, source = "an apple", ""  # what you want to see; what is there now, empty: what the sample shows
+prompt = "an apple"  # what you want to see
+source = ""  # what is there now; empty: what the sample shows
 seed = 42
-runs = 5      # trainings of each estimator, from different weights
-draws = 400   # how often each estimator is asked for a gradient, to measure its bias and noise
+runs = 5  # trainings of each estimator, from different weights
+draws = 400  # how often each estimator is asked for a gradient, to measure its bias and noise
 
 # %% tags=["costs"]
 from lr_helpers.costs import course
@@ -80,7 +82,12 @@ boxes = regions.proposals(centres, method.sizes, size)
 pooled = regions.pool_proposals(features, boxes, size, method.pool)
 ready = regions.standardise(pooled)
 (K, M), rows = boxes.shape[:2], torch.arange(len(boxes))
-print("proposals (anchors K, sizes M, box):", tuple(boxes.shape), " pooled features:", tuple(ready.shape))
+print(
+    "proposals (anchors K, sizes M, box):",
+    tuple(boxes.shape),
+    " pooled features:",
+    tuple(ready.shape),
+)
 
 # %% [markdown]
 # All edits share one noise, so there are only $K·M$ different ones, and we can afford to make **all** of them: the table of
@@ -112,10 +119,23 @@ def moments(probabilities: list) -> dict[int, list]:
 
 torch.manual_seed(seed)
 network = regions.RegionNetwork(M, len(features), method.pool)
-history = learning.learn(network, ready, candidates, estimator=learning.Expectation(), iterations=method.iterations,
-                         lr=method.lr, generator=torch.Generator(), entropy_weight=method.entropy_weight)
+history = learning.learn(
+    network,
+    ready,
+    candidates,
+    estimator=learning.Expectation(),
+    iterations=method.iterations,
+    lr=method.lr,
+    generator=torch.Generator(),
+    entropy_weight=method.entropy_weight,
+)
 anchor = int(table.amin(1).argmin())
-plots.show_moving(picture, boxes[anchor], {i: p[anchor] for i, p in moments(history.probabilities).items()}, method.sizes);
+plots.show_moving(
+    picture,
+    boxes[anchor],
+    {i: p[anchor] for i, p in moments(history.probabilities).items()},
+    method.sizes,
+);
 
 # %% [markdown]
 # ## 1. Where the gradient gets lost
@@ -133,17 +153,26 @@ from lr_helpers.inpainting import composite
 from lr_helpers.losses import clip_loss
 
 torch.manual_seed(seed)
-network, generator = regions.RegionNetwork(M, len(features), method.pool), torch.Generator().manual_seed(seed)
+network, generator = (
+    regions.RegionNetwork(M, len(features), method.pool),
+    torch.Generator().manual_seed(seed),
+)
 logits = network(ready).log_softmax(dim=1)
-chosen = regions.straight_through(regions.gumbel_softmax(logits, 1.0, torch.rand(K, M, generator=generator)))
+chosen = regions.straight_through(
+    regions.gumbel_softmax(logits, 1.0, torch.rand(K, M, generator=generator))
+)
 half = (chosen * torch.tensor(method.sizes) * size / 2).sum(dim=1, keepdim=True)
 corners = torch.cat([centres - half, centres + half], dim=1).clamp(0, size)
 whole = corners.ceil()  # up to whole pixels
 
 mask = torch.stack([box_mask(box, size, size) for box in whole.tolist()])
-frames = models.editor.inpaint(picture, mask, prompt, seed=seed, steps=models.editor.screening_steps)
+frames = models.editor.inpaint(
+    picture, mask, prompt, seed=seed, steps=models.editor.screening_steps
+)
 edited = (composite(frames, picture, mask) * 255).round().to(torch.uint8)
-loss = clip_loss(models.clip.encode_image(edited / 255)[0], models.clip.encode_text([prompt])[0]).mean()
+loss = clip_loss(
+    models.clip.encode_image(edited / 255)[0], models.clip.encode_text([prompt])[0]
+).mean()
 
 # %% [markdown]
 # PyTorch writes down how each tensor was made: its `grad_fn`. A tensor without one has forgotten where it comes from.
@@ -152,21 +181,36 @@ loss = clip_loss(models.clip.encode_image(edited / 255)[0], models.clip.encode_t
 
 # %% tags=["nbval-check-output"]
 def arriving(station: torch.Tensor) -> float | None:
-    """Norm of the gradient of a station at the network's first weight; None where nothing connects them."""
+    """Norm of the gradient of a station at the network's first weight; None where nothing connects
+    them.
+    """
     if not station.requires_grad:
         return None
     first = next(network.parameters())
     return float(torch.autograd.grad(station.square().sum(), first, retain_graph=True)[0].norm())
 
 
-stations = {"log-softmax": logits, "Gumbel sample": chosen, "half side": half, "corners": corners, "whole pixels": whole,
-            "mask": mask, "8-bit edit": edited, "CLIP loss": loss}
+stations = {
+    "log-softmax": logits,
+    "Gumbel sample": chosen,
+    "half side": half,
+    "corners": corners,
+    "whole pixels": whole,
+    "mask": mask,
+    "8-bit edit": edited,
+    "CLIP loss": loss,
+}
 for name, station in stations.items():
     value = arriving(station)
-    print(f"{name:14} grad_fn {type(station.grad_fn).__name__:22} arrives:", value if not value else "something")
+    print(
+        f"{name:14} grad_fn {type(station.grad_fn).__name__:22} arrives:",
+        value if not value else "something",
+    )
 
 # %%
-plots.show_chain({name.replace(" ", "\n"): arriving(station) for name, station in stations.items()});
+plots.show_chain(
+    {name.replace(" ", "\n"): arriving(station) for name, station in stations.items()}
+);
 
 # %% [markdown]
 # Two cuts, and each alone would be enough. **Rounding** is a staircase: it is still connected, but its slope is 0 everywhere.
@@ -192,10 +236,14 @@ except RuntimeError as error:
 def gradient_norms(network: torch.nn.Module) -> dict[str, float | None]:
     """What the last `backward()` left at each weight.
 
-    Returns {name: norm} for all of `network.named_parameters()`, in their order: the Euclidean norm of the weight's
-    gradient as float, which may be exactly 0, or None where the weight has no gradient at all.
+    Returns {name: norm} for all of `network.named_parameters()`, in their order: the Euclidean norm
+    of the weight's gradient as float, which may be exactly 0, or None where the weight has no
+    gradient at all.
     """
-    return {name: None if p.grad is None else p.grad.norm().item() for name, p in network.named_parameters()}
+    return {
+        name: None if p.grad is None else p.grad.norm().item()
+        for name, p in network.named_parameters()
+    }
 
 
 # %% tags=["nbval-check-output"]
@@ -204,7 +252,9 @@ checks.gradient_norms(gradient_norms)
 # %% tags=["nbval-check-output"]
 loss.requires_grad_(True)
 loss.backward()
-print("is the loss a leaf?", loss.is_leaf, " its gradient with respect to itself:", loss.grad.item())
+print(
+    "is the loss a leaf?", loss.is_leaf, " its gradient with respect to itself:", loss.grad.item()
+)
 gradient_norms(network)
 
 # %% [markdown]
@@ -218,15 +268,23 @@ def largest_change(method) -> tuple[float, list]:
     result = edit(models, to_image(picture), source, prompt, method, seed=seed, progress=False)
     torch.manual_seed(seed)
     fresh = regions.RegionNetwork(**result.network.settings)
-    change = max(float((a - b).detach().abs().max()) for a, b in zip(result.network.parameters(), fresh.parameters()))
+    change = max(
+        float((a - b).detach().abs().max())
+        for a, b in zip(result.network.parameters(), fresh.parameters())
+    )
     return change, list(gradient_norms(result.network).values())
 
 
 official = METHODS["official_code"].but(steps=2)
-for name, tried in (("official_code", official), ("… with a gradient", official.but(estimator="expectation"))):
+for name, tried in (
+    ("official_code", official),
+    ("… with a gradient", official.but(estimator="expectation")),
+):
     change, norms = largest_change(tried)
-    print(f"{name:18} largest change of a weight after {tried.iterations} iterations: {change:.3f},",
-          f"weights without gradient: {norms.count(None)} of {len(norms)}")
+    print(
+        f"{name:18} largest change of a weight after {tried.iterations} iterations: {change:.3f},",
+        f"weights without gradient: {norms.count(None)} of {len(norms)}",
+    )
 
 # %% [markdown]
 # The same was measured on the official network class itself, with a stand-in for the inpainting model: `None`
@@ -263,7 +321,8 @@ checks.expected_loss(expected_loss)
 
 # %% tags=["solution"]
 def expected_gradient(logits: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """The derivative of the expected loss with respect to each logit, written out, without autograd.
+    """The derivative of the expected loss with respect to each logit, written out, without
+    autograd.
 
     logits, table: (K, M) as for `expected_loss`. Returns (K, M).
     """
@@ -282,8 +341,11 @@ checks.expected_gradient(expected_gradient)
 # %%
 start = network(ready).detach()
 truth, best = expected_gradient(start, table), table.argmin(dim=1).tolist()
-plots.show_tables({"loss of the edit": table, "true gradient of the expected loss": truth}, method.sizes,
-                  {"loss of the edit": best, "true gradient of the expected loss": best});
+plots.show_tables(
+    {"loss of the edit": table, "true gradient of the expected loss": truth},
+    method.sizes,
+    {"loss of the edit": best, "true gradient of the expected loss": best},
+);
 
 # %% [markdown]
 # ## 3. Four estimators
@@ -295,7 +357,9 @@ plots.show_tables({"loss of the edit": table, "true gradient of the expected los
 # %%
 def sample(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """(K, M) logits → (K,) one proposal of each anchor by chance (Gumbel-max, notebook 03)."""
-    return regions.gumbel_softmax(logits.detach(), 1.0, torch.rand(logits.shape, generator=generator)).argmax(dim=1)
+    return regions.gumbel_softmax(
+        logits.detach(), 1.0, torch.rand(logits.shape, generator=generator)
+    ).argmax(dim=1)
 
 
 def none(logits, problem, generator):
@@ -324,8 +388,8 @@ def expectation(logits, problem, generator):
 def leave_one_out(losses: torch.Tensor) -> torch.Tensor:
     """How much worse each draw is than the other draws of its anchor.
 
-    losses: (R, K), R draws (at least 2) for each of K anchors. Returns (R, K): the loss of the draw minus the mean
-    loss of the anchor's other R − 1 draws.
+    losses: (R, K), R draws (at least 2) for each of K anchors. Returns (R, K): the loss of the draw
+    minus the mean loss of the anchor's other R − 1 draws.
     """
     others = (losses.sum(dim=0) - losses) / (len(losses) - 1)
     return losses - others
@@ -339,15 +403,20 @@ checks.leave_one_out(leave_one_out)
 # means nothing): the mean of advantage times $\log π$ of what was drawn. The check compares gradients.
 
 # %% tags=["solution"]
-def reinforce_surrogate(logits: torch.Tensor, choices: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
+def reinforce_surrogate(
+    logits: torch.Tensor, choices: torch.Tensor, advantages: torch.Tensor
+) -> torch.Tensor:
     """A number whose gradient with respect to the logits is the score-function estimate.
 
-    logits: (K, M). choices: (R, K) whole numbers, the proposal drawn for each anchor, R times. advantages: (R, K),
-    constants. Returns one number (shape ()): the mean over draws and anchors of advantage · log π of the choice.
+    logits: (K, M). choices: (R, K) whole numbers, the proposal drawn for each anchor, R times.
+    advantages: (R, K), constants. Returns one number (shape ()): the mean over draws and anchors of
+    advantage · log π of the choice.
     """
     log_probabilities = logits.log_softmax(dim=1)
     rows = torch.arange(len(logits))
-    return torch.stack([(a * log_probabilities[rows, c]).mean() for c, a in zip(choices, advantages)]).mean()
+    return torch.stack(
+        [(a * log_probabilities[rows, c]).mean() for c, a in zip(choices, advantages)]
+    ).mean()
 
 
 # %% tags=["nbval-check-output"]
@@ -373,15 +442,26 @@ def without_baseline(logits, problem, generator):
 
 # %%
 def straight_through(logits, problem, generator, temperature=1.0):
-    soft = regions.gumbel_softmax(logits, temperature, torch.rand(logits.shape, generator=generator))
+    soft = regions.gumbel_softmax(
+        logits, temperature, torch.rand(logits.shape, generator=generator)
+    )
     return problem.blended(regions.straight_through(soft)).mean()
 
 # %% [markdown]
 # One step with each. What arrives at the network's eight weights?
 
 # %%
-estimators = {"expectation": expectation, "reinforce": reinforce, "straight-through": straight_through, "none (official)": none}
-layers = [f"{layer}\n{kind}" for layer in ("conv 1", "conv 2", "linear 1", "linear 2") for kind in ("weight", "bias")]
+estimators = {
+    "expectation": expectation,
+    "reinforce": reinforce,
+    "straight-through": straight_through,
+    "none (official)": none,
+}
+layers = [
+    f"{layer}\n{kind}"
+    for layer in ("conv 1", "conv 2", "linear 1", "linear 2")
+    for kind in ("weight", "bias")
+]
 arrived = {}
 for name, estimator in estimators.items():
     network.zero_grad(set_to_none=True)
@@ -398,7 +478,9 @@ plots.show_gradient_norms(arrived);
 
 # %%
 def feel(candidates: Candidates) -> torch.Tensor:
-    """G, (K, M, M): [k, m, j] is what reaches the weight of proposal j when m was chosen for anchor k."""
+    """G, (K, M, M): [k, m, j] is what reaches the weight of proposal j when m was chosen for anchor
+    k.
+    """
     felt = torch.zeros(K, M, M)
     for m in range(M):
         one_hot = torch.eye(M)[m].repeat(K, 1).requires_grad_(True)
@@ -441,11 +523,18 @@ def gradient(estimator, problem, generator) -> torch.Tensor:
     return leaf.grad
 
 
-packaged = {"expectation": learning.Expectation(), "reinforce": learning.Reinforce(), "straight-through": learning.StraightThrough()}
+packaged = {
+    "expectation": learning.Expectation(),
+    "reinforce": learning.Reinforce(),
+    "straight-through": learning.StraightThrough(),
+}
 for name, theirs in packaged.items():
     mine = gradient(estimators[name], Paid(), torch.Generator().manual_seed(seed))
     real = gradient(theirs, candidates, torch.Generator().manual_seed(seed))
-    print(f"{name:17} the same as the package's on the real edits:", torch.allclose(mine, real, atol=1e-5))
+    print(
+        f"{name:17} the same as the package's on the real edits:",
+        torch.allclose(mine, real, atol=1e-5),
+    )
 
 # %% [markdown]
 # ### Which way do they point?
@@ -455,9 +544,15 @@ for name, theirs in packaged.items():
 # how far it would be by chance alone. *Noise*: how far a single draw is from that mean.
 
 # %% tags=["nbval-check-output"]
-asked = {**{name: f for name, f in estimators.items() if f is not none}, "no baseline": without_baseline}
+asked = {
+    **{name: f for name, f in estimators.items() if f is not none},
+    "no baseline": without_baseline,
+}
 generator = torch.Generator().manual_seed(seed)
-drawn = {name: torch.stack([gradient(f, Paid(), generator) for _ in range(draws)]) for name, f in asked.items()}
+drawn = {
+    name: torch.stack([gradient(f, Paid(), generator) for _ in range(draws)])
+    for name, f in asked.items()
+}
 
 
 def compare(drawn: torch.Tensor, truth: torch.Tensor) -> str:
@@ -466,7 +561,11 @@ def compare(drawn: torch.Tensor, truth: torch.Tensor) -> str:
     noise = drawn.var(0).sum().sqrt() / truth.norm()
     bias = (drawn.mean(0) - truth).norm() / truth.norm()
     half = 1.96 * cosines.std() / len(drawn) ** 0.5
-    return f"cosine {cosines.mean():5.2f} ± {half:.2f}   bias {bias:.2f} (by chance {noise / len(drawn) ** 0.5:.2f})   noise {noise:.2f}"
+    chance = noise / len(drawn) ** 0.5
+    return (
+        f"cosine {cosines.mean():5.2f} ± {half:.2f}   bias {bias:.2f} (by chance {chance:.2f})"
+        f"   noise {noise:.2f}"
+    )
 
 
 print(f"at the untrained network, {draws} draws each")
@@ -503,9 +602,15 @@ felt_paper = feel(papers)
 
 def beliefs(table: torch.Tensor, felt: torch.Tensor) -> dict[str, tuple]:
     """(true change, believed change) of the loss for all moves to a smaller and to a larger box."""
-    true, believed = table[:, None, :] - table[:, :, None], felt - felt.diagonal(dim1=1, dim2=2)[..., None]
+    true, believed = (
+        table[:, None, :] - table[:, :, None],
+        felt - felt.diagonal(dim1=1, dim2=2)[..., None],
+    )
     larger = torch.ones(M, M).triu(1).bool()
-    return {"to a larger box": (true[:, larger], believed[:, larger]), "to a smaller box": (true[:, larger.T], believed[:, larger.T])}
+    return {
+        "to a larger box": (true[:, larger], believed[:, larger]),
+        "to a smaller box": (true[:, larger.T], believed[:, larger.T]),
+    }
 
 
 moves = {"the paper's losses": beliefs(papers.loss, felt_paper), "our losses": beliefs(table, felt)}
@@ -514,12 +619,18 @@ plots.show_against(moves, "true change of the loss", "believed change");
 # %% tags=["nbval-check-output"]
 for name, groups in moves.items():
     (true, believed), (smaller, thought) = groups.values()
-    print(f"{name:18} larger box: improves the loss in {(true < 0).float().mean():.0%} of the moves,",
-          f"believed to in {(believed < -1e-4).float().mean():.0%} (largest belief {believed.abs().max():.2f});",
-          f"smaller box: right sign in {((smaller < 0) == (thought < 0)).float().mean():.0%}")
+    print(
+        f"{name:18} larger box: improves the loss in {(true < 0).float().mean():.0%} of the moves,",
+        f"believed to in {(believed < -1e-4).float().mean():.0%} (largest belief "
+        f"{believed.abs().max():.2f});",
+        f"smaller box: right sign in {((smaller < 0) == (thought < 0)).float().mean():.0%}",
+    )
 problem = Paid(papers.loss, boxes, felt_paper)
 gradients = torch.stack([gradient(straight_through, problem, generator) for _ in range(draws)])
-print(f"straight-through, the paper's losses: {compare(gradients, expected_gradient(start, problem.table))}")
+print(
+    f"straight-through, the paper's losses: "
+    f"{compare(gradients, expected_gradient(start, problem.table))}"
+)
 
 # %% [markdown]
 # The reason is plain once seen. **Outside the drawn box the pasted edit *is* the source picture.** A larger mask would paste the very
@@ -544,8 +655,9 @@ print(f"straight-through, the paper's losses: {compare(gradients, expected_gradi
 def entropy(logits: torch.Tensor) -> torch.Tensor:
     """How undecided the probabilities are: 0 when sure, log M when even.
 
-    logits: (K, M). Returns one number (shape ()): the entropy of each anchor's softmax, with the natural logarithm,
-    averaged over the anchors; finite also where a probability is 0. Gradients flow back.
+    logits: (K, M). Returns one number (shape ()): the entropy of each anchor's softmax, with the
+    natural logarithm, averaged over the anchors; finite also where a probability is 0. Gradients
+    flow back.
     """
     return -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
@@ -558,11 +670,21 @@ checks.entropy(entropy)
 # evaluation, and no estimator gets to see it.
 
 # %%
-def train(estimator, seed, inputs=ready, bonus=method.entropy_weight, problem=None, iterations=method.iterations) -> dict:
+def train(
+    estimator,
+    seed,
+    inputs=ready,
+    bonus=method.entropy_weight,
+    problem=None,
+    iterations=method.iterations,
+) -> dict:
     torch.manual_seed(seed)
     problem = problem or Paid()
     network = regions.RegionNetwork(problem.table.shape[1], len(features), method.pool)
-    optimiser, generator = torch.optim.Adam(network.parameters(), lr=method.lr), torch.Generator().manual_seed(seed)
+    optimiser, generator = (
+        torch.optim.Adam(network.parameters(), lr=method.lr),
+        torch.Generator().manual_seed(seed),
+    )
     logits = network(inputs)
     run = {"probabilities": [logits.softmax(dim=1).tolist()], "different": [0], "asked": [0]}
     for step in range(iterations):
@@ -581,14 +703,23 @@ def train(estimator, seed, inputs=ready, bonus=method.entropy_weight, problem=No
 
 # %% tags=["nbval-check-output"]
 again = train(expectation, seed)["probabilities"][:-1]
-print("the same probabilities as with the package's `learn`:", np.allclose(again, history.probabilities, atol=1e-3))
+print(
+    "the same probabilities as with the package's `learn`:",
+    np.allclose(again, history.probabilities, atol=1e-3),
+)
 
 # %%
 learned = {name: [train(f, s) for s in range(runs)] for name, f in estimators.items()}
 floor = float(table.amin(dim=1).mean())
-print(f"expected loss at first {np.mean([r['loss'][0] for r in learned['expectation']]):.2f}, each anchor's best {floor:.2f}")
+print(
+    f"expected loss at first {np.mean([r['loss'][0] for r in learned['expectation']]):.2f}, each "
+    f"anchor's best {floor:.2f}"
+)
 for name, trained in learned.items():
-    print(f"{name:17} after {method.iterations} updates: {np.mean([r['loss'][-1] for r in trained]):.2f}")
+    print(
+        f"{name:17} after {method.iterations} updates: "
+        f"{np.mean([r['loss'][-1] for r in trained]):.2f}"
+    )
 
 # %% [markdown]
 # Lines are means of the runs, bands go from the best to the worst. Left by updates. In the middle by what was paid when **every different
@@ -597,13 +728,19 @@ for name, trained in learned.items():
 
 # %%
 def curves(x: str) -> dict[str, list]:
-    return {name: [(r[x] if x != "update" else range(len(r["loss"])), r["loss"]) for r in trained]
-            for name, trained in learned.items()}
+    return {
+        name: [(r[x] if x != "update" else range(len(r["loss"])), r["loss"]) for r in trained]
+        for name, trained in learned.items()
+    }
 
 
 paid_once, paid_always = "evaluations, different edits", "evaluations, every draw"
-plots.show_runs({"update": curves("update"), paid_once: curves("different"), paid_always: curves("asked")},
-                "expected loss", floor, logarithmic=(paid_always,));
+plots.show_runs(
+    {"update": curves("update"), paid_once: curves("different"), paid_always: curves("asked")},
+    "expected loss",
+    floor,
+    logarithmic=(paid_always,),
+);
 
 # %% [markdown]
 # `expectation` can do nothing until the whole table is paid (the flat line in the middle), then its steps are free and exact. Reinforce starts
@@ -618,18 +755,32 @@ plots.show_runs({"update": curves("update"), paid_once: curves("different"), pai
 
 # %%
 fine = np.linspace(method.sizes[0], method.sizes[-1], 31)
-fine_table = torch.tensor(np.array([np.interp(fine, method.sizes, row) for row in table.numpy()]), dtype=torch.float32)
+fine_table = torch.tensor(
+    np.array([np.interp(fine, method.sizes, row) for row in table.numpy()]), dtype=torch.float32
+)
 fine_boxes = regions.proposals(centres, fine.tolist(), size)
 fine_ready = regions.standardise(regions.pool_proposals(features, fine_boxes, size, method.pool))
-large = {f"{name}, {len(fine)} sizes": [train(estimators[name], s, fine_ready, 0.0, Paid(fine_table, fine_boxes))
-                                        for s in range(3)] for name in ("expectation", "reinforce")}
-plots.show_runs({paid_once: {name: [(r["different"], r["loss"]) for r in trained] for name, trained in large.items()}},
-                "expected loss", float(fine_table.amin(1).mean()));
+large = {
+    f"{name}, {len(fine)} sizes": [
+        train(estimators[name], s, fine_ready, 0.0, Paid(fine_table, fine_boxes)) for s in range(3)
+    ]
+    for name in ("expectation", "reinforce")
+}
+plots.show_runs(
+    {
+        paid_once: {
+            name: [(r["different"], r["loss"]) for r in trained] for name, trained in large.items()
+        }
+    },
+    "expected loss",
+    float(fine_table.amin(1).mean()),
+);
 
 # %% [markdown]
-# So the advice is simple. A table that you can afford: make it, and use `expectation`. A table that you can't, or a new noise for every
-# edit: reinforce with a baseline. Straight-through is the cheapest for each update, one edit an anchor, and it is as good as what the loss knows
-# of a box without its edit.
+# So the advice is this. A table that you can afford: make it, and use `expectation`. A table that you can't, or a new noise for every
+# edit: look at the right panel above. Straight-through is the cheapest for each update, one edit an anchor, and with *our* losses that
+# is money well spent, because two of their terms know a box without its edit. With losses that see nothing but the edit, as the paper's
+# do, it is led astray, as we saw; there reinforce with a baseline is the one that is right on average.
 #
 # ## 5. Watching the box move
 #
@@ -638,7 +789,10 @@ plots.show_runs({paid_once: {name: [(r["different"], r["loss"]) for r in trained
 
 # %%
 known = torch.tensor(true_box)
-strips = {name: {i: p[anchor] for i, p in moments(trained[0]["probabilities"]).items()} for name, trained in learned.items()}
+strips = {
+    name: {i: p[anchor] for i, p in moments(trained[0]["probabilities"]).items()}
+    for name, trained in learned.items()
+}
 plots.show_strips(picture, boxes[anchor], strips, known.tolist());
 
 # %% [markdown]
@@ -647,11 +801,17 @@ plots.show_strips(picture, boxes[anchor], strips, known.tolist());
 # %%
 def draw(estimator: str, anchor: int, iteration: int):
     probabilities = torch.tensor(learned[estimator][0]["probabilities"])[:, anchor]
-    return plots.show_moving(picture, boxes[anchor], {i: probabilities[i] for i in sorted({0, iteration})}, method.sizes)
+    return plots.show_moving(
+        picture, boxes[anchor], {i: probabilities[i] for i in sorted({0, iteration})}, method.sizes
+    )
 
 
-explore(draw, estimator=ipywidgets.Dropdown(options=list(learned)), anchor=ipywidgets.IntSlider(anchor, 0, K - 1),
-        iteration=ipywidgets.IntSlider(30, 0, method.iterations))
+explore(
+    draw,
+    estimator=ipywidgets.Dropdown(options=list(learned)),
+    anchor=ipywidgets.IntSlider(anchor, 0, K - 1),
+    iteration=ipywidgets.IntSlider(30, 0, method.iterations),
+)
 
 # %% [markdown]
 # ### Why it can get stuck
@@ -660,21 +820,35 @@ explore(draw, estimator=ipywidgets.Dropdown(options=list(learned)), anchor=ipywi
 # what all anchors have in common. What are they worth? Train by `expectation`, the exact gradient, with and without them.
 
 # %%
-ways = {"both": {}, "no bonus": {"bonus": 0.0}, "raw features": {"inputs": pooled}, "neither": {"inputs": pooled, "bonus": 0.0}}
+ways = {
+    "both": {},
+    "no bonus": {"bonus": 0.0},
+    "raw features": {"inputs": pooled},
+    "neither": {"inputs": pooled, "bonus": 0.0},
+}
 tried = {name: [train(expectation, s, **how) for s in range(3)] for name, how in ways.items()}
 ends = {name: torch.tensor(trained[0]["probabilities"][-1]) for name, trained in tried.items()}
-plots.show_tables({f"π at the end: {name}": p for name, p in ends.items()}, method.sizes,
-                  {f"π at the end: {name}": best for name in ends}, columns=2)
+plots.show_tables(
+    {f"π at the end: {name}": p for name, p in ends.items()},
+    method.sizes,
+    {f"π at the end: {name}": best for name in ends},
+    columns=2,
+)
 for name, trained in tried.items():
     last = [torch.tensor(r["probabilities"][-1]).argmax(1) for r in trained]
     different = [len(set(m.tolist())) for m in last]
-    print(f"{name:13} expected loss {np.mean([r['loss'][-1] for r in trained]):.2f} (best {floor:.2f}),",
-          f"different sizes chosen by the {K} anchors, in 3 runs: {different}")
+    print(
+        f"{name:13} expected loss {np.mean([r['loss'][-1] for r in trained]):.2f} (best "
+        f"{floor:.2f}),",
+        f"different sizes chosen by the {K} anchors, in 3 runs: {different}",
+    )
 
 # %% [markdown]
-# Rings mark each anchor's best. Look for a single bright column: one size for all anchors. The network first learns what helps all of
-# them at once, "this size is good on average", and makes it more and more certain. Once its softmax is saturated, every
-# other size has $π ≈ 0$, and with it a gradient of about 0: the anchors never come to differ.
+# Rings mark each anchor's best. A network that is stuck shows a single bright column: one size for all anchors. It first learns what
+# helps all of them at once, "this size is good on average", and makes it more and more certain. Once its softmax is saturated, every
+# other size has $π ≈ 0$, and with it a gradient of about 0: the anchors never come to differ. Does it happen here? Read it off the
+# numbers: 1 or 2 different sizes, and an expected loss far above the best, is stuck. Where all four rows are alike, this scene does
+# not need the two helpers. They cost nothing, and are kept for the scenes that do.
 #
 # ## 6. Against the known box
 #
@@ -696,15 +870,23 @@ overlap = iou(boxes, known)
 for name, trained in learned.items():
     found = [float(overlap[final(r)]) for r in trained]
     print(f"{name:26} IoU {np.mean(found):.2f}   [{min(found):.2f} … {max(found):.2f}]")
-for name, value in {"a proposal by lot": overlap.mean(), "lowest loss in the table": overlap.flatten()[table.argmin()],
-                    "best box in the table": overlap.max()}.items():
+for name, value in {
+    "a proposal by lot": overlap.mean(),
+    "lowest loss in the table": overlap.flatten()[table.argmin()],
+    "best box in the table": overlap.max(),
+}.items():
     print(f"{name:26} IoU {value:.2f}")
 
 # %%
 ends = {name: final(trained[0]) for name, trained in learned.items()}
-plots.show_pictures([picture, *(candidates.edits[end] for end in ends.values())], ["known box", *ends], columns=5,
-                    boxes=[known.tolist(), *(boxes[end].tolist() for end in ends.values())],
-                    colours=[plots.BLACK, *[plots.ORANGE] * len(ends)], side=1.9);
+plots.show_pictures(
+    [picture, *(candidates.edits[end] for end in ends.values())],
+    ["known box", *ends],
+    columns=5,
+    boxes=[known.tolist(), *(boxes[end].tolist() for end in ends.values())],
+    colours=[plots.BLACK, *[plots.ORANGE] * len(ends)],
+    side=1.9,
+);
 
 # %% [markdown]
 # **One scene proves nothing.** Here even `none` may be lucky: each of its nine anchors tries one size by chance, and the best of nine edits

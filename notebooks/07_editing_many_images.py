@@ -27,11 +27,12 @@
 # | before | [06 Editing one image](06_editing_one_image.ipynb) |
 
 # %% tags=["setup"]
-import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
-             "known; open the course from its own repository, or put its address into "
-             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
+             "is a placeholder, and whose account that is, is not known; open the course "
+             "from its own repository, or put its address into pyproject.toml and run: "
+             "python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
@@ -78,20 +79,28 @@ from tiny_world.scenes import scene
 
 wishes = ["a mushroom", "a cake", "a red car", "an apple", "a rabbit", "a boat"]
 
+
 def example(i: int) -> tuple[Image.Image, str, str]:
     """The i-th picture, what is there, and what we want to see."""
     if get_profile(profile).vocabulary:
         recipe = scene(2477 + i, 1)
-        return Image.fromarray(recipe.render()), recipe.objects[0].name, wishes[(i + 1) % len(wishes)]
+        return (
+            Image.fromarray(recipe.render()),
+            recipe.objects[0].name,
+            wishes[(i + 1) % len(wishes)],
+        )
     shown = sample(profile, shipped(profile)[i])
     return shown.picture, shown.source, shown.prompt
+
 
 if not get_profile(profile).vocabulary:
     count = min(count, len(shipped(profile)))
 examples = [example(i) for i in range(count)]
 for i, (picture, _, _) in enumerate(examples):
     picture.save(work / "images" / f"{i}.png")
-plots.show_pictures([e[0] for e in examples], [f"{s} →\n{p}" for _, s, p in examples], columns=8, side=1.2);
+plots.show_pictures(
+    [e[0] for e in examples], [f"{s} →\n{p}" for _, s, p in examples], columns=8, side=1.2
+);
 
 # %% [markdown]
 # The file is that of the official code: for each picture, what is there now and what you want to see. (A list of
@@ -125,7 +134,9 @@ print(*checked.problems, sep="\n")
 # Nothing was opened or loaded for this. What can't be read as JSON at all is an error with line and column.
 
 # %% tags=["nbval-check-output"]
-(work / "broken.json").write_text('{"0.png": ["wolf", "a cake"],\n "1.png" ["fox", "a cake"]}', encoding="utf-8")
+(work / "broken.json").write_text(
+    '{"0.png": ["wolf", "a cake"],\n "1.png" ["fox", "a cake"]}', encoding="utf-8"
+)
 try:
     plan(work / "broken.json", work / "images", work / "broken")
 except UserError as error:
@@ -153,7 +164,8 @@ batch = {"empty.png": ["wolf", "a cake"], **batch, "half.png": ["wolf", "a cake"
 
 # %% tags=["solution"]
 def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` to the file `path`, so that whoever looks, at any moment, finds the old file or the new one, whole.
+    """Write `data` to the file `path`, so that whoever looks, at any moment, finds the old file or
+    the new one, whole.
 
     If `path` exists, it is replaced. At the end nothing else is left in its folder.
     """
@@ -182,8 +194,8 @@ checks.write_whole(write_whole)
 def key_of(picture: bytes, settings: dict) -> str:
     """The key: SHA-256, in hex, of the JSON text of one dictionary.
 
-    It holds the settings and, as "image", the SHA-256 (hex) of the picture's bytes. Its keys are sorted, at every
-    depth (`json.dumps(..., sort_keys=True)`); the text is encoded as UTF-8.
+    It holds the settings and, as "image", the SHA-256 (hex) of the picture's bytes. Its keys are
+    sorted, at every depth (`json.dumps(..., sort_keys=True)`); the text is encoded as UTF-8.
     """
     decides = {**settings, "image": sha256(picture).hexdigest()}
     return sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
@@ -194,7 +206,10 @@ checks.key_of(key_of)
 # %% tags=["nbval-check-output"]
 one, other = {"prompt": "a cake", "seed": 42}, {"seed": 42, "prompt": "a cake"}
 print("another order, the same key:", key_of(b"picture", one) == key_of(b"picture", other))
-print("another seed, another key:  ", key_of(b"picture", one) != key_of(b"picture", {**one, "seed": 43}))
+print(
+    "another seed, another key:  ",
+    key_of(b"picture", one) != key_of(b"picture", {**one, "seed": 43}),
+)
 
 # %% [markdown]
 # ## 4. Kill it
@@ -204,15 +219,36 @@ print("another seed, another key:  ", key_of(b"picture", one) != key_of(b"pictur
 # %%
 output, record = work / "edited", "item.json"
 
+
 def start(output: Path, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
     """Begin the batch in a process of its own."""
-    words = [sys.executable, *launcher, "-m", "lr_helpers", "batch", str(work / "batch.json"), "--images",
-             str(work / "images"), "--output", str(output), "--profile", profile, "--seed", str(seed), "--quiet"]
-    return subprocess.Popen([*words, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    words = [
+        sys.executable,
+        *launcher,
+        "-m",
+        "lr_helpers",
+        "batch",
+        str(work / "batch.json"),
+        "--images",
+        str(work / "images"),
+        "--output",
+        str(output),
+        "--profile",
+        profile,
+        "--seed",
+        str(seed),
+        "--quiet",
+    ]
+    return subprocess.Popen(
+        [*words, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
 
 def finished(output: Path) -> dict[str, tuple]:
     """The items that are done, and by which file and when."""
-    return {f.parent.name: (f.stat().st_ino, f.stat().st_mtime_ns) for f in output.glob(f"*/{record}")}
+    return {
+        f.parent.name: (f.stat().st_ino, f.stat().st_mtime_ns) for f in output.glob(f"*/{record}")
+    }
 
 # %% [markdown]
 # We wait until three items are done, and some milliseconds more, so that it is in the middle of the next: SIGKILL. No
@@ -272,10 +308,18 @@ batch = {image: texts for image, texts in batch.items() if image not in ("empty.
 began = time.perf_counter()
 process = start(output)
 said, _ = process.communicate()
-print(f"{said.strip() or 'nothing to tell'}; {time.perf_counter() - began:.1f} s, most of them Python's own start")
+print(
+    f"{said.strip() or 'nothing to tell'}; {time.perf_counter() - began:.1f} s, most of them "
+    f"Python's own start"
+)
 
 # %% tags=["nbval-check-output"]
-print("touched:", sum(finished(output)[name] != after[name] for name in after), " exit code", process.returncode)
+print(
+    "touched:",
+    sum(finished(output)[name] != after[name] for name in after),
+    " exit code",
+    process.returncode,
+)
 
 # %% [markdown]
 # ## 6. What came out
@@ -286,10 +330,20 @@ print("touched:", sum(finished(output)[name] != after[name] for name in after), 
 
 # %% tags=["nbval-check-output"]
 print(*sorted(f.name + "/" * f.is_dir() for f in output.iterdir()))
-print(*sorted(f.relative_to(output / "0").as_posix() for f in (output / "0").rglob("*") if f.is_file() and f.parent.name not in ("boxes", "results")))
+print(
+    *sorted(
+        f.relative_to(output / "0").as_posix()
+        for f in (output / "0").rglob("*")
+        if f.is_file() and f.parent.name not in ("boxes", "results")
+    )
+)
 
 # %%
-Show(filename=str(output / "contact_sheet.png"), alt="Contact sheet: of each item the input, the learned region and the result", width=900)
+Show(
+    filename=str(output / "contact_sheet.png"),
+    alt="Contact sheet: of each item the input, the learned region and the result",
+    width=900,
+)
 
 # %% [markdown]
 # On the left the input, in the middle the learned region, on the right the result. The table has a line for each entry,
@@ -310,7 +364,9 @@ for row in csv.DictReader(table.splitlines()):
 
 # %% tags=["solution"]
 def dealt(items: list, rank: int, processes: int) -> list:
-    """The items of process number `rank` (0 … processes - 1), dealt out in turn like cards, in their order."""
+    """The items of process number `rank` (0 … processes - 1), dealt out in turn like cards, in
+    their order.
+    """
     return list(items[rank::processes])
 
 # %% tags=["nbval-check-output"]
@@ -326,7 +382,10 @@ for rank in range(2):
 # %%
 processes = torch.cuda.device_count() or 2
 shared = work / "shared"
-process = start(shared, launcher=("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"))
+process = start(
+    shared,
+    launcher=("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"),
+)
 said, _ = process.communicate()
 print("exit code", process.returncode)
 
@@ -336,36 +395,71 @@ print("exit code", process.returncode)
 
 # %%
 def times(output: Path) -> list[tuple[str, int, float, float]]:
-    """(item, number of the process, begin, seconds) of each item, the times from the first begin on."""
-    lines = re.findall(r"(\S+) \[(\d+)\] begin (.*)", (output / "batch.log").read_text(encoding="utf-8"))
+    """(item, number of the process, begin, seconds) of each item, the times from the first begin
+    on.
+    """
+    lines = re.findall(
+        r"(\S+) \[(\d+)\] begin (.*)", (output / "batch.log").read_text(encoding="utf-8")
+    )
     lines = [line for line in lines if (output / line[2] / record).exists()]
     order = list(dict.fromkeys(pid for _, pid, _ in lines))
     moments = [datetime.fromisoformat(when).timestamp() for when, _, _ in lines]
-    took = [json.loads((output / name / record).read_text(encoding="utf-8"))["row"]["seconds"] for _, _, name in lines]
-    return [(name, order.index(pid), moment - min(moments), s) for (_, pid, name), moment, s in zip(lines, moments, took)]
+    took = [
+        json.loads((output / name / record).read_text(encoding="utf-8"))["row"]["seconds"]
+        for _, _, name in lines
+    ]
+    return [
+        (name, order.index(pid), moment - min(moments), s)
+        for (_, pid, name), moment, s in zip(lines, moments, took)
+    ]
+
 
 def show_times(rows: list[tuple[str, int, float, float]]) -> plt.Figure:
     """A bar an item, a row a process."""
     figure, axes = plt.subplots(figsize=(8, 1.8), layout="constrained")
     for name, process, begin, seconds in rows:
-        axes.barh(process, seconds, left=begin, color=(plots.BLUE, plots.ORANGE)[process % 2], edgecolor="white")
+        axes.barh(
+            process,
+            seconds,
+            left=begin,
+            color=(plots.BLUE, plots.ORANGE)[process % 2],
+            edgecolor="white",
+        )
         axes.text(begin + seconds / 2, process, name, ha="center", va="center", color="white")
-    axes.set(xlabel="seconds", ylabel="process", yticks=sorted({row[1] for row in rows}), title="Which process edited which item")
+    axes.set(
+        xlabel="seconds",
+        ylabel="process",
+        yticks=sorted({row[1] for row in rows}),
+        title="Which process edited which item",
+    )
     return figure
+
 
 show_times(times(shared));
 
 # %% tags=["nbval-check-output"]
-same = [(output / n / "final_output.png").read_bytes() == (shared / n / "final_output.png").read_bytes() for n in after]
+same = [
+    (output / n / "final_output.png").read_bytes() == (shared / n / "final_output.png").read_bytes()
+    for n in after
+]
 rows = times(shared)
-print("items done:", len(finished(shared)), "by", len({process for _, process, _, _ in rows}), "processes")
+print(
+    "items done:",
+    len(finished(shared)),
+    "by",
+    len({process for _, process, _, _ in rows}),
+    "processes",
+)
 print("each item by one of them:", sorted(name for name, *_ in rows) == sorted(after))
 print("left behind by them:", len(list(shared.rglob("*.tmp"))))
 
 # %%
 span = max(begin + seconds for _, _, begin, seconds in rows)
 print(f"{sum(same)} of {len(same)} results have the very bytes of the single process")
-print(f"{len(rows)} items in {span:.1f} s: {3600 * len(rows) / span:,.0f} images an hour, {processes} processes, models loaded")
+print(
+    f"{len(rows)} items in {span:.1f} s: {3600 * len(rows) / span:,.0f} images an hour, "
+    f"{processes} processes, models loaded"
+)
 
 # %% [markdown]
 # Another number of threads can round a sum differently, so bytes may differ where a process has fewer; with the same
@@ -383,11 +477,14 @@ print(f"{len(rows)} items in {span:.1f} s: {3600 * len(rows) / span:,.0f} images
 # **Exercise 4** ★☆☆ · 10 minutes. How many workers, on how many machines?
 
 # %% tags=["solution"]
-def plan_pool(items: int, seconds: float, hours: float, gigabytes: float, cores: int, memory: float) -> tuple[int, int]:
+def plan_pool(
+    items: int, seconds: float, hours: float, gigabytes: float, cores: int, memory: float
+) -> tuple[int, int]:
     """(workers, machines) that edit so many items in so many hours.
 
-    `seconds`: of one item; `gigabytes`: memory of one worker; `cores` and `memory` (GB): of one machine, which holds a
-    worker a core if there is memory for them. All machines are alike, and one holds at least one worker.
+    `seconds`: of one item; `gigabytes`: memory of one worker; `cores` and `memory` (GB): of one
+    machine, which holds a worker a core if there is memory for them. All machines are alike, and
+    one holds at least one worker.
     """
     workers = -int(-items * seconds // (hours * 3600))
     each = min(cores, int(memory // gigabytes))
@@ -404,7 +501,10 @@ checks.plan_pool(plan_pool)
 seconds = sum(row[3] for row in rows) / len(rows)
 for hours in (8, 24, 7 * 24):
     workers, machines = plan_pool(1_000_000, seconds, hours, 1.5, 16, 64.0)
-    print(f"a million images, {seconds:.2f} s each, in {hours:3} hours: {workers:,} workers on {machines} machine(s)")
+    print(
+        f"a million images, {seconds:.2f} s each, in {hours:3} hours: {workers:,} workers on "
+        f"{machines} machine(s)"
+    )
 
 # %% [markdown]
 # Leave room: machines fail, and the last items keep a few workers while the others are idle.

@@ -29,11 +29,12 @@
 # | before | [04 The losses](04_the_losses.ipynb), [05 Learning the region](05_learning_the_region.ipynb) |
 
 # %% tags=["setup"]
-import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
-             "known; open the course from its own repository, or put its address into "
-             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
+             "is a placeholder, and whose account that is, is not known; open the course "
+             "from its own repository, or put its address into pyproject.toml and run: "
+             "python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
@@ -62,15 +63,28 @@ from lr_helpers.study.regions import ROWS
 regions = json.loads((DATA / "studies" / "regions.json").read_text(encoding="utf-8"))
 with (DATA / "studies" / "regions.csv").open(encoding="utf-8") as file:
     rows = list(csv.DictReader(file))
-print(regions["tasks"], "tasks on", regions["scenes"], "scenes,", regions["steps"], "denoising steps an edit;", len(rows), "rows")
+print(
+    regions["tasks"],
+    "tasks on",
+    regions["scenes"],
+    "scenes,",
+    regions["steps"],
+    "denoising steps an edit;",
+    len(rows),
+    "rows",
+)
 
 # %% [markdown]
 # ## What will come out
 #
-# How often each way to choose a region finds the known one. The whole notebook takes this figure apart.
+# How often each way to choose a region finds the known one. A box is compared with it by **IoU**, intersection over
+# union: the area that both share, divided by the area of both together. From 0.5 on it counts as found, a *hit*. The
+# whole notebook takes this figure apart.
 
 # %%
-replaced = {title: means for title, means in regions["means"].items() if title.startswith("replace")}
+replaced = {
+    title: means for title, means in regions["means"].items() if title.startswith("replace")
+}
 plots.show_measures(replaced, TITLES, ("hit", "iou", "centre_inside"));
 
 # %% [markdown]
@@ -87,8 +101,13 @@ plots.show_measures(replaced, TITLES, ("hit", "iou", "centre_inside"));
 from lr_helpers.study.tasks import TEST, task
 
 some = [task("replace", seed) for seed in range(TEST, TEST + 6)]
-plots.show_pictures([t.picture for t in some], [f"{t.source}\n→ {t.prompt}" for t in some], boxes=[t.truth for t in some],
-                    columns=6, side=1.6);
+plots.show_pictures(
+    [t.picture for t in some],
+    [f"{t.source}\n→ {t.prompt}" for t in some],
+    boxes=[t.truth for t in some],
+    columns=6,
+    side=1.6,
+);
 
 # %% [markdown]
 # And “add X”: the same scenes with that object left out. There is no true box then, only the question whether X is there
@@ -96,7 +115,9 @@ plots.show_pictures([t.picture for t in some], [f"{t.source}\n→ {t.prompt}" fo
 
 # %%
 added = [task("add", seed) for seed in range(TEST, TEST + 6)]
-plots.show_pictures([t.picture for t in added], [f"{t.source}\n→ {t.prompt}" for t in added], columns=6, side=1.6);
+plots.show_pictures(
+    [t.picture for t in added], [f"{t.source}\n→ {t.prompt}" for t in added], columns=6, side=1.6
+);
 
 # %% [markdown]
 # ## 2. The measures
@@ -111,9 +132,14 @@ def hit_rate(chosen: torch.Tensor, truths: torch.Tensor) -> float:
 
     Both (N, 4) int64, boxes (x0, y0, x1, y1), end exclusive → a float in 0..1.
     """
-    low, high = torch.maximum(chosen[:, :2], truths[:, :2]), torch.minimum(chosen[:, 2:], truths[:, 2:])
+    low, high = (
+        torch.maximum(chosen[:, :2], truths[:, :2]),
+        torch.minimum(chosen[:, 2:], truths[:, 2:]),
+    )
     shared = (high - low).clamp(min=0).prod(1)
-    union = (chosen[:, 2:] - chosen[:, :2]).prod(1) + (truths[:, 2:] - truths[:, :2]).prod(1) - shared
+    union = (
+        (chosen[:, 2:] - chosen[:, :2]).prod(1) + (truths[:, 2:] - truths[:, :2]).prod(1) - shared
+    )
     return float((shared / union >= 0.5).float().mean())
 
 # %% tags=["nbval-check-output"]
@@ -139,7 +165,9 @@ for name in ROWS:
 # still do the job, and a box may hit and still leave an ear.
 
 # %%
-plots.show_measures(regions["means"], TITLES, ("success", "target_seen", "source_gone", "others_kept"));
+plots.show_measures(
+    regions["means"], TITLES, ("success", "target_seen", "source_gone", "others_kept")
+);
 
 # %% [markdown]
 # *Adding* is another story. In an empty scene any box of some size will do, and beside an object it only has to stay away from
@@ -152,9 +180,15 @@ def side(row: dict) -> float:
 
 for name in ("random_anchors", "official_code", "paper", "learned"):
     sides = [side(r) for r in rows if r["row"] == name and r["task"].startswith("add")]
-    cells = [regions["means"][group][name]["success"] for group in ("add, empty scene", "add, one object there")]
-    print(f"{TITLES[name]:26} box {np.mean(sides):.0f} pixels wide; added to an empty scene, beside an object:",
-          *(f"  {c['value']:.2f} [{c['low']:.2f}, {c['high']:.2f}]" for c in cells))
+    cells = [
+        regions["means"][group][name]["success"]
+        for group in ("add, empty scene", "add, one object there")
+    ]
+    print(
+        f"{TITLES[name]:26} box {np.mean(sides):.0f} pixels wide; added to an empty scene, beside "
+        f"an object:",
+        *(f"  {c['value']:.2f} [{c['low']:.2f}, {c['high']:.2f}]" for c in cells),
+    )
 
 # %% [markdown]
 # ## 3. Better than the official code?
@@ -166,11 +200,14 @@ for name in ("random_anchors", "official_code", "paper", "learned"):
 # **Exercise 2** ★★☆ · 15 minutes. The paired difference, from draws that are given.
 
 # %% tags=["solution"]
-def paired_difference(ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray) -> tuple[float, float, float]:
+def paired_difference(
+    ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray
+) -> tuple[float, float, float]:
     """Mean of ours − theirs with its 95 % bootstrap interval.
 
-    `ours`, `theirs` (N,) results on the same N tasks; `draws` (R, N) int: the tasks in each of R resamples → (mean,
-    low, high), where low and high are the 2.5th and the 97.5th percentile of the resamples' means.
+    `ours`, `theirs` (N,) results on the same N tasks; `draws` (R, N) int: the tasks in each of R
+    resamples → (mean, low, high), where low and high are the 2.5th and the 97.5th percentile of the
+    resamples' means.
     """
     difference = ours - theirs
     low, high = np.percentile(difference[draws].mean(axis=1), (2.5, 97.5))
@@ -181,15 +218,23 @@ checks.paired_difference(paired_difference)
 
 # %% tags=["nbval-check-output"]
 def results(name: str, measure: str) -> np.ndarray:
-    return np.array([float(r[measure]) for r in rows if r["row"] == name and r["task"].startswith("replace")])
+    return np.array(
+        [float(r[measure]) for r in rows if r["row"] == name and r["task"].startswith("replace")]
+    )
 
 
 draws = np.random.default_rng(0).integers(0, len(truths), (2000, len(truths)))
 print(f"{'less the official code':28} {'hit rate':22} task success")
 for name in ROWS:
     if name != "official_code":
-        parts = [paired_difference(results(name, m), results("official_code", m), draws) for m in ("hit", "success")]
-        print(f"{TITLES[name]:28}", "   ".join(f"{v:+.2f} [{low:+.2f}, {high:+.2f}]" for v, low, high in parts))
+        parts = [
+            paired_difference(results(name, m), results("official_code", m), draws)
+            for m in ("hit", "success")
+        ]
+        print(
+            f"{TITLES[name]:28}",
+            "   ".join(f"{v:+.2f} [{low:+.2f}, {high:+.2f}]" for v, low, high in parts),
+        )
 
 # %% [markdown]
 # ## 4. The paper's first ablation: does the choice of the region matter?
@@ -204,14 +249,23 @@ from lr_helpers.intervals import rate
 
 def preference(ours: str, theirs: str) -> dict:
     a, b = results(ours, "success"), results(theirs, "success")
-    return rate(int(((a > b)).sum()), max(int((a != b).sum()), 1))
+    return rate(int((a > b).sum()), max(int((a != b).sum()), 1))
 
 
-print("preferred over                      paper's users     judge: paper's method        judge: learned")
+print(
+    "preferred over                      paper's users     judge: paper's method        judge: "
+    "learned"
+)
 for theirs, users in (("random_anchors", "83.9 ± 2.6 %"), ("random_sizes", "71.0 ± 3.2 %")):
     cells = [preference(ours, theirs) for ours in ("paper", "learned")]
-    print(f"{TITLES[theirs]:34}  {users:14}", *(
-        f"   {100 * c['value']:3.0f} % [{100 * c['low']:.0f}, {100 * c['high']:.0f}] of {c['count']:3}" for c in cells))
+    print(
+        f"{TITLES[theirs]:34}  {users:14}",
+        *(
+            f"   {100 * c['value']:3.0f} % [{100 * c['low']:.0f}, {100 * c['high']:.0f}] of "
+            f"{c['count']:3}"
+            for c in cells
+        ),
+    )
 
 # %% [markdown]
 # ## 5. The paper's second ablation: which losses matter?
@@ -227,10 +281,20 @@ for title, rules in regions["rules"].items():
 # %% tags=["nbval-check-output"]
 for title, rules in regions["rules"].items():
     print(title)
-    for name in ("the best IoU (ceiling)", "S (the paper's ranking)", "paper's loss", "paper's loss without clip",
-                 "paper's loss without structure", "paper's loss without direction", "learned's loss"):
+    for name in (
+        "the best IoU (ceiling)",
+        "S (the paper's ranking)",
+        "paper's loss",
+        "paper's loss without clip",
+        "paper's loss without structure",
+        "paper's loss without direction",
+        "learned's loss",
+    ):
         found = rules[name]["hit"]
-        print(f"  {name:32} {found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]  n = {found['count']}")
+        print(
+            f"  {name:32} {found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]  n = "
+            f"{found['count']}"
+        )
 
 # %% [markdown]
 # Two things to see. With one object the table nearly always *holds* a good box: anchors and proposals do their part. (With two,
@@ -254,7 +318,9 @@ plots.show_sweeps(regions["sweeps"][title]);
 # %%
 learning = json.loads((DATA / "studies" / "learning.json").read_text(encoding="utf-8"))
 variants = list(next(iter(learning["means"].values())))
-plots.show_measures(learning["means"], {name: name for name in variants}, ("hit", "iou", "success"));
+plots.show_measures(
+    learning["means"], {name: name for name in variants}, ("hit", "iou", "success")
+);
 
 # %% [markdown]
 # So few scenes leave wide intervals: hardly a setting of the paper's learning can be told from another. Only the exact
@@ -265,7 +331,10 @@ plots.show_measures(learning["means"], {name: name for name in variants}, ("hit"
 # ## 7. What does it cost?
 #
 # Edits are what costs. The hit rate, had each of them stopped after so many different edits; a scene where it had chosen
-# nothing yet counts as a miss. *Occlusion alone* needs no edit to choose, only the final one.
+# nothing yet counts as a miss. *Occlusion alone* needs no edit to choose, only the final one. Below the figure stands what
+# the edits did to the background, as **PSNR**, the peak signal-to-noise ratio in decibels: $-10 \log_{10}$ of the mean
+# squared difference outside the known box, for values in 0..1. 20 dB is an error of a tenth of the range, 40 dB of a
+# hundredth; we write 60 dB where nothing changed at all.
 
 # %%
 plots.show_cost(regions["curves"], TITLES);
@@ -273,8 +342,11 @@ plots.show_cost(regions["curves"], TITLES);
 # %% tags=["nbval-check-output"]
 for name in ROWS:
     found = regions["means"]["replace, two objects"][name]
-    print(f"{TITLES[name]:28} {found['evaluations']['value']:6.0f} denoiser evaluations, {found['seconds']['value']:5.1f} s, "
-          f"background {found['psnr']['value']:.0f} dB")
+    print(
+        f"{TITLES[name]:28} {found['evaluations']['value']:6.0f} denoiser evaluations, "
+        f"{found['seconds']['value']:5.1f} s, "
+        f"background {found['psnr']['value']:.0f} dB"
+    )
 
 # %% [markdown]
 # ## 8. Is it still so?
@@ -289,22 +361,35 @@ from tiny_world import judge
 models = load_models(profile)
 again, judge_model = [], judge.load()
 if only_if(models.profile.name == "tiny", "the stored study is of the miniatures"):
-    again = [run_task(task("replace", TEST + i), models, judge_model, steps=regions["steps"]) for i in range(live)]
+    again = [
+        run_task(task("replace", TEST + i), models, judge_model, steps=regions["steps"])
+        for i in range(live)
+    ]
 
 # %% tags=["nbval-check-output"]
 stored = {(r["task"], r["row"]): [int(r[k]) for k in ("x0", "y0", "x1", "y1")] for r in rows}
 for record in again:
-    same = [choice["box"] == stored[record["task"], name] for name, choice in record["choices"].items()]
+    same = [
+        choice["box"] == stored[record["task"], name] for name, choice in record["choices"].items()
+    ]
     # Another CPU rounds otherwise, and a near tie may then fall the other way.
-    print(f"{record['task']}: at least 8 of {len(same)} ways to choose give the stored box: {sum(same) >= 8}")
+    print(
+        f"{record['task']}: at least 8 of {len(same)} ways to choose give the stored box: "
+        f"{sum(same) >= 8}"
+    )
 
 # %%
 for record in again:
     one = task("replace", record["seed"])
     names = ["official_code", "paper", "learned", "known_region"]
     choices = [record["choices"][n] for n in names]
-    plots.show_pictures([one.picture] * 4, [f"{TITLES[n]}\nIoU {c['iou']:.2f}" for n, c in zip(names, choices)],
-                        boxes=[c["box"] for c in choices], columns=4, side=1.8)
+    plots.show_pictures(
+        [one.picture] * 4,
+        [f"{TITLES[n]}\nIoU {c['iou']:.2f}" for n, c in zip(names, choices)],
+        boxes=[c["box"] for c in choices],
+        columns=4,
+        side=1.8,
+    )
 
 # %% [markdown]
 # ## What agrees, what doesn't, and why

@@ -29,11 +29,12 @@
 # | before | [06 Editing one image](06_editing_one_image.ipynb), [08 Reproduction](08_reproduction.ipynb) |
 
 # %% tags=["setup"]
-import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
-             "known; open the course from its own repository, or put its address into "
-             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
+             "is a placeholder, and whose account that is, is not known; open the course "
+             "from its own repository, or put its address into pyproject.toml and run: "
+             "python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
@@ -60,7 +61,10 @@ stored = json.loads((DATA / "studies" / "compare.json").read_text(encoding="utf-
 replaced = stored["means"]["replace"]
 families = {name: row.family for name, row in BASELINES.items()}
 tried = {variant.split(" at ")[0] for variant in replaced}
-print(f"{len(tried)} ways to edit, {len(replaced)} with all numbers of steps, on {stored['tasks']['replace']} scenes")
+print(
+    f"{len(tried)} ways to edit, {len(replaced)} with all numbers of steps, on "
+    f"{stored['tasks']['replace']} scenes"
+)
 
 # %% [markdown]
 # ## What will come out
@@ -84,7 +88,10 @@ plots.show_frontier(replaced, TITLES, families);
 missing = stored["not_run"]
 for name, row in BASELINES.items():
     if name in tried or name in missing:
-        print(f"{row.title:38} {row.family:22} {'not run here' if name in missing else row.library.split(', ')[0]}")
+        print(
+            f"{row.title:38} {row.family:22} "
+            f"{'not run here' if name in missing else row.library.split(', ')[0]}"
+        )
 
 # %% [markdown]
 # *Not run here*: their weights lie on the hub only, and nobody has made a miniature of them. Their code runs on random weights
@@ -93,7 +100,8 @@ for name, row in BASELINES.items():
 # * **SDEdit** adds noise to the picture and takes it away again under the prompt. How much noise decides everything: little
 #   changes nothing, much forgets the picture.
 # * **DiffEdit** asks the denoiser where source and prompt disagree: that is its mask. Inside it, DDIM inversion, then the
-#   prompt.
+#   prompt. (*DDIM inversion* runs the denoising steps backwards, from the picture to the noise that it would have come
+#   from; denoising that noise again gives back the picture, or, under another prompt, a relative of it.)
 # * **InstructPix2Pix** was trained on pairs of pictures with the instruction between them.
 # * **LEDITS++** inverts the picture, then steers away from the source and towards the prompt, each inside a mask of its own.
 # * **CLIP's patches** take the source's nearest neighbours among the patches' own features. No edit, no learning.
@@ -107,9 +115,20 @@ from lr_helpers.study.compare import edit, variants
 from lr_helpers.study.tasks import TEST, task
 
 models = load_models(profile)
-world = models if models.profile.name == "tiny" else load_models("tiny", device="cpu")  # for all that is measured
+# for all that is measured
+world = (
+    models if models.profile.name == "tiny" else load_models("tiny", device="cpu")
+)
 parts = Parts(world.profile, world)
-shown = ("known_region", "learned", "patch_similarity", "instruct_pix2pix", "diffedit", "ledits_pp", "sdedit")
+shown = (
+    "known_region",
+    "learned",
+    "patch_similarity",
+    "instruct_pix2pix",
+    "diffedit",
+    "ledits_pp",
+    "sdedit",
+)
 chosen = {v.row: v for v in variants(shown, steps=[stored["steps"]])}
 
 
@@ -128,7 +147,10 @@ def show_rows(edits: dict) -> None:
     for seed, made in edits.items():
         one = task("replace", seed)
         pictures += [one.picture, *(e.picture for e in made.values())]
-        captions += [f"{one.source}\n→ {one.prompt}", *(textwrap.fill(TITLES[name], 12) for name in made)]
+        captions += [
+            f"{one.source}\n→ {one.prompt}",
+            *(textwrap.fill(TITLES[name], 12) for name in made),
+        ]
         frames += [None, *(e.box for e in made.values())]
     plots.show_pictures(pictures, captions, columns=1 + len(shown), boxes=frames, side=1.1)
 
@@ -145,9 +167,18 @@ from lr_helpers.study.compare import asked
 strengths = (0.5, 0.65, 0.8, 0.95)
 rows = []
 for one in [task("replace", seed) for seed in first][:2]:
-    rows += [one.picture, *(load_baseline("sdedit", world.profile, world, parts=parts, strength=s)(
-        one.picture, *asked(one, "sdedit")).picture for s in strengths)]
-plots.show_pictures(rows, ["given", *map(str, strengths)] + [""] * (len(rows) - 5), columns=5, side=1.1);
+    rows += [
+        one.picture,
+        *(
+            load_baseline("sdedit", world.profile, world, parts=parts, strength=s)(
+                one.picture, *asked(one, "sdedit")
+            ).picture
+            for s in strengths
+        ),
+    ]
+plots.show_pictures(
+    rows, ["given", *map(str, strengths)] + [""] * (len(rows) - 5), columns=5, side=1.1
+);
 
 # %% [markdown]
 # With real models (`LR_PROFILE=sd2`), the same methods on a photograph; the miniatures know nothing but emoji.
@@ -163,7 +194,9 @@ for name in (n for n in shown if n != "known_region") if real else ():
     try:
         rival = load_baseline(name, models.profile, models, parts=theirs)
         made = rival(square(photo, models.profile.size)[0], photo.source, photo.prompt)
-        plots.show_pictures([made.picture], [f"{TITLES[name]}, {made.evaluations} evaluations"], side=3)
+        plots.show_pictures(
+            [made.picture], [f"{TITLES[name]}, {made.evaluations} evaluations"], side=3
+        )
     except UserError as error:
         print(f"{TITLES[name]}: not run here. {error}")
 
@@ -177,11 +210,15 @@ for name in (n for n in shown if n != "known_region") if real else ():
 # What happened to the rest? PIE-Bench, the field's benchmark, blackens the region in both pictures and compares what
 # is left.
 #
-# **Exercise 1** ★☆☆ · 10 minutes. The background's PSNR as PIE-Bench defines it.
+# **Exercise 1** ★☆☆ · 10 minutes. The background's PSNR as PIE-Bench defines it. **PSNR**, the peak signal-to-noise ratio,
+# is $-10 \log_{10}$ of the mean squared error, in decibels (dB), where values lie in 0..1: 20 dB is an error of a
+# tenth of the range, 40 dB of a hundredth. Two equal pictures have no error, and the PSNR is infinite; our tables write
+# 60 dB for it, so that a mean can be taken.
 
 # %% tags=["solution"]
 def background_psnr(before: torch.Tensor, after: torch.Tensor, mask: torch.Tensor) -> float:
-    """PSNR in dB of the two pictures (3, S, S) in 0..1 with the region blackened, over all their pixels.
+    """PSNR in dB of the two pictures (3, S, S) in 0..1 with the region blackened, over all their
+    pixels.
 
     `mask` (S, S), 1 in the region, 0 in the background.
     """
@@ -204,8 +241,11 @@ mask = box_mask(one.truth, 64, 64)[0]
 for name, made in first[TEST].items():
     changed = bool(((made.picture - one.picture).abs() * (1 - mask)).max() > 0)
     ours = background(one, made.picture, world)["psnr"]
-    print(f"{TITLES[name]:28} PIE-Bench {background_psnr(one.picture, made.picture, mask) if changed else float('inf'):5.1f} dB"
-          f"   outside only {ours:5.1f} dB")
+    print(
+        f"{TITLES[name]:28} PIE-Bench "
+        f"{background_psnr(one.picture, made.picture, mask) if changed else float('inf'):5.1f} dB"
+        f"   outside only {ours:5.1f} dB"
+    )
 
 # %% [markdown]
 # ## 4. Whom does nobody beat?
@@ -233,12 +273,20 @@ def frontier(points: np.ndarray) -> list[int]:
 checks.frontier(frontier)
 
 # %% tags=["nbval-check-output"]
-names = [name for name in replaced if not name.startswith("known_region")]  # nobody tells a user's method the region
-points = np.array([[replaced[n][m]["value"] for m in ("success", "psnr", "evaluations")] for n in names])
+# nobody tells a user's method the region
+names = [
+    name for name in replaced if not name.startswith("known_region")
+]
+points = np.array(
+    [[replaced[n][m]["value"] for m in ("success", "psnr", "evaluations")] for n in names]
+)
 for i in frontier(points):
     m = replaced[names[i]]
-    print(f"{names[i]:26} task done {m['success']['value']:.2f} [{m['success']['low']:.2f}, {m['success']['high']:.2f}]"
-          f"   background {m['psnr']['value']:4.1f} dB   {m['evaluations']['value']:5.0f} evaluations")
+    print(
+        f"{names[i]:26} task done {m['success']['value']:.2f} [{m['success']['low']:.2f}, "
+        f"{m['success']['high']:.2f}]"
+        f"   background {m['psnr']['value']:4.1f} dB   {m['evaluations']['value']:5.0f} evaluations"
+    )
 
 # %% tags=["nbval-check-output"]
 for mine, others in stored["beaten_by"]["replace"].items():
@@ -250,12 +298,22 @@ for mine, others in stored["beaten_by"]["replace"].items():
 
 # %% tags=["nbval-check-output"]
 parts_of = ("target_seen", "source_gone", "others_kept")
-print(f"{'at 12 steps':34}" + "".join(f"{part.replace('_', ' '):>13}" for part in parts_of) + "   to add: task done")
+print(
+    f"{'at 12 steps':34}"
+    + "".join(f"{part.replace('_', ' '):>13}" for part in parts_of)
+    + "   to add: task done"
+)
 for name in TITLES:
-    found, added = (stored["means"][kind].get(f"{name} at {stored['steps']}") for kind in ("replace", "add"))
+    found, added = (
+        stored["means"][kind].get(f"{name} at {stored['steps']}") for kind in ("replace", "add")
+    )
     if found:
         extra = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**added["success"]) if added else ""
-        print(f"{TITLES[name]:34}" + "".join(f"{found[part]['value']:13.2f}" for part in parts_of) + f"   {extra}")
+        print(
+            f"{TITLES[name]:34}"
+            + "".join(f"{found[part]['value']:13.2f}" for part in parts_of)
+            + f"   {extra}"
+        )
 
 # %% [markdown]
 # * **SDEdit** draws everything anew: the object comes, and the neighbours go.
@@ -277,7 +335,9 @@ for name in TITLES:
 # %%
 two = {title: stored["means"][title] for title in ("replace, one object", "replace, two objects")}
 for title, means in two.items():
-    plots.show_frontier(means, TITLES, families, (("evaluations", "success"), ("evaluations", "psnr"))).suptitle(title);
+    plots.show_frontier(
+        means, TITLES, families, (("evaluations", "success"), ("evaluations", "psnr"))
+    ).suptitle(title)
 
 # %% [markdown]
 # ## 6. Where ours fails
@@ -297,10 +357,12 @@ show_rows({seed: edits_of(seed) for seed in stored["worst"]["learned"][:seeds]})
 
 # %% tags=["solution"]
 def mask_of_runs(runs: list[int], height: int, width: int) -> torch.Tensor:
-    """(height, width) boolean mask, True in the runs [start, length, start, length, …] of row-by-row pixels."""
+    """(height, width) boolean mask, True in the runs [start, length, start, length, …] of
+    row-by-row pixels.
+    """
     flat = torch.zeros(height * width, dtype=torch.bool)
     for start, length in zip(runs[::2], runs[1::2]):
-        flat[start:start + length] = True
+        flat[start : start + length] = True
     return flat.reshape(height, width)
 
 # %% tags=["nbval-check-output"]
@@ -315,7 +377,9 @@ from lr_helpers.study.pie.items import load
 
 item = load(DATA / "pie_emoji").items[0]
 yours = mask_of_runs(item.runs, item.size, item.size)
-plots.show_pictures([item.picture, yours.float().expand(3, -1, -1)], [item.before, "where to edit"], columns=2);
+plots.show_pictures(
+    [item.picture, yours.float().expand(3, -1, -1)], [item.before, "where to edit"], columns=2
+);
 
 # %% [markdown]
 # The table over the whole small set, by `python -m lr_helpers study pie`; below it, for orientation, what others published on
@@ -343,9 +407,18 @@ from lr_helpers.files.pictures import to_image
 from lr_helpers.course.votes import Pair, paper_preferences, preferences, read_votes
 
 OURS = TITLES["learned"]
-pairs = [Pair(to_image(one.picture), one.source, one.prompt, {OURS: to_image(made["learned"].picture), TITLES[n]: to_image(e.picture)})
-         for seed, made in first.items() for one in [task("replace", seed)]
-         for n, e in made.items() if n not in ("learned", "known_region")]
+pairs = [
+    Pair(
+        to_image(one.picture),
+        one.source,
+        one.prompt,
+        {OURS: to_image(made["learned"].picture), TITLES[n]: to_image(e.picture)},
+    )
+    for seed, made in first.items()
+    for one in [task("replace", seed)]
+    for n, e in made.items()
+    if n not in ("learned", "known_region")
+]
 votes = Path("results/09_comparison/votes.jsonl")
 VoteWidget(pairs, votes)
 

@@ -28,11 +28,12 @@
 # | before | [08 Reproduction](08_reproduction.ipynb), [09 Comparison](09_comparison.ipynb) |
 
 # %% tags=["setup"]
-import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.
+import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
-    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions is a placeholder, and whose account that is, is not "
-             "known; open the course from its own repository, or put its address into "
-             "pyproject.toml and run: python -m lr_helpers notebooks --badges")
+    sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
+             "is a placeholder, and whose account that is, is not known; open the course "
+             "from its own repository, or put its address into pyproject.toml and run: "
+             "python -m lr_helpers notebooks --badges")
 
 # %% tags=["parameters"]
 import os
@@ -57,7 +58,10 @@ from lr_helpers.files.pictures import to_image, to_tensor
 
 stored = json.loads((DATA / "studies" / "extended.json").read_text(encoding="utf-8"))
 models = load_models(profile)
-world = models if models.profile.name == "tiny" else load_models("tiny", device="cpu")  # for all that is measured
+# for all that is measured
+world = (
+    models if models.profile.name == "tiny" else load_models("tiny", device="cpu")
+)
 quick = METHODS["learned"].but(steps=stored["steps"])
 
 # %% [markdown]
@@ -67,9 +71,17 @@ quick = METHODS["learned"].but(steps=stored["steps"])
 # was, and the first again with everything drawn in another style.
 
 # %%
-kinds = {"seen": "seen in training", "unseen": "unseen combination", "seen_twemoji": "other drawing style"}
+kinds = {
+    "seen": "seen in training",
+    "unseen": "unseen combination",
+    "seen_twemoji": "other drawing style",
+}
 means = {title: stored["means"][kind] for kind, title in kinds.items() if kind in stored["means"]}
-plots.show_measures(means, {name: TITLES[name] for name in ("learned", "known_region")}, ("hit", "success", "target_seen"));
+plots.show_measures(
+    means,
+    {name: TITLES[name] for name in ("learned", "known_region")},
+    ("hit", "success", "target_seen"),
+);
 
 # %% [markdown]
 # The stored figures come from `python -m lr_helpers study extended`.
@@ -86,10 +98,14 @@ from lr_helpers.study.tasks import COMPOSITIONAL, combinations
 pairs = [combinations(seed) for seed in range(COMPOSITIONAL, COMPOSITIONAL + scenes)]
 pictures, captions, boxes = [], [], []
 for unseen, seen in pairs:
-    pictures.append(seen.picture); captions.append(seen.source); boxes.append(seen.truth)
+    pictures.append(seen.picture)
+    captions.append(seen.source)
+    boxes.append(seen.truth)
     for one in (seen, unseen):
         result = edit(world, to_image(one.picture), one.source, one.prompt, quick, progress=False)
-        pictures.append(result.candidates[0].picture); captions.append(one.prompt); boxes.append(result.box)
+        pictures.append(result.candidates[0].picture)
+        captions.append(one.prompt)
+        boxes.append(result.box)
 plots.show_pictures(pictures, captions, columns=3, boxes=boxes, side=1.6);
 
 # %% tags=["nbval-check-output"]
@@ -98,7 +114,10 @@ def said(found: dict) -> str:
 
 
 for kind, found in stored["less seen"].items():
-    print(f"{kinds.get(kind, kind):22} less seen in training: hit {said(found['hit'])}   task done {said(found['success'])}")
+    print(
+        f"{kinds.get(kind, kind):22} less seen in training: hit {said(found['hit'])}   task done "
+        f"{said(found['success'])}"
+    )
 
 # %% [markdown]
 # ## 2. Unseen pictures: another drawing style
@@ -122,10 +141,16 @@ plots.show_pictures(pictures, captions, columns=3, boxes=boxes, side=1.6);
 
 # %% tags=["nbval-check-output"]
 for name, found in stored["judge names the objects"].items():
-    print(f"the judge names the objects, {name:8} {found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}] of {found['count']}")
+    print(
+        f"the judge names the objects, {name:8} {found['value']:.2f} [{found['low']:.2f}, "
+        f"{found['high']:.2f}] of {found['count']}"
+    )
 for title, found in means.items():
     hit = found["learned"]["hit"]
-    print(f"{title:22} hit rate {hit['value']:.2f} [{hit['low']:.2f}, {hit['high']:.2f}] of {hit['count']}")
+    print(
+        f"{title:22} hit rate {hit['value']:.2f} [{hit['low']:.2f}, {hit['high']:.2f}] of "
+        f"{hit['count']}"
+    )
 
 # %% [markdown]
 # ## 3. Unseen pictures: photographs
@@ -140,10 +165,21 @@ from lr_helpers.course.samples import sample, shipped
 photographs = [sample("sd2", name) for name in shipped("sd2")]
 pictures, captions, boxes = [], [], []
 for photo in photographs[:scenes]:
-    asked = "a rabbit" if models.words is not None else photo.prompts[0]  # a word that the profile knows
-    result = edit(models, photo.picture, photo.source, asked, quick if models.words is not None else "learned", progress=False)
+    # a word that the profile knows
+    asked = (
+        "a rabbit" if models.words is not None else photo.prompts[0]
+    )
+    result = edit(
+        models,
+        photo.picture,
+        photo.source,
+        asked,
+        quick if models.words is not None else "learned",
+        progress=False,
+    )
     pictures += [photo.picture, result.image]
-    captions += [photo.source, asked]; boxes += [result.box, None]
+    captions += [photo.source, asked]
+    boxes += [result.box, None]
 plots.show_pictures(pictures, captions, columns=2, boxes=boxes, side=2.2);
 
 # %% [markdown]
@@ -162,14 +198,19 @@ for group in emoji_groups():
     for one in emoji_prompts(group)[:scenes]:
         result = edit(world, one.picture, one.source, one.prompt, quick, progress=False)
         text = one.prompt if len(one.prompt) < 34 else one.prompt[:31] + "…"
-        pictures.append(result.candidates[0].picture); captions.append(f"{group}:\n{text}"); boxes.append(result.box)
+        pictures.append(result.candidates[0].picture)
+        captions.append(f"{group}:\n{text}")
+        boxes.append(result.box)
 plots.show_pictures(pictures, captions, columns=scenes, boxes=boxes, side=2.3);
 
 # %% tags=["nbval-check-output"]
 for group, found in stored["prompts"].items():
     seen, hit = found["a target seen"], found["hit"]
-    print(f"{group:20} region hit {hit['value']:.2f} [{hit['low']:.2f}, {hit['high']:.2f}]   one of the targets seen in it "
-          f"{seen['value']:.2f} [{seen['low']:.2f}, {seen['high']:.2f}] of {seen['count']}")
+    print(
+        f"{group:20} region hit {hit['value']:.2f} [{hit['low']:.2f}, {hit['high']:.2f}]   one of "
+        f"the targets seen in it "
+        f"{seen['value']:.2f} [{seen['low']:.2f}, {seen['high']:.2f}] of {seen['count']}"
+    )
 
 # %% [markdown]
 # Eight prompts a group tell little about the groups: mind the intervals. What the pictures show is plain, though: the editor
@@ -192,13 +233,19 @@ for group in groups():
 
 # %% tags=["solution"]
 def free_proposals(boxes: torch.Tensor, before: list[tuple]) -> torch.Tensor:
-    """(K, M, 4) int64 proposals (x0, y0, x1, y1), ends exclusive; `before`: the regions edited so far, likewise.
+    """(K, M, 4) int64 proposals (x0, y0, x1, y1), ends exclusive; `before`: the regions edited so
+    far, likewise.
 
     Returns (K, M) boolean: True where a proposal shares no pixel with any of them.
     """
     free = torch.ones(boxes.shape[:2], dtype=torch.bool)
     for x0, y0, x1, y1 in before:
-        apart = (boxes[..., 2] <= x0) | (boxes[..., 0] >= x1) | (boxes[..., 3] <= y0) | (boxes[..., 1] >= y1)
+        apart = (
+            (boxes[..., 2] <= x0)
+            | (boxes[..., 0] >= x1)
+            | (boxes[..., 3] <= y0)
+            | (boxes[..., 1] >= y1)
+        )
         free &= apart
     return free
 
@@ -211,16 +258,23 @@ from lr_helpers.study.tasks import TWO, two_turns
 
 two = two_turns(TWO)
 done = edit_in_turn(world, to_image(two.tasks[0].picture), two.turns, quick, progress=False)
-plots.show_pictures([two.tasks[0].picture, *(to_tensor(step.image) for step in done.steps)],
-                    ["", *(f"{source} → {prompt}" for source, prompt in two.turns)], boxes=[None, *done.boxes], side=2.2);
+plots.show_pictures(
+    [two.tasks[0].picture, *(to_tensor(step.image) for step in done.steps)],
+    ["", *(f"{source} → {prompt}" for source, prompt in two.turns)],
+    boxes=[None, *done.boxes],
+    side=2.2,
+);
 
 # %% tags=["nbval-check-output"]
 apart = free_proposals(torch.tensor(done.boxes[1])[None, None], done.boxes[:1])
 print("the second region shares no pixel with the first:", bool(apart))
 for name, found in stored["turns"].items():
     both = found["both done"]
-    print(f"{name:12} both tasks done {both['value']:.2f} [{both['low']:.2f}, {both['high']:.2f}] of {both['count']};"
-          f" no free proposal in {found['no free proposal']}")
+    print(
+        f"{name:12} both tasks done {both['value']:.2f} [{both['low']:.2f}, {both['high']:.2f}] of "
+        f"{both['count']};"
+        f" no free proposal in {found['no free proposal']}"
+    )
 
 # %% [markdown]
 # Keeping the regions apart guarantees that the first edit stays, pixel by pixel. Whether it also does more tasks is another
@@ -229,7 +283,8 @@ for name, found in stored["turns"].items():
 # ## 6. Why did it fail?
 #
 # The paper names two causes: anchors on the background, and regions that take in background. With the truth in hand we can
-# say for each missed region which stage lost it.
+# say for each missed region which stage lost it. A box fits if its **IoU** with the known one, the area that both share
+# divided by the area of both together, is at least 0.5.
 #
 # **Exercise 2** ★★☆ · 15 minutes. Where was the region lost?
 
@@ -237,8 +292,9 @@ for name, found in stored["turns"].items():
 def lost_at(iou: torch.Tensor, kept: torch.Tensor, chosen: tuple[int, int]) -> str:
     """Which stage lost the region? A box fits if its IoU with the known region is at least 0.5.
 
-    `iou` (K, M) of all proposals, `kept` (K, M) boolean: the shortlist, `chosen`: (k, m) of the final box. Returns "found" if
-    the chosen box fits, "proposals" if none does, "shortlist" if some fit but none of these was kept, else "choice".
+    `iou` (K, M) of all proposals, `kept` (K, M) boolean: the shortlist, `chosen`: (k, m) of the
+    final box. Returns "found" if the chosen box fits, "proposals" if none does, "shortlist" if some
+    fit but none of these was kept, else "choice".
     """
     fits = iou >= 0.5
     if fits[chosen]:
@@ -259,9 +315,16 @@ from lr_helpers.study.causes import CAUSES, failures, read_rows
 
 counts = json.loads((DATA / "studies" / "causes.json").read_text(encoding="utf-8"))
 print(" " * 13 + "".join(f"{TITLES[name]:>23}" for name in counts))
-print("missed, of".ljust(13) + "".join(f"{found['missed']:16} of {found['tasks']}" for found in counts.values()))
+print(
+    "missed, of".ljust(13)
+    + "".join(f"{found['missed']:16} of {found['tasks']}" for found in counts.values())
+)
 for cause in list(CAUSES)[:6]:
-    print(f"{cause:13}" + "".join(f"{found['lost_region'][cause]:23}" for found in counts.values()) + f"   {CAUSES[cause]}")
+    print(
+        f"{cause:13}"
+        + "".join(f"{found['lost_region'][cause]:23}" for found in counts.values())
+        + f"   {CAUSES[cause]}"
+    )
 
 # %% tags=["nbval-check-output"]
 lost = counts["learned"]["failures"]
@@ -282,8 +345,12 @@ for cause in CAUSES:
     for one in of_it[:1]:
         kind, seed = one["task"].split("_")
         asked = task(kind, int(seed))
-        made = world.editor.edit(asked.picture, [one["box"]], asked.prompt, seed=42, steps=stored["steps"])[0]
-        pictures += [asked.picture, made]; captions += [f"{cause}:\n{asked.source}", asked.prompt]; boxes += [asked.truth, one["box"]]
+        made = world.editor.edit(
+            asked.picture, [one["box"]], asked.prompt, seed=42, steps=stored["steps"]
+        )[0]
+        pictures += [asked.picture, made]
+        captions += [f"{cause}:\n{asked.source}", asked.prompt]
+        boxes += [asked.truth, one["box"]]
 plots.show_pictures(pictures, captions, columns=4, boxes=boxes, side=1.8);
 
 # %% [markdown]

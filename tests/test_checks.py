@@ -2,19 +2,21 @@
 
 import importlib
 import json
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
 from lr_helpers import checks
 from lr_helpers.authoring import notebooks
 from lr_helpers.authoring.exercises import STUB, exercise_version, stub
-from lr_helpers.checks.exercise import CheckFailed, Exercise, describe, difference
+from lr_helpers.checks.exercise import CheckFailed, Exercise, case, describe, difference, forward_and_gradient
 from lr_helpers.errors import UserError
 
 ALL = [pytest.param(exercise, id=name) for name, exercise in checks.ALL.items()]
-MISTAKES = [pytest.param(exercise, hint, wrong, id=f"{name}: {hint[:50]}")
-            for name, exercise in checks.ALL.items() for hint, wrong in exercise.mistakes.items()]
+MISTAKES = [pytest.param(exercise, hint, wrongs if isinstance(wrongs, tuple) else (wrongs,), id=f"{name}: {hint[:50]}")
+            for name, exercise in checks.ALL.items() for hint, wrongs in exercise.mistakes.items()]
 
 
 @pytest.mark.parametrize("exercise", ALL)
@@ -23,13 +25,14 @@ def test_the_right_solution_passes(exercise, capsys):
     assert capsys.readouterr().out.startswith(f"✓ {exercise.name}: right in all")
 
 
-@pytest.mark.parametrize(("exercise", "hint", "wrong"), MISTAKES)
-def test_a_typical_mistake_is_refused_with_its_hint(exercise, hint, wrong):
-    with pytest.raises(CheckFailed) as told:
-        exercise(wrong)
-    assert f"hint      {hint}" in str(told.value)
-    # A hint that fits several mistakes would lead astray.
-    assert str(told.value).count("hint  ") == 1
+@pytest.mark.parametrize(("exercise", "hint", "wrongs"), MISTAKES)
+def test_a_typical_mistake_is_refused_with_its_hint(exercise, hint, wrongs):
+    for wrong in wrongs:
+        with pytest.raises(CheckFailed) as told:
+            exercise(wrong)
+        assert f"hint      {hint}" in str(told.value)
+        # A hint that fits several mistakes would lead astray.
+        assert str(told.value).count("hint  ") == 1
 
 
 @pytest.mark.parametrize("exercise", ALL)
@@ -40,6 +43,31 @@ def test_an_exercise_is_worth_its_name(exercise):
     tensors = [(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True)
                if isinstance(a, torch.Tensor)]
     assert all(torch.equal(a, b) for a, b in tensors)
+    # The first case is a plain one, and some are there for one thing each, or the facts that are observed are.
+    assert not getattr(first[0], "about", "")
+    assert any(getattr(case, "about", "") for case in first) or exercise.name == "write_whole"
+    assert exercise.reminder
+
+
+def test_a_gradient_is_checked_wherever_the_docstring_promises_one():
+    promised = set()  # names of checks
+    for script in notebooks.FOLDER.glob(notebooks.PATTERN + ".py"):
+        cells = notebooks.read_script(script).cells
+        for cell, check in pairwise(cells):
+            if "solution" in cell.metadata.get("tags", []) and "radient" in cell.source.partition('"""')[2]:
+                promised.add(check.source.partition("checks.")[2].partition("(")[0])
+    assert {"expected_loss", "entropy", "gumbel_softmax", "straight_through", "region_mask"} <= promised
+    promised -= {"gradient_norms"}  # gradients are its subject
+    promised -= {"expected_gradient"}
+    checked = {name for name, e in checks.ALL.items() if e.observe is forward_and_gradient}
+    assert promised <= checked | {"reinforce_surrogate"}  # of which the gradient alone is compared
+
+
+def test_no_corner_of_a_proposal_lies_between_two_pixels():
+    """Which way a half is rounded is a matter of taste, and of the last bit."""
+    for centres, sizes, size in checks.proposals.cases():
+        corners = torch.stack([centres[:, None] + sign * torch.tensor(sizes)[None, :, None] * size / 2 for sign in (-1, 1)])
+        assert ((corners % 1 - 0.5).abs() > 0.01).all()
 
 
 @pytest.mark.parametrize("exercise", ALL)
@@ -103,9 +131,95 @@ def test_changing_the_input_in_place_is_refused():
         ADD(lambda a, b: a.add_(b))
 
 
+@pytest.mark.parametrize(("value", "change"), [
+    ([3, 1, 2], lambda x: x.sort()), ({"a": 1}, lambda x: x.update(b=2)), ({"a": {"b": [1]}}, lambda x: x["a"]["b"].append(1)),
+    (np.ones(3), lambda x: x.__imul__(2)), ({"a": torch.ones(2)}, lambda x: x["a"].neg_()), ({"a": 1, "b": 2}, lambda x: x.pop("a"))])
+def test_any_plain_input_is_watched(value, change):
+    count = Exercise("count", len, lambda: [(value,)] * 3, {})
+    with pytest.raises(CheckFailed, match="changed its input in place"):
+        count(lambda x: (change(x), len(value))[1])
+
+
+HALVED = Exercise("halved", lambda a: a / 2, lambda: [(torch.arange(1.0, 4),), (torch.ones(3),), case(
+    torch.zeros(3), about="zeros stay zeros")], {"that is twice as much": lambda a: a * 2},
+    observe=forward_and_gradient, reminder="a / 2")
+
+
+def said(exercise, function) -> str:
+    with pytest.raises(CheckFailed) as told:
+        exercise(function)
+    return str(told.value)
+
+
+def test_a_lost_a_wrong_and_a_nan_gradient_are_told_apart():
+    HALVED(lambda a: a * 0.5)
+    assert "no gradient comes back" in said(HALVED, lambda a: a.detach() / 2)
+    assert "from a to the result left the graph" in said(HALVED, lambda a: torch.tensor((a / 2).tolist()))
+    assert "the result is right, but not its gradient" in said(HALVED, lambda a: a / 4 + (a / 4).detach() + (a - a.detach()) * a)
+    assert "the gradient is NaN" in said(HALVED, lambda a: a / 2 + 0 * torch.where(a == 1, (a - 1).sqrt(), 0.0).detach().mul(0)
+                                         + (a - a).sqrt())
+    assert "stay in torch" in said(HALVED, lambda a: a.numpy() / 2)
+    assert "changed its input in place (a)" in said(HALVED, lambda a: a.div_(2))
+
+
+def test_hints_go_from_the_surest_to_the_reminder():
+    double = Exercise("double", lambda a: 2 * a, lambda: [
+        (torch.arange(1.0, 5),), (torch.rand(3, 2, generator=torch.Generator().manual_seed(0)),),
+        case(torch.tensor([-1.0, 3.0]), about="numbers may be negative"), case(torch.zeros(0), about="there may be none")],
+        {"that is the square": lambda a: a * a}, reminder="two times a")
+    assert "hint      that is the square" in said(double, lambda a: a**2)
+    assert "hint      numbers may be negative" in said(double, lambda a: 2 * a.abs())
+    assert "hint      there may be none" in said(double, lambda a: 2 * a if a.numel() else a[0])
+    # Right at the edges or not: in the plain cases it is this mistake.
+    assert "hint      that is the square" in said(double, lambda a: a**2 if (a > 0).all() and a.numel() else 2 * a)
+    assert "hint      the sign is wrong everywhere" in said(double, lambda a: -2 * a)
+    assert "the same call gives another result" in said(double, lambda a: 2 * a + torch.rand(a.shape))
+    assert "the same comes out whatever goes in" in said(double, lambda a: torch.tensor([2.0, 4.0, 6.0, 8.0]))
+    assert "hint      two times a" in said(double, lambda a: a + a.cos())
+
+
+@pytest.mark.parametrize(("wrong", "hint"), [
+    (lambda a: a.mean(1) * a.shape[1], "sum where a mean"), (lambda a: a.mean(1) / a.shape[1], "mean where a sum"),
+    (lambda a: 1 - a.mean(1), "1 minus"), (lambda a: a.mean(1, keepdim=True), "axis of length 1 too many"),
+    (lambda a: a.mean(), "axis 0 is gone"), (lambda a: a.mean(1).flip(0), "backwards|another order"),
+    (lambda a: a.mean(1) + 1, r"off by \+1"), (lambda a: a.mean(1).log(), "logarithm"), (lambda a: a.mean(1) ** 2, "square"),
+    (lambda a: a.mean(1) / 0 * 0, "NaN"), (lambda a: a.mean(1) * 100, "per cent"), (lambda a: a.mean(1) * 1.5, "multiplied by 1.5"),
+    (lambda a: a, "axis too many"), (lambda a: a.mean(1).floor(), "cut off"),
+])
+def test_marks_of_common_slips_are_read_off_the_numbers(wrong, hint):
+    import re
+
+    def tables() -> list[tuple]:
+        return [(torch.rand(n, m, generator=torch.Generator().manual_seed(n)) * 3,) for n, m in ((3, 7), (4, 2), (6, 5))]
+
+    assert re.search(f"hint      .*({hint})", said(Exercise("means", lambda a: a.mean(1), tables, {}), wrong))
+
+
+def test_an_exception_is_wanted_where_the_reference_raises():
+    def root(a: float) -> float:
+        if a < 0:
+            raise ValueError("no root")
+        return a**0.5
+
+    exercise = Exercise("root", root, lambda: [(4.0,), (2.0,), case(-1.0, about="negative numbers have none: ValueError")], {})
+    exercise(lambda a: root(a))
+    assert "ValueError should be raised here, and nothing was raised" in said(exercise, lambda a: abs(a) ** 0.5)
+    assert "hint      negative numbers" in said(exercise, lambda a: [][0] if a < 0 else a**0.5)
+    assert "raised ZeroDivisionError" in said(exercise, lambda a: 1 / 0)
+
+
 @pytest.mark.parametrize(("came", "expected", "said"), [
     (None, torch.ones(2), "nothing was returned"),
-    ([1.0], torch.ones(1), "a tensor was expected, not a list"),
+    (["a"], torch.ones(1), "a tensor was expected, not a list"),
+    ([[1.0], [1.0, 2.0]], torch.ones(2, 1), "a tensor was expected, not a list"),
+    ([1.0, 2.0], torch.ones(1), r"shape should be \(1,\), not \(2,\)"),
+    ([1.0, 2.0], torch.ones(2), "1 of 2 values differ"),
+    (np.array([1.0, 2.0]), torch.ones(2), "1 of 2 values differ"),
+    (torch.rand(2, 3).min(1), torch.ones(2), "values and indices"),
+    (1_000_000, 1_000_001, "1000001 was expected, 1000000 came"),
+    (np.array([0, 2]), [0, 1], "value 1: 1 was expected"),
+    ({0, 1}, [0, 1], "2 values were expected, not a set"),
+    (1, True, "True was expected"),
     (torch.ones(2, 3), torch.ones(3, 2), r"shape should be \(3, 2\), not \(2, 3\)"),
     (torch.ones(2), torch.ones(2, dtype=torch.int64), "should be whole-number, not floating-point"),
     (torch.tensor([1.0, float("nan")]), torch.ones(2), "1 of 2 values differ"),
@@ -126,6 +240,22 @@ def test_what_is_the_same_is_no_difference():
     value = {"a": torch.tensor([1.0, float("inf")]), "b": [True, "x", 3], "c": 0.5}
     again = {"a": torch.tensor([1.0 + 1e-7, float("inf")]), "b": [True, "x", torch.tensor(3)], "c": torch.tensor(0.5)}
     assert difference(again, value, 1e-5) is None
+
+
+@pytest.mark.parametrize(("came", "expected"), [
+    ([[1, 2], [3, 4]], torch.tensor([[1, 2], [3, 4]])), (np.array([[True, False]]), torch.tensor([[True, False]])),
+    ([torch.tensor(1.0), torch.tensor(2.0)], torch.tensor([1.0, 2.0])), (0.5, torch.tensor(0.5)), (np.float32(0.5), 0.5),
+    (torch.tensor([0, 2]), [0, 2]), (np.array([0, 2]), [0, 2]), ((0, 2), [0, 2]), ([np.int64(0), np.int64(2)], (0, 2)),
+    (torch.tensor([1.0, 2.0], dtype=torch.float64), torch.tensor([1.0, 2.0])), (range(3), [0, 1, 2]), (np.bool_(True), True),
+    (torch.tensor([1, 2], dtype=torch.int32), torch.tensor([1, 2])),
+])
+def test_any_array_type_that_is_right_is_accepted(came, expected):
+    assert difference(came, expected, 1e-5) is None
+
+
+def test_who_returns_another_type_is_told_what_the_cells_below_take(capsys):
+    ADD(lambda a, b: (a + b).tolist())
+    assert "yours returns a list; the cells below take a tensor: wrap it in torch.as_tensor(…)" in capsys.readouterr().out
 
 
 def test_large_tensors_are_described_in_a_line():

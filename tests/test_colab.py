@@ -73,7 +73,8 @@ def test_a_notebook_opens_with_its_badge_and_the_set_up_cell(source: Path) -> No
 
 def test_the_set_up_cell_is_short_and_names_address_and_version_once(addressed) -> None:
     cell = badges.setup_cell()
-    assert len(cell.splitlines()) <= 6
+    assert len(cell.splitlines()) <= 9
+    assert max(map(len, cell.splitlines())) <= 100
     assert cell.count(OURS) == 1 and cell.count(f'"{VERSION}"') == 1
     assert lr_helpers.__version__ == PROJECT["version"]
 
@@ -82,6 +83,7 @@ def test_the_set_up_cell_of_a_placeholder_holds_nothing_that_fetches() -> None:
     assert badges.placeholder()  # as long as pyproject.toml has none of its own; then this test goes
     cell = badges.setup_cell()
     assert len(cell.splitlines()) <= 6
+    assert max(map(len, cell.splitlines())) <= 100
     assert cell.count(ADDRESS) == 1
     assert not any(word in cell for word in ("git ", "os.system", "sys.path", "import set_up"))
 

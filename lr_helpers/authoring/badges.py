@@ -66,21 +66,24 @@ def setup_cell() -> str:
     """
     address, version = _project()
     begun = (
-        "import os, sys  # On Colab this fetches the course and installs what is missing; elsewhere it does nothing.",
+        "import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.",
         'if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:')
     if placeholder():
         return "\n".join((
             *begun,
-            f'    sys.exit("Nothing was fetched: {address} is a placeholder, and whose account that is, is not "',
-            '             "known; open the course from its own repository, or put its address into "',
-            '             "pyproject.toml and run: python -m lr_helpers notebooks --badges")'))
-    # Line 4 in words: make course/ a repository, fetch the tag or else the default branch, and take what came.
+            f'    sys.exit("Nothing was fetched: {address} "',
+            '             "is a placeholder, and whose account that is, is not known; open the course "',
+            '             "from its own repository, or put its address into pyproject.toml and run: "',
+            '             "python -m lr_helpers notebooks --badges")'))
+    # The command in words: make course/ a repository, fetch the tag or else the default branch, and take what came.
     return "\n".join((
         *begun,
-        f'    tag, fetch = "v{version}", "git fetch -q --depth 1 {address}"',
-        '    if os.system(f"git init -q course; cd course; ({fetch} tag {tag} 2>/dev/null || {fetch}) && '
-        'git checkout -q FETCH_HEAD"):',
-        '        sys.exit("The course could not be fetched from GitHub; check the network, then run this cell again.")',
+        f'    tag = "v{version}"',
+        f'    fetch = "git fetch -q --depth 1 {address}"',
+        '    get = f"({fetch} tag {tag} 2>/dev/null || {fetch}) && git checkout -q FETCH_HEAD"',
+        '    if os.system(f"git init -q course; cd course; {get}"):',
+        '        sys.exit("The course could not be fetched from GitHub; check the network, "',
+        '                 "then run this cell again.")',
         '    sys.path.insert(0, "course"); from lr_helpers.colab import set_up; set_up(tag)'))
 
 

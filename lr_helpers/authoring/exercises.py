@@ -11,6 +11,7 @@ from nbformat import NotebookNode
 
 from lr_helpers.authoring.badges import BADGE
 from lr_helpers.errors import UserError
+from lr_helpers.files.paths import ROOT
 
 SOLUTION = "solution"
 """Tag of the cells whose functions the learner writes."""
@@ -44,8 +45,21 @@ def stub(source: str) -> str:
     return "\n".join(lines)
 
 
-def exercise_version(notebook: NotebookNode, name: str) -> NotebookNode | None:
-    """The notebook with stubs for solutions and without outputs; None if it has no solutions."""
+NEXT = re.compile(r"(?m)^(\*\*Next:\*\*[^\]]*\]\()\.\./((\w+)\.ipynb\))")
+"""The link to the next notebook, as it stands in an exercise notebook after all links have been led one folder up."""
+
+
+def has_exercises(script: Path) -> bool:
+    """Is there an exercise version of this notebook's .py half?"""
+    return script.is_file() and f'"{SOLUTION}"' in script.read_text(encoding="utf-8")
+
+
+def exercise_version(notebook: NotebookNode, name: str, folder: Path = ROOT / "notebooks") -> NotebookNode | None:
+    """The notebook with stubs for solutions and without outputs; None if it has no solutions.
+
+    "Next" leads to the next exercise notebook, which lies beside this one; where that has no exercises, to the solved
+    one in the folder above.
+    """
     if not any(SOLUTION in c.metadata.get("tags", []) for c in notebook.cells):
         return None
     copy = nbformat.from_dict(notebook)
@@ -53,6 +67,9 @@ def exercise_version(notebook: NotebookNode, name: str) -> NotebookNode | None:
         if cell.cell_type == "markdown":
             # It lies one folder deeper than the notebook it is made from.
             cell.source = re.sub(r"\]\((?!\w+:|#|/)", "](../", cell.source)
+            following = NEXT.search(cell.source)
+            if following and has_exercises(folder / f"{following[3]}.py"):
+                cell.source = NEXT.sub(r"\1\2", cell.source)
             continue
         cell.outputs, cell.execution_count = [], None
         tags = cell.metadata.get("tags", [])

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
+import io
+import logging
 import math
 import numbers
 import traceback
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+
+from lr_helpers.checks.diagnosis import CONSTANT, diagnose, hint_of_error, is_constant
 
 
 class CheckFailed(AssertionError):  # noqa: N818, what a learner reads
@@ -20,6 +26,56 @@ class CheckFailed(AssertionError):  # noqa: N818, what a learner reads
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for this name
         return [str(self)]
+
+
+class Case(tuple):
+    """The inputs of one try. `about` says what it is there for: the hint for who is right before it and fails here."""
+
+    about: str = ""
+
+
+def case(*inputs: Any, about: str = "") -> Case:
+    """A case; give `about` where only one slip can go wrong."""
+    made = Case(inputs)
+    made.about = about
+    return made
+
+
+class Raised(NamedTuple):
+    """An outcome: the function raised this."""
+
+    error: Exception
+
+
+class Outcome(NamedTuple):
+    """What came of one try."""
+
+    value: Any
+    changed: str | None
+    """The input that the function changed in place."""
+
+
+NO_GRADIENT = "no gradient"
+
+
+def forward_and_gradient(function: Callable, values: torch.Tensor, *rest: Any) -> dict:
+    """To be observed where gradients have to flow: the result, and what its random weighted sum sends back to the first
+    input; `NO_GRADIENT` if it is cut off on the way.
+    """
+    leaf = values.clone().requires_grad_()
+    given = leaf.clone()  # no leaf, so that a change in place is found by us and not by autograd
+    result = function(given, *rest)
+    if not torch.equal(given.detach(), values):
+        raise _ChangedError
+    if not (isinstance(result, torch.Tensor) and result.requires_grad):
+        return {"result": result, "gradient": NO_GRADIENT}
+    weights = torch.rand(result.shape, generator=torch.Generator().manual_seed(5)).to(result.dtype)
+    gradient, = torch.autograd.grad((result * weights).sum(), leaf, allow_unused=True)
+    return {"result": result.detach(), "gradient": NO_GRADIENT if gradient is None else gradient}
+
+
+class _ChangedError(Exception):
+    """The first input was changed in place."""
 
 
 @dataclass(frozen=True)
@@ -31,66 +87,181 @@ class Exercise:
 
     name: str
     reference: Callable
-    """The right function; where the package has one, that one."""
+    """The right function; where the package has one, that one. Where it raises, an exception of that class is
+    expected."""
     cases: Callable[[], list[tuple]]
-    """Makes the inputs, the same at every call: random ones and edge cases."""
-    mistakes: Mapping[str, Callable] = field(repr=False)
-    """Hint → a function that makes this mistake; a learner whose results agree with it gets the hint."""
+    """Makes the inputs, the same at every call: random ones, and edge cases, which say what they are about."""
+    mistakes: Mapping[str, Callable | tuple[Callable, ...]] = field(repr=False)
+    """Hint → functions that make this mistake; a learner whose results agree with one gets the hint."""
     tolerance: float = 1e-5
     observe: Callable = lambda function, *case: function(*case)
     """What is compared: by default the result; a gradient or the facts about a module where that is the point."""
+    reminder: str = ""
+    """What is asked for, in a sentence: the hint where nothing more precise is found."""
+    outcomes: dict = field(default_factory=dict, repr=False, compare=False)
+    """What mistakes and reference gave in each case."""
 
     def __call__(self, function: Callable) -> None:
         cases = self.cases()
-        for number, case in enumerate(cases, 1):
-            expected = self.observe(self.reference, *copy.deepcopy(case))
-            came = self._try(function, case)
-            problem = difference(came, expected, self.tolerance)
+        first, notes = None, set()
+        for number, given in enumerate(cases, 1):
+            expected, came = self._outcome(self.reference, given), self._outcome(function, given)
+            if isinstance(came.value, Raised) and isinstance(came.value.error, NotImplementedError):
+                raise CheckFailed(f"✗ {self.name} is still a stub: write its body, run that cell, then this one.")
+            if came.changed:
+                raise CheckFailed(f"✗ {self.name} changed its input in place ({came.changed}); make a new tensor "
+                                  "(or clone() or copy() it) instead.")
+            problem = difference(came.value, expected.value, self.tolerance)
             if problem:
-                raise CheckFailed("\n".join([
-                    f"✗ {self.name}: case {number} of {len(cases)} is not right yet",
-                    *self._given(case),
-                    f"  expected  {describe(expected)}",
-                    f"  came      {describe(came)}",
-                    f"  so        {problem}",
-                    *(f"  hint      {hint}" for hint in self._hints(function, cases)),
-                ]))
-        print(f"✓ {self.name}: right in all {len(cases)} cases")
+                first = (number, given, expected.value, came.value, problem)
+                break
+            notes.add(other_type(came.value, expected.value))
+        if first is None:
+            note = next((f" ({note})" for note in sorted(filter(None, notes))), "")
+            print(f"✓ {self.name}: right in all {len(cases)} cases{note}")
+            return
+        with _quietly():
+            message = self._message(function, cases, *first)
+        raise CheckFailed(message) from (first[3].error if isinstance(first[3], Raised) else None)
 
-    def _try(self, function: Callable, case: tuple) -> Any:
-        given = copy.deepcopy(case)
+    def _outcome(self, function: Callable, case: tuple) -> Outcome:
+        given = copy.deepcopy(tuple(case))
         try:
-            came = self.observe(function, *given)
-        except NotImplementedError:
-            raise CheckFailed(f"✗ {self.name} is still a stub: write its body, run that cell, then this one.") from None
+            value = self.observe(function, *given)
+        except _ChangedError:
+            return Outcome(None, self._names(case)[0])
         except Exception as error:  # whatever a learner's code may raise
-            raise CheckFailed("\n".join([
-                f"✗ {self.name} raised {type(error).__name__}: {error}",
-                *_own_line(error), *self._given(case)])) from error
-        if any(difference(a, b, 0.0) for a, b in zip(given, case, strict=True) if isinstance(b, torch.Tensor)):
-            raise CheckFailed(f"✗ {self.name} changed its input in place; make a new tensor (or clone() it) instead.")
-        return came
+            value = Raised(error)
+        pairs = zip(self._names(case), given, case, strict=True)
+        return Outcome(value, next((name for name, a, b in pairs if _changed(a, b)), None))
+
+    def _message(self, function: Callable, cases: list[tuple], number: int, case: tuple, expected: Any, came: Any,
+                 problem: str) -> str:
+        hints = [f"  hint      {hint}" for hint in self._hints(function, cases, case, came)]
+        if isinstance(came, Raised):
+            return "\n".join([f"✗ {self.name} raised {type(came.error).__name__}: {came.error}",
+                              *_own_line(came.error), *self._given(case), *hints])
+        if isinstance(expected, Mapping) and isinstance(came, Mapping) and set(came) == set(expected):
+            # Of several named things only those that are wrong.
+            names = [k for k in expected if difference(came[k], expected[k], self.tolerance)]
+            expected, came = {k: expected[k] for k in names}, {k: came[k] for k in names}
+        return "\n".join([
+            f"✗ {self.name}: case {number} of {len(cases)} is not right yet",
+            *self._given(case),
+            f"  expected  {describe(expected)}",
+            f"  came      {describe(came)}",
+            f"  so        {problem}",
+            *hints])
+
+    def _names(self, case: tuple) -> list[str]:
+        """A name for each input: the parameters' where the inputs go straight to the function."""
+        direct = self.observe in (_PLAIN, forward_and_gradient)
+        names = list(inspect.signature(self.reference).parameters)[:len(case)] if direct else []
+        return names + [f"input {i + 1}" for i in range(len(names), len(case))]
 
     def _given(self, case: tuple) -> list[str]:
-        names = list(inspect.signature(self.reference).parameters) if self.observe is _PLAIN else []
-        names += [f"input {i + 1}" for i in range(len(names), len(case))]
-        return [f"  given     {name} = {describe(value)}" for name, value in zip(names, case, strict=False)]
+        return [f"  given     {name} = {describe(value)}" for name, value in zip(self._names(case), case, strict=True)]
 
-    def _hints(self, function: Callable, cases: list[tuple]) -> list[str]:
-        """The hints of those mistakes that give what the learner's function gives, in every case."""
+    def _hints(self, function: Callable, cases: list[tuple], first: tuple, came: Any) -> list[str]:
+        """Why it went wrong, the surest explanation that is found."""
+        if isinstance(came, Raised) and (hint := hint_of_error(came.error)):
+            return [hint]
+        only = self._only_the_gradient(came, first)
+
+        def shown(value: Any) -> Any:
+            """Of a result and its gradient the result, which is looked at first; both if only the gradient is wrong."""
+            both = self.observe is forward_and_gradient and isinstance(value, Mapping)
+            return value["result"] if both and not only else value
+
+        theirs = [shown(self._outcome(function, case).value) for case in cases]
+        right = [shown(self._known((), self.reference, i, case)) for i, case in enumerate(cases)]
+        failed = [i for i, (a, b) in enumerate(zip(theirs, right, strict=True)) if difference(a, b, self.tolerance)]
+        plain = [i for i, case in enumerate(cases) if not getattr(case, "about", "")]
+        # 1. A known mistake gives the same in every case.
+        known = self._agreeing(theirs, cases, range(len(cases)), shown)
+        if known:
+            return known
+        if only and came["gradient"] is NO_GRADIENT:
+            return [f"something on the way from {self._names(first)[0]} to the result left the graph: detach, item, "
+                    f"float, "
+                    "numpy, torch.tensor, argmax, a comparison or rounding"]
+        if only and not torch.isfinite(came["gradient"]).all():
+            return ["the gradient is NaN or ∞: look for the logarithm of 0, and for 0 / 0"]
+        again = self._outcome(function, first).value
+        if not isinstance(came, Raised) and difference(again, came, self.tolerance):
+            return ["the same call gives another result each time: take what is given, and draw no numbers of your own"]
+        # 2. Only the cases that are about one thing each went wrong: it is the first of these things.
+        about = getattr(first, "about", "")
+        if about and not set(failed) & set(plain):
+            return [about]
+        # 3. A known mistake in all plain cases; the edges may be another matter.
+        known = self._agreeing(theirs, cases, plain, shown) if plain else []
+        # 4. A slip that leaves its mark on any numbers; in the plain cases if it went wrong there.
+        wrong = [i for i in failed if not isinstance(theirs[i], Raised)]
+        wrong = [i for i in wrong if i in plain] or wrong
+        every = [(a, b) for a, b in zip(theirs, right, strict=True) if not isinstance(a, Raised)]
+        slip = CONSTANT if is_constant(every) else diagnose([(theirs[i], right[i]) for i in wrong],
+            [cases[i] for i in wrong])
+        # 5. What the case is about, or what is asked for at all.
+        slip = f"the gradient is wrong: {slip}" if slip and only else slip
+        part = f"the result is right, but not its gradient: is a part that depends on {self._names(first)[0]} detached?"
+        return (known or [hint for hint in (slip, only and part, about, self.reminder) if hint])[:1]
+
+    def _only_the_gradient(self, came: Any, first: tuple) -> bool:
+        """Is the result right, and what it sends back is not?"""
+        if not (self.observe is forward_and_gradient and isinstance(came, Mapping)):
+            return False
+        return difference(came["result"], self._outcome(self.reference, first).value["result"], self.tolerance) is None
+
+    def _agreeing(self, theirs: list, cases: list[tuple], where: Sequence[int], shown: Callable) -> list[str]:
+        """The hints of which a mistake gives what the learner's function gives, in these cases."""
         found = []
-        for hint, wrong in self.mistakes.items():
-            try:
-                same = all(difference(self._try(function, case), self._try(wrong, case), self.tolerance) is None
-                           for case in cases)
-            except CheckFailed:
-                continue
-            if same:
-                found.append(hint)
+        for hint, wrongs in self.mistakes.items():
+            for number, wrong in enumerate(wrongs if isinstance(wrongs, tuple) else (wrongs,)):
+                if hint not in found and all(self._same(theirs[i], shown(self._known((hint, number), wrong, i,
+                    cases[i])))
+                                             for i in where):
+                    found.append(hint)
         return found
+
+    def _known(self, of: tuple, function: Callable, number: int, case: tuple) -> Any:
+        """What a mistake, or the reference, gives in a case: always the same, so it is made once."""
+        if (of, number) not in self.outcomes:
+            self.outcomes[of, number] = self._outcome(function, case).value
+        return self.outcomes[of, number]
+
+    def _same(self, came: Any, known: Any) -> bool:
+        if isinstance(came, Raised) and isinstance(known, Raised):
+            return True
+        return difference(came, known, self.tolerance) is None
 
 
 _PLAIN = Exercise.__dataclass_fields__["observe"].default
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """What is tried in search of a hint prints nothing, and nobody wants its warnings."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _changed(after: Any, before: Any) -> bool:
+    """Was an input of plain data changed?"""
+    if isinstance(before, torch.Tensor):
+        return after.shape != before.shape or not torch.equal(torch.nan_to_num(after), torch.nan_to_num(before))
+    if isinstance(before, np.ndarray):
+        return not np.array_equal(after, before, equal_nan=before.dtype.kind == "f")
+    if isinstance(before, dict):
+        return list(after) != list(before) or any(_changed(after[k], v) for k, v in before.items())
+    if isinstance(before, (list, tuple)):
+        return len(after) != len(before) or any(map(_changed, after, before))
+    return isinstance(before, (int, float, str, bytes)) and after != before
 
 
 def _own_line(error: Exception) -> list[str]:
@@ -101,22 +272,28 @@ def _own_line(error: Exception) -> list[str]:
 
 def describe(value: Any) -> str:
     """A value in a line or so: shape, type and range of a tensor, and all of a small one."""
-    if isinstance(value, torch.Tensor):
-        value = value.detach()
-        kind = str(value.dtype).removeprefix("torch.")
-        text = f"{kind} tensor {tuple(value.shape)}"
-        if value.numel() == 0:
-            return text
-        if value.numel() <= 12:
-            return f"{text} {_rounded(value.tolist())}"
-        numbers_ = value.double()
-        return f"{text}, {numbers_.min():.4g} … {numbers_.max():.4g}, mean {numbers_.mean():.4g}"
+    if isinstance(value, Raised):
+        return f"{_base(value.error).__name__}: {value.error}"
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return _describe_array(value)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{k}: {describe(v)}" for k, v in value.items()) + "}"
     if callable(value) or hasattr(value, "__dict__"):
         return getattr(value, "__name__", type(value).__name__)
     text = repr(_rounded(value)) if isinstance(value, (list, tuple, float)) else repr(value)
     return text if len(text) <= 200 else text[:200] + " …"
+
+
+def _describe_array(value: torch.Tensor | np.ndarray) -> str:
+    kind, shape = str(value.dtype).removeprefix("torch."), tuple(value.shape)
+    text = f"{kind} {'tensor' if isinstance(value, torch.Tensor) else 'array'} {shape}"
+    numbers_ = value.detach().cpu() if isinstance(value, torch.Tensor) else value
+    if math.prod(shape) == 0 or kind == "object":
+        return text
+    if math.prod(shape) <= 12:
+        return f"{text} {_rounded(numbers_.tolist())}"
+    numbers_ = torch.as_tensor(numbers_).double()
+    return f"{text}, {numbers_.min():.4g} … {numbers_.max():.4g}, mean {numbers_.mean():.4g}"
 
 
 def _rounded(value: Any) -> Any:
@@ -127,19 +304,80 @@ def _rounded(value: Any) -> Any:
     return value
 
 
+# Comparing
+
+
+def other_type(came: Any, expected: Any) -> str | None:
+    """A right result of another type than the cells below want: what to turn it into."""
+    if isinstance(expected, torch.Tensor) and not isinstance(came, torch.Tensor):
+        return f"yours returns a {type(came).__name__}; the cells below take a tensor: wrap it in torch.as_tensor(…)"
+    return None
+
+
+def _as_tensor(value: Any) -> Any:
+    """An array, or numbers or tensors in lists, as a tensor; all else as it is."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return torch.from_numpy(np.array(value)) if np.asarray(value).dtype.kind in "biuf" else value
+    if isinstance(value, (bool, int, float)):
+        return torch.tensor(value)
+    if type(value) in (list, tuple) and value:
+        parts = [_as_tensor(v) for v in value]
+        if all(isinstance(p, torch.Tensor) for p in parts) and len({p.shape for p in parts}) == 1:
+            return torch.stack([p.detach().cpu() for p in parts])
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """An array of any kind as numbers and lists."""
+    return value.tolist() if isinstance(value, (torch.Tensor, np.ndarray, np.generic)) else value
+
+
 def difference(came: Any, expected: Any, tolerance: float) -> str | None:
-    """What is different, in one sentence; None if nothing is."""
+    """What is different, in one sentence; None if nothing is. Arrays of any kind are compared by their numbers."""
+    if isinstance(expected, Raised) or isinstance(came, Raised):
+        return _difference_of_errors(came, expected)
+    expected = _as_tensor(expected) if isinstance(expected, np.ndarray) else expected
+    if came is None and expected is not None:
+        return "nothing was returned; is the return statement missing?"
     if isinstance(expected, Mapping):
         if not isinstance(came, Mapping) or set(came) != set(expected):
             return f"a dict with the keys {', '.join(map(str, expected))} was expected"
-        parts = ((f"{k}: ", came[k], expected[k]) for k in expected)
-    elif isinstance(expected, (list, tuple)):
-        if not isinstance(came, (list, tuple)) or len(came) != len(expected):
-            return f"{len(expected)} values were expected"
+        parts = ((k, came[k], expected[k]) for k in expected)
+        return next((_of_fact(k, b, problem) for k, a, b in parts if (problem := difference(a, b, tolerance))), None)
+    if isinstance(expected, (list, tuple)):
+        came = list(came) if isinstance(came, range) else _plain(came)
+        if not isinstance(came, (list, tuple)):
+            return f"{len(expected)} values were expected, not a {type(came).__name__}"
+        if len(came) != len(expected):
+            return f"{len(expected)} values were expected, not {len(came)}"
         parts = ((f"value {i}: ", a, b) for i, (a, b) in enumerate(zip(came, expected, strict=True)))
-    else:
-        return _leaf_difference(came, expected, tolerance)
-    return next((name + problem for name, a, b in parts if (problem := difference(a, b, tolerance))), None)
+        return next((name + problem for name, a, b in parts if (problem := difference(a, b, tolerance))), None)
+    return _leaf_difference(came, expected, tolerance)
+
+
+def _of_fact(name: str, expected: Any, problem: str) -> str:
+    """A difference in one of several named things. A fact that is true or false speaks for itself."""
+    if isinstance(expected, bool):
+        return f"this should be {'so' if expected else 'not so'}: {name}"
+    return f"{name}: {problem}"
+
+
+def _base(error: Exception) -> type[Exception]:
+    """The class that a learner knows: ours count as ValueError."""
+    kind = type(error)
+    return next(k for k in kind.__mro__ if k.__module__ == "builtins" and k is not object) if (
+        kind.__module__ == "builtins") else ValueError
+
+
+def _difference_of_errors(came: Any, expected: Any) -> str | None:
+    if not isinstance(expected, Raised):
+        return f"it raised {type(came.error).__name__}: {came.error}"
+    wanted = _base(expected.error).__name__
+    if not isinstance(came, Raised):
+        return f"{wanted} should be raised here, and nothing was raised"
+    if not isinstance(came.error, (_base(expected.error), type(expected.error))):
+        return f"{wanted} should be raised here, not {type(came.error).__name__}"
+    return None
 
 
 def _kind(dtype: torch.dtype) -> str:
@@ -147,28 +385,37 @@ def _kind(dtype: torch.dtype) -> str:
 
 
 def _leaf_difference(came: Any, expected: Any, tolerance: float) -> str | None:
-    if came is None and expected is not None:
-        return "nothing was returned; is the return statement missing?"
     if isinstance(expected, torch.Tensor):
-        if not isinstance(came, torch.Tensor):
-            return f"a tensor was expected, not a {type(came).__name__}"
-        if came.shape != expected.shape:
-            return f"the shape should be {tuple(expected.shape)}, not {tuple(came.shape)}"
-        if _kind(came.dtype) != _kind(expected.dtype):
-            return f"the values should be {_kind(expected.dtype)}, not {_kind(came.dtype)}"
-        a, b = came.detach().double().cpu(), expected.detach().double().cpu()
-        wrong = ~torch.isclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
-        if not wrong.any():
-            return None
-        place = tuple(wrong.nonzero()[0].tolist())
-        where = f" at {list(place)}" if place else ""
-        return (f"{int(wrong.sum())} of {wrong.numel()} values differ; the first{where}: "
-                f"{b[place]:.5g} expected, {a[place]:.5g} came")
-    if isinstance(came, (torch.Tensor, np.generic)) and np.ndim(came) == 0:
+        return _tensor_difference(_as_tensor(came), expected, tolerance)
+    if isinstance(came, (torch.Tensor, np.ndarray, np.generic)) and np.ndim(came) == 0:
         came = came.item()
     if isinstance(expected, numbers.Number) and not isinstance(expected, bool):
         if isinstance(came, bool) or not isinstance(came, numbers.Number):
-            return f"a number was expected, not a {type(came).__name__}"
-        close = math.isclose(came, expected, rel_tol=tolerance, abs_tol=tolerance)
-        return None if close else f"{expected:.5g} was expected, {came:.5g} came"
-    return None if came == expected else f"{expected!r} was expected"
+            shape = f" of shape {tuple(came.shape)}" if hasattr(came, "shape") else ""
+            return f"a number was expected, not a {type(came).__name__}{shape}"
+        # Whole numbers have to agree to the last one, however large.
+        near = 0.0 if isinstance(expected, int) else tolerance
+        close = math.isclose(came, expected, rel_tol=near, abs_tol=near) or (came != came and expected != expected)
+        return None if close else f"{expected:.7g} was expected, {came:.7g} came"
+    return None if type(came) is type(expected) and came == expected else f"{expected!r} was expected"
+
+
+def _tensor_difference(came: Any, expected: torch.Tensor, tolerance: float) -> str | None:
+    if isinstance(came, str) and came is NO_GRADIENT:
+        return "no gradient comes back"
+    if isinstance(came, tuple) and hasattr(came, "indices"):
+        return "this holds values and indices: a tensor was expected, one of the two"
+    if not isinstance(came, torch.Tensor):
+        return f"a tensor was expected, not a {type(came).__name__}"
+    if came.shape != expected.shape:
+        return f"the shape should be {tuple(expected.shape)}, not {tuple(came.shape)}"
+    if came.numel() and _kind(came.dtype) != _kind(expected.dtype):
+        return f"the values should be {_kind(expected.dtype)}, not {_kind(came.dtype)}"
+    a, b = came.detach().double().cpu(), expected.detach().double().cpu()
+    wrong = ~torch.isclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
+    if not wrong.any():
+        return None
+    place = tuple(wrong.nonzero()[0].tolist())
+    where = f" at {list(place)}" if place else ""
+    return (f"{int(wrong.sum())} of {wrong.numel()} values differ; the first{where}: "
+            f"{b[place]:.5g} expected, {a[place]:.5g} came")

@@ -23,14 +23,21 @@ Picture = torch.Tensor | np.ndarray | Image.Image
 
 
 def describe(figure: Figure) -> str:
-    """Alternative text of a figure: its label if `figure.set_label` gave one, else what its titles and axes say."""
+    """Alternative text of a figure: its label if `figure.set_label` gave one, else what its titles, axes and legends
+    say. It is never empty.
+    """
     if figure.get_label():
         return str(figure.get_label())
     parts = [figure.get_suptitle()]
     for axes in figure.axes:
         names = [axes.get_title(), *(f"{n}: {t}" for n, t in (("x", axes.get_xlabel()), ("y", axes.get_ylabel())) if t)]
+        _, series = axes.get_legend_handles_labels()
+        if series:
+            names.append(f"of {', '.join(dict.fromkeys(series))}")
         parts.append(", ".join(n for n in names if n))
-    return " | ".join(" ".join(p.split()) for p in parts if p)
+    said = " | ".join(" ".join(p.split()) for p in parts if p)
+    pictures = sum(bool(axes.images) for axes in figure.axes)
+    return said or (f"{pictures} picture{'s' * (pictures != 1)}" if pictures else "a chart without titles")
 
 
 def _describe_figures() -> None:
