@@ -27,7 +27,7 @@ SETUP = re.compile(rf'^# %% tags=\["{TAG}"\]\n.*?\n(?=\n*(?:# %%|\Z))', re.MULTI
 PARAMETERS = re.compile(r'^(?=# %% tags=\[[^]]*"parameters")', re.MULTILINE)
 
 
-def _project() -> tuple[str, str]:
+def project() -> tuple[str, str]:
     """Address of the repository and version of the course, as pyproject.toml has them."""
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     address = project.get("urls", {}).get("Repository", "").rstrip("/").removesuffix(".git")
@@ -39,7 +39,7 @@ def _project() -> tuple[str, str]:
 
 def placeholder() -> str | None:
     """One sentence while the repository has no address of its own, else None."""
-    address, _ = _project()
+    address, _ = project()
     if PLACEHOLDER not in address:
         return None
     return (f"{address} in pyproject.toml is a placeholder, so no badge opens anything yet; put the repository's "
@@ -48,7 +48,7 @@ def placeholder() -> str | None:
 
 def colab_address(path: str) -> str:
     """Where Colab opens a notebook; `path` from the repository's root, e.g. notebooks/01_x.ipynb."""
-    address, _ = _project()
+    address, _ = project()
     place = address.removeprefix("https://github.com/")
     return f"https://colab.research.google.com/github/{place}/blob/{BRANCH}/{path}"
 
@@ -64,7 +64,7 @@ def setup_cell() -> str:
     On Colab, once a session: it fetches the tag of its version into course/ (or else the default branch), and calls
     `colab.set_up`. While the address is a placeholder, it refuses instead: an account of that name may be anybody's.
     """
-    address, version = _project()
+    address, version = project()
     begun = (
         "import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.",
         'if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:')

@@ -1,5 +1,5 @@
 """The command line: `python -m lr_helpers edit | batch | train-regions | scene | study | report | doctor | fetch |
-benchmark | notebooks | docs`.
+benchmark | notebooks | docs | site`.
 
 One file a command. Each has `add(commands)`, which declares its options, and `run(options)`, which returns the exit
 code. What takes seconds to import (torch, diffusers) is imported in `run`, so that a wrong option is told at once.
@@ -10,10 +10,24 @@ from __future__ import annotations
 import argparse
 import sys
 
-from lr_helpers.cli import batch, benchmark, docs, doctor, edit, fetch, notebooks, report, scene, study, train_regions
+from lr_helpers.cli import (
+    batch,
+    benchmark,
+    docs,
+    doctor,
+    edit,
+    fetch,
+    notebooks,
+    report,
+    scene,
+    site,
+    study,
+    train_regions,
+)
 from lr_helpers.machine.boundary import answered
 
-COMMANDS = (edit, batch, train_regions, scene, study, report, doctor, fetch, benchmark, notebooks, docs)
+COMMANDS = (edit, batch, train_regions, scene, study, report, doctor, fetch, benchmark, notebooks, docs,
+            site)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -31,7 +31,8 @@ FOLDER = "folder"
 START = b'["'
 
 KINDS = {"edit": "an edit", "batch": "a batch", "study": "a study", "report": "a report", "scene": "the command scene",
-         "zoo": "the study zoo", "training": "a training"}
+         "zoo": "the study zoo", "training": "a training",
+         "site": "the command site"}
 """Who writes. What one kind wrote is a stranger's to the others."""
 
 RESULT = "result.json"
