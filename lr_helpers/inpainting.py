@@ -140,15 +140,19 @@ class Editor(ABC):
 
         `image` (3, S, S) or (N, 3, S, S) and `masks` (N, 1, S, S) in 0..1, 1 = edit here → (N, 3, S, S) in
         0..1. Every mask gets the same initial noise (common random numbers), so edits of one picture differ
-        by the mask alone. A `draft` is decoded by the small decoder, where there is one. Where the memory does not hold a batch, smaller ones are made from then on; where half
-        precision gives numbers that are not finite, the model works in float32 from then on. Raises UserError if
-        the memory does not hold one edit, and if frames are not finite in float32 either.
+        by the mask alone. A `draft` is decoded by the small decoder, where there is one. Where the memory does not hold
+        a batch, smaller ones are made from then on; where half precision gives numbers that are not finite, the model
+        works in float32 from then on. Raises UserError if the memory does not hold one edit, if frames are not finite
+        in float32 either, and for more steps than a distilled sampler knows.
         """
         n = len(masks)
         if n == 0:
             return image.new_zeros(0, *image.shape[-3:])
         adapt()  # to what else the machine does now
         steps, guidance = steps or self.steps, self.guidance if guidance is None else guidance
+        most = self.pipeline.scheduler.config.get("original_inference_steps")
+        if most and steps > most and type(self.pipeline.scheduler).__name__ == "LCMScheduler":
+            raise UserError(f"This editor was distilled to at most {most} steps, not {steps}; give fewer --steps.")
         images = image.expand(n, *image.shape[-3:])
         # One prompt is encoded once and stands for all; N prompts keep their order.
         texts = self._encode_prompts([prompt] if isinstance(prompt, str) else list(prompt))

@@ -160,8 +160,8 @@ class Method:
         return self.screening_steps or min(screening_steps or full, full), full
 
     def judges_drafts(self, steps: int, screening_steps: int | None, decoder: bool) -> bool:
-        """Are candidates decoded by the profile's small decoder, where there is one, and only the winner by its own? Not
-        where the method asks for full edits: where its `screening_steps` are those of a full edit.
+        """Are candidates decoded by the profile's small decoder, where there is one, and only the winner by its own?
+        Not where the method asks for full edits: where its `screening_steps` are those of a full edit.
         """
         return decoder and self.screening_steps != self.planned_steps(steps, screening_steps)[1]
 

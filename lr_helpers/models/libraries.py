@@ -52,7 +52,8 @@ def read_pipeline(folder: str, kind: Any, text_encoders: dict[str, Any], dtype: 
 
     `kind`: the pipeline's class. `text_encoders`: the class of each text encoder by its name, where it is not the one
     that the folder's index names. `variants`: components that are read from their files of `variant` ("fp16").
-    `given`: components that are not read from the folder (None: left out). Raises ValueError if weights of a text encoder are missing; else what diffusers raises.
+    `given`: components that are not read from the folder (None: left out). Raises ValueError if weights of a text
+    encoder are missing; else what diffusers raises.
     """
 
     def own(name: str) -> str | None:

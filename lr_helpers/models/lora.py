@@ -16,9 +16,10 @@ from lr_helpers.models.layouts import LORA_WEIGHTS
 from lr_helpers.models.libraries import quiet
 from lr_helpers.models.origins import label
 
-NAMES = re.compile(r"lora_unet_\w+\.(?:lora_down\.weight|lora_up\.weight|alpha)"
-                   r"|unet\.[\w.]+\.(?:lora_A|lora_B|lora\.down|lora\.up)\.weight")
-"""How tensors are called, in the form of kohya's scripts, in which LCM-LoRA is published, and in diffusers' own."""
+KOHYA = re.compile(r"lora_unet_(\w+)\.(lora_down\.weight|lora_up\.weight|alpha)")
+"""How tensors are called by kohya's scripts, and so in LCM-LoRA: a layer's name, its dots written as underscores."""
+PEFT = re.compile(r"unet\.([\w.]+)\.(lora_A\.weight|lora_B\.weight)")
+"""How diffusers and peft call them."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Lora:
         """
         with opened("lora", origin) as found:
             tensors = load_file(Path(found.place, LORA_WEIGHTS))
-        odd = [name for name in tensors if not NAMES.fullmatch(name)]
+        odd = [name for name in tensors if not (KOHYA.fullmatch(name) or PEFT.fullmatch(name))]
         if odd or not tensors:
             raise ValueError(f"it holds {odd[0][:60] if odd else 'nothing'}, which is no LoRA of a UNet")
         return cls(tensors, origin), found.label
@@ -46,16 +47,37 @@ class Lora:
 
         `origin`: the pipeline's. Raises UserError where they do not fit, or are not finite.
         """
-        down = [value for name, value in self.tensors.items() if name.endswith(("down.weight", "lora_A.weight"))]
         try:
+            changes = self._by_layer(pipeline.unet)
             with quiet():
-                pipeline.load_lora_weights(dict(self.tensors))
+                pipeline.load_lora_weights(changes)
                 found = [name for name, _ in pipeline.unet.named_modules() if name.endswith(".lora_A")]
-                if len(found) != len(down):
-                    raise ValueError(f"{len(down)} changes for {len(found)} layers")
+                if 2 * len(found) != len(changes):
+                    raise ValueError(f"{len(changes) // 2} changes for {len(found)} layers")
                 pipeline.fuse_lora(safe_fusing=True)
                 pipeline.unload_lora_weights()
         except (AttributeError, KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(f"The LoRA of {label(self.origin)} does not fit the editor of {label(origin)} ({reason}); "
                             "give an editor of the family it was made for, or use a profile without one.") from error
+
+    def _by_layer(self, unet: torch.nn.Module) -> dict[str, torch.Tensor]:
+        """The tensors by peft's names for the layers of this UNet; ValueError for a layer that it does not have.
+
+        diffusers guesses names from kohya's, differently in each version.
+        """
+        layers = {name.replace(".", "_"): name for name, _ in unet.named_modules()}
+        found = {}
+        for name, values in self.tensors.items():
+            given = KOHYA.fullmatch(name) or PEFT.fullmatch(name)
+            stem, what = given.groups()
+            layer = layers.get(stem.replace(".", "_"))
+            if layer is None:
+                raise ValueError(f"it changes {stem[:60]}, which is not there")
+            if what in ("lora_down.weight", "lora_A.weight"):
+                found[f"unet.{layer}.lora_A.weight"] = values
+            elif what != "alpha":
+                # The change is α / rank · up · down; without α, it is that of 1.
+                alpha = self.tensors.get(f"{name.removesuffix(f'.{what}')}.alpha")
+                found[f"unet.{layer}.lora_B.weight"] = values if alpha is None else values * (alpha / values.shape[1])
+        return found

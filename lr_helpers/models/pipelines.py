@@ -213,8 +213,9 @@ def use_solver(pipeline: Any, solver: str | None) -> None:
 
     The noise levels and what the network predicts (noise, velocity or the picture) stay those of the checkpoint. The
     steps are spread over all levels, the last one included: a loop over few steps that begins lower is given noise
-    where it expects some of the picture. A distilled solver, which belongs to a LoRA, spreads its few steps itself. Left
-    as they are: schedulers that diffusers does not call compatible (tokens, flows), and distilled ones. Raises UserError for a name that diffusers does not have.
+    where it expects some of the picture. A distilled solver, which belongs to a LoRA, spreads its few steps itself.
+    Left as they are: schedulers that diffusers does not call compatible (tokens, flows), and distilled ones. Raises
+    UserError for a name that diffusers does not have.
     """
     if solver is None:
         return
@@ -251,7 +252,8 @@ def load_editor(origin: str, device: str, dtype: torch.dtype, variant: str | Non
     use_solver(pipeline, solver)
     if decoder is not None:
         require_decoder(pipeline, decoder, origin)
-        decoder = decoder.to(device, dtype)
+        with quiet():  # as for the autoencoder above
+            decoder = decoder.to(device, dtype)
     editor = family(pipeline.to(device), decoder=decoder, **settings)
     return editor, found.label
 
@@ -259,7 +261,8 @@ def load_editor(origin: str, device: str, dtype: torch.dtype, variant: str | Non
 def load_decoder(origin: str) -> tuple[Any, str]:
     """A small autoencoder, whose decoder stands for the editor's own in drafts, in float32, and its origin's label."""
     with opened("decoder", origin) as found, quiet():
-        return AutoencoderTiny.from_pretrained(found.place, use_safetensors=True, local_files_only=True).eval(), found.label
+        decoder = AutoencoderTiny.from_pretrained(found.place, use_safetensors=True, local_files_only=True)
+    return decoder.eval(), found.label
 
 
 def require_decoder(pipeline: Any, decoder: Any, origin: str) -> None:
