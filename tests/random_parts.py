@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, PNDMScheduler
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    EulerAncestralDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2KleinInpaintPipeline,
+    Flux2Transformer2DModel,
+    FluxInpaintPipeline,
+    FluxTransformer2DModel,
+    PNDMScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3InpaintPipeline,
+)
 from transformers import (
     BertConfig,
     BertTokenizer,
@@ -18,10 +30,15 @@ from transformers import (
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessor,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     SamConfig,
     SamImageProcessor,
     SamModel,
     SwinConfig,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
     ViTImageProcessor,
 )
 
@@ -58,6 +75,53 @@ def denoiser(part: str, profile: str) -> Any:
     return kind.pipeline(
         **{name: random_weights.network(name, config) for name, config in configs.items()},
         tokenizer=random_weights.tokenizer(), scheduler=scheduler, **NOT_USED)
+
+
+def t5() -> tuple[T5EncoderModel, T5Tokenizer]:
+    """T5's encoder and its tokenizer, which reads letters here."""
+    letters = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    letters += [(letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz"]
+    words = T5Tokenizer(vocab=letters, extra_ids=0, model_max_length=512)
+    config = T5Config(vocab_size=32, d_model=40, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
+                      feed_forward_proj="gated-gelu")
+    return T5EncoderModel(config).eval(), words
+
+
+def editor(name: str) -> Any:
+    """The inpainting pipeline of "sd3", "sd3 without T5", "flux" or "klein" at reduced width."""
+    flow = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    vae = random_weights.FLOW_VAE | random_weights.SMALL["vae"] | {"scaling_factor": 1.5305, "shift_factor": 0.0609}
+    clip = random_weights.CLIP_L | random_weights.SMALL_TEXT
+    if name == "klein":
+        qwen = Qwen3Config(**random_weights.SMALL["qwen"] | {"num_hidden_layers": 28})  # layers 9, 18 and 27 are asked
+        small = {"block_out_channels": (8, 8, 16, 16), "layers_per_block": 1, "norm_num_groups": 4, "latent_channels": 4}
+        denoiser = Flux2Transformer2DModel(in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+                                           num_attention_heads=2, joint_attention_dim=72, axes_dims_rope=(4, 4, 4, 4),
+                                           guidance_embeds=False)
+        return Flux2KleinInpaintPipeline(
+            vae=AutoencoderKLFlux2(**small).eval(), text_encoder=Qwen3ForCausalLM(qwen).eval(),
+            tokenizer=random_weights.qwen_tokenizer(), transformer=denoiser.eval(), scheduler=flow)
+    encoder, words = t5()
+    if name == "flux":
+        denoiser = FluxTransformer2DModel(in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=16,
+                                          num_attention_heads=2, joint_attention_dim=40, pooled_projection_dim=32,
+                                          guidance_embeds=True, axes_dims_rope=(4, 4, 8))
+        return FluxInpaintPipeline(
+            vae=random_weights.network("vae", vae), text_encoder=random_weights.network("text_encoder", clip),
+            tokenizer=random_weights.tokenizer(), text_encoder_2=encoder, tokenizer_2=words,
+            transformer=denoiser.eval(), scheduler=flow)
+    denoiser = SD3Transformer2DModel(sample_size=8, patch_size=2, num_layers=2, attention_head_dim=8, num_attention_heads=4,
+                                     joint_attention_dim=72 if "without" in name else 40, caption_projection_dim=32,
+                                     pooled_projection_dim=48, pos_embed_max_size=16)
+    # CLIP's two widths together may not be wider than T5's.
+    narrow = clip | {"hidden_size": 16, "num_attention_heads": 2}
+    both = [random_weights.network("text_encoder", clip if "without" in name else narrow, projection=True)
+            for _ in range(2)]
+    return StableDiffusion3InpaintPipeline(
+        vae=random_weights.network("vae", vae), text_encoder=both[0], tokenizer=random_weights.tokenizer(),
+        text_encoder_2=both[1], tokenizer_2=random_weights.tokenizer(pad_token="!"),
+        text_encoder_3=None if "without" in name else encoder, tokenizer_3=None if "without" in name else words,
+        transformer=denoiser.eval(), scheduler=flow)
 
 
 def clipseg(reduced: bool = True) -> CLIPSegForImageSegmentation:

@@ -60,6 +60,9 @@ def read_pipeline(folder: str, kind: Any, text_encoders: dict[str, Any], dtype: 
         return variant if name in variants else None
 
     index = json.loads(Path(folder, "model_index.json").read_text(encoding="utf-8"))
+    # What a checkpoint does without (Stable Diffusion 3 without its largest text encoder), diffusers wants to be told.
+    absent = {name: None for name, entry in index.items()
+              if name.startswith(("text_encoder", "tokenizer")) and entry == [None, None]}
     known = {name: getattr(transformers, entry[1]) for name, entry in index.items()
              if name.startswith("text_encoder") and entry[0] == "transformers" and name not in given}
 
@@ -79,7 +82,8 @@ def read_pipeline(folder: str, kind: Any, text_encoders: dict[str, Any], dtype: 
                 networks[name] = getattr(diffusers, entry[1]).from_pretrained(
                     folder, subfolder=name, variant=own(name), use_safetensors=True, torch_dtype=dtype,
                     local_files_only=True)
-        return kind.from_pretrained(folder, **networks, torch_dtype=dtype, use_safetensors=True, **LOCAL, **given)
+        return kind.from_pretrained(folder, **networks, torch_dtype=dtype, use_safetensors=True, **LOCAL,
+                                    **(absent | given))
 
 
 def truncated(pipeline: Any, text: str) -> str:
