@@ -32,6 +32,10 @@ from transformers import (
     GroundingDinoImageProcessor,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Sam3ImageProcessor,
+    Sam3Processor,
+    Sam3VideoConfig,
+    Sam3VideoModel,
     SamConfig,
     SamImageProcessor,
     SamModel,
@@ -154,6 +158,35 @@ def sam(reduced: bool = True) -> SamModel:
                               prompt_encoder_config={"hidden_size": 32, "image_size": 128})).eval()
 
 
+def sam3(reduced: bool = True) -> Sam3VideoModel:
+    """SAM 3 as it is published: the model for pictures, which is the detector within the one for videos."""
+    if not reduced:
+        return Sam3VideoModel(Sam3VideoConfig()).eval()
+    vit = {"model_type": "sam3_vit_model", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "image_size": 112, "pretrain_image_size": 56, "window_size": 4,
+           "global_attn_indexes": [1]}
+    vision = {"backbone_config": vit, "fpn_hidden_size": 32, "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]]}
+    text = {"model_type": "clip_text_model", "vocab_size": 49408, "hidden_size": 32, "intermediate_size": 48,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "projection_dim": 24, "max_position_embeddings": 32,
+            "hidden_act": "gelu"}
+    layers = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
+    detector = {
+        "model_type": "sam3", "vision_config": vision, "text_config": text,
+        "geometry_encoder_config": layers | {"num_layers": 1}, "detr_encoder_config": layers | {"num_layers": 1},
+        "detr_decoder_config": layers | {"num_layers": 2, "num_queries": 12},
+        "mask_decoder_config": {"hidden_size": 32, "num_attention_heads": 4, "num_upsampling_stages": 3}}
+    # The tracker stays behind when the detector is loaded; it is made as small as its class allows.
+    tracker = {"model_type": "sam3_tracker_video", "vision_config": vision, "memory_attention_num_layers": 1,
+               "num_maskmem": 1}
+    return Sam3VideoModel(Sam3VideoConfig(detector_config=detector, tracker_config=tracker)).eval()
+
+
+def sam3_processor() -> Sam3Processor:
+    """How SAM 3 takes pictures, at reduced size, and texts."""
+    pictures = Sam3ImageProcessor(size={"height": 112, "width": 112}, mask_size={"height": 32, "width": 32})
+    return Sam3Processor(pictures, random_weights.tokenizer(pad_token="!"))
+
+
 def words() -> BertTokenizer:
     """Letters, with BERT's special tokens and full stop at the ids that Grounding DINO relies on."""
     vocabulary = [f"[unused{i}]" for i in range(1300)]
@@ -176,7 +209,7 @@ def write(profile: str, folder: Path, seed: int = 0) -> dict[str, Extra]:
                 write_miniature(part, folder / part)
             else:
                 denoiser(part, profile).save_pretrained(folder / part)
-        for part, model in (("clipseg", clipseg()), ("grounding_dino", grounding_dino()), ("sam", sam())):
+        for part, model in (("clipseg", clipseg()), ("grounding_dino", grounding_dino()), ("sam", sam()), ("sam3", sam3())):
             model.save_pretrained(folder / part)
     seen = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD)}
     ViTImageProcessor(size={"height": 64, "width": 64}, **seen).save_pretrained(folder / "clipseg")
@@ -186,5 +219,6 @@ def write(profile: str, folder: Path, seed: int = 0) -> dict[str, Extra]:
     words().save_pretrained(folder / "grounding_dino")
     SamImageProcessor(size={"longest_edge": 128}, pad_size={"height": 128, "width": 128}).save_pretrained(
         folder / "sam")
+    sam3_processor().save_pretrained(folder / "sam3")
     return {part: Extra((str(folder / part),), borrows if part in comparison.KINDS else ())
-            for part in (*comparison.KINDS, "clipseg", "grounding_dino", "sam")}
+            for part in (*comparison.KINDS, "clipseg", "grounding_dino", "sam", "sam3")}

@@ -122,9 +122,11 @@ def _components(index: Any, borrows: Sequence[str]) -> dict[str, str] | None:
 
 
 def _of_transformers(part: str, names: set[str]) -> Choice:
-    found = _with_weights(names, "", ["config.json", "preprocessor_config.json"], "model", None)
+    # How pictures are prepared stands in one of two files, or in both; of the models of this year in the second.
+    only_second = part == "sam3" and "preprocessor_config.json" not in names and "processor_config.json" in names
+    settings = ["config.json"] if only_second else ["config.json", "preprocessor_config.json"]
+    found = _with_weights(names, "", settings, "model", None)
     texts = _tokenizer(names, "") if part in WITH_TEXT else Choice()
-    # How pictures are prepared may stand here too.
     extra = [n for n in ("processor_config.json",) if n in names]
     return Choice((*found.files, *texts.files, *extra), (*found.missing, *texts.missing))
 

@@ -31,8 +31,9 @@ PROCESSORS = {"backbone": "ViTImageProcessor", "clipseg": "ViTImageProcessor",
               "grounding_dino": "GroundingDinoImageProcessor", "sam": "SamImageProcessor", "sam3": "Sam3ImageProcessor"}
 """Likewise the class that prepares pictures, unless the model says another of these."""
 
-INNER = {"backbone_config": "SwinConfig", "text_config": "BertConfig"}
-"""The class of a configuration within another one, where that leaves it open: of Grounding DINO."""
+INNER = {("grounding-dino", "backbone_config"): "SwinConfig", ("grounding-dino", "text_config"): "BertConfig",
+         ("sam3", "text_config"): "CLIPTextConfig", ("sam3_vision_model", "backbone_config"): "Sam3ViTConfig"}
+"""The class of a configuration within another one, by that one's kind, where it leaves that open."""
 
 PIPELINE_CLASSES = (*DENOISERS, "StableDiffusionImg2ImgPipeline", "StableDiffusionInstructPix2PixPipeline")
 """Classes that a pipeline's index may name."""
@@ -226,7 +227,8 @@ def _of_transformers(file: str, content: Settings, kind: Any) -> Settings:
             found |= _taken(file, {key: value}, known)
         elif isinstance(value, dict):
             if inner is transformers.AutoConfig:
-                inner = _of_kind(file, value, getattr(transformers, INNER[key.removesuffix("_dict")]))
+                named = INNER[kind.model_type, key.removesuffix("_dict")]
+                inner = _of_kind(file, value, getattr(transformers, named))
             found[key] = _of_transformers(file, value, inner)
         elif value is not None:
             raise _unknown(file, f"has no settings under {key!r}")
@@ -251,6 +253,10 @@ def _network(about: _About, content: Settings) -> Settings:
     if about.part != "decoder" and (about.part not in PIPELINES or COMPONENTS[about.folder][0] == "transformers"):
         name = about.named if about.part in PIPELINES else NETWORKS[about.part]
         kind = getattr(transformers, name).config_class
+        if about.part == "sam3" and content.get("model_type") == "sam3_video":  # which holds it, beside a tracker
+            content = content.get("detector_config")
+            if not isinstance(content, dict):
+                raise _unknown(about.file, "has no settings under 'detector_config'")
         return _of_transformers(about.file, content, _of_kind(about.file, content, kind))
     import diffusers
 
