@@ -93,7 +93,7 @@ def test_every_part_has_licence_and_size():
         assert isinstance(hash(profile), int)
 
 
-SHIPPED = {**{part: (getattr(TINY, part)[0], TINY.parts[part]) for part in doctor.PARTS},
+SHIPPED = {**{part: (getattr(TINY, part)[0], TINY.parts[part]) for part in TINY.models},
            **{part: (TINY.comparison[part].origins[0], TINY.comparison[part].about)
               for part in ("text_to_image", "instruct")}}
 
@@ -285,11 +285,11 @@ def test_an_incomplete_folder_names_the_file(part, file, damage, report, tmp_pat
     assert f"fix: put the whole model into {folder}\n" in text
 
 
-@pytest.mark.parametrize("name", ["sd2", "sdxl", "amused"])
+@pytest.mark.parametrize("name", ["sd2", "sdxl", "amused", "zimage", "sd15_lcm"])
 def test_each_family_needs_its_own_files(name, report, tmp_path):
     profile = replace(random_weights.write(name, tmp_path), name="mine")
     assert report(profile, "--allow-cpu")[0] == 0
-    lost = {"sd2": "unet", "sdxl": "text_encoder_2", "amused": "vqvae"}[name]
+    lost = {"sd2": "unet", "sdxl": "text_encoder_2", "amused": "vqvae", "zimage": "transformer", "sd15_lcm": "vae"}[name]
     for file in (tmp_path / "editor" / lost).glob("*.safetensors"):
         file.unlink()
     code, text, verdict = report(profile, "--allow-cpu")

@@ -51,7 +51,7 @@ def write_family(family: str, folder: Path) -> str:
     lines += [f"{name} = {json.dumps(getattr(small, name))}"
               for name in ("size", "steps", "screening_steps", "solver", "guidance", "batch", "backbone_size")
               if getattr(small, name) is not None]
-    lines += [f"{part}.origins = {json.dumps(getattr(small, part))}" for part in ("editor", "backbone", "clip")]
+    lines += [f"{part}.origins = {json.dumps(origins)}" for part, origins in small.models.items()]
     lines += ["", "[comparison.other]"] + [f"{part}.origins = {json.dumps(extra.origins)}" for part, extra in parts.items()]
     return "\n".join(lines) + "\n"
 

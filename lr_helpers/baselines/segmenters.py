@@ -96,7 +96,7 @@ class Sam(Segmenter):
 
 
 class Sam3(Segmenter):
-    """Segment Anything with Concepts (Carion et al. 2025, arXiv 2511.16719): all that a noun phrase names, in one pass."""
+    """SAM 3 (Carion et al. 2025, arXiv 2511.16719): all instances of what a noun phrase names, in one pass."""
 
     part, kind, processing = "sam3", Sam3Model, Sam3Processor
 
