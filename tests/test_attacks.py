@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lr_helpers.baselines.segmenters import ClipSeg, Detector, Sam
+from lr_helpers.baselines.segmenters import ClipSeg, Detector, Sam, Sam3
 from lr_helpers.batch.key import identity
 from lr_helpers.models import settings
 from lr_helpers.models.layouts import names_in, reader
@@ -71,7 +71,7 @@ def test_calls_neither_trust_nor_ask():
 
 
 def test_every_class_that_is_loaded_has_its_settings():
-    assert {kind.part: kind.kind.__name__ for kind in (ClipSeg, Detector, Sam)} == {
+    assert {kind.part: kind.kind.__name__ for kind in (ClipSeg, Detector, Sam, Sam3)} == {
         part: name for part, name in settings.NETWORKS.items() if part != "backbone"}
     assert set(settings.NETWORKS) == set(settings.PROCESSORS)
 
@@ -136,7 +136,8 @@ def test_what_published_models_say_besides_stays_behind():
     assert taken["model_index.json"]["safety_checker"] == taken["model_index.json"]["feature_extractor"] == [None, None]
 
 
-@pytest.mark.parametrize(("part", "kind"), [("clipseg", "clipseg"), ("grounding_dino", "grounding-dino"), ("sam", "sam")])
+@pytest.mark.parametrize(("part", "kind"), [("clipseg", "clipseg"), ("grounding_dino", "grounding-dino"), ("sam", "sam"),
+                                            ("sam3", "sam3_video")])
 def test_settings_within_settings_pass_and_are_looked_through(part, kind):
     import random_parts
 
