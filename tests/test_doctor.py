@@ -234,7 +234,7 @@ def test_offline_is_told_once(report):
 def test_the_comparison_and_its_measures_count_on_the_disk(report):
     text = report("sd2", "--allow-cpu", "--comparison")[1]
     # 3.5 and, beside them, SD 2.1 base, InstructPix2Pix, CLIPSeg, Grounding DINO, SAM and ViT-L/14; DINO counts once.
-    assert "16.3 GB to download" in text
+    assert "19.8 GB to download" in text
     assert "measure: clip    no origin serves; 1.7 GB; licence: MIT (OpenAI)" in text
     assert "measure: structure no origin serves; 340 MB; licence: Apache-2.0" in text
 
@@ -412,7 +412,7 @@ def test_it_runs_where_nothing_is_installed():
                           timeout=60)
     assert done.returncode == 1
     assert done.stderr == ""
-    assert "not ready: 7 problems (torch is missing; " in check(done.stdout)[1]
+    assert "not ready: 8 problems (torch is missing; " in check(done.stdout)[1]
 
 
 def test_libraries_that_do_not_load(report, monkeypatch):
