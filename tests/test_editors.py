@@ -10,10 +10,13 @@ from diffusers import LCMScheduler
 from safetensors.torch import load_file, save_file
 
 from lr_helpers import METHODS, UserError, edit, load_models
+from lr_helpers.batch.key import identity
 from lr_helpers.costs import random_weights
 from lr_helpers.costs.evaluations import search
 from lr_helpers.models.layouts import LORA_WEIGHTS
 from lr_helpers.models.libraries import truncated
+from lr_helpers.models.loading import first_origin
+from lr_helpers.models.lora import Lora
 from lr_helpers.models.origins import UnavailableError
 from lr_helpers.models.pipelines import load_decoder, load_editor
 
@@ -32,6 +35,11 @@ def lcm(written):
 def plain(profile, **settings):
     """Its editor without LoRA."""
     return load_editor(profile.editor[0], "cpu", torch.float32, size=64, steps=2, guidance=1.0, batch=3, **settings)[0]
+
+
+def changed_by(profile, folder):
+    """Its editor with the LoRA of a folder."""
+    return plain(profile, lora=first_origin("LoRA", (str(folder),), Lora.load)[0])
 
 
 # LoRA
@@ -54,14 +62,14 @@ def test_the_lora_is_in_the_weights_of_every_layer(written, lcm):
     assert all(torch.equal(own[name], changed[name]) for name in own if name not in seen)
 
 
+@pytest.mark.all
 def test_alpha_scales_the_change(written, tmp_path):
     tensors = load_file(f"{written.lora[0]}/{LORA_WEIGHTS}")
     doubled = {name: value * 2 if name.endswith("alpha") else value for name, value in tensors.items()}
     save_file(doubled, tmp_path / LORA_WEIGHTS)
     name = "mid_block.attentions.0.proj_in.weight"
     own, once, twice = (editor.pipeline.unet.state_dict()[name] for editor in (
-        plain(written), load_models(written, device="cpu").editor,
-        load_models(replace(written, lora=(str(tmp_path),)), device="cpu").editor))
+        plain(written), changed_by(written, written.lora[0]), changed_by(written, tmp_path)))
     assert torch.allclose(twice - own, 2 * (once - own), atol=1e-5)
 
 
@@ -76,7 +84,7 @@ def test_alpha_scales_the_change(written, tmp_path):
 def test_a_lora_that_does_not_fit_is_refused_in_a_sentence(change, said, written, tmp_path):
     save_file(change(load_file(f"{written.lora[0]}/{LORA_WEIGHTS}")), tmp_path / LORA_WEIGHTS)
     with pytest.raises(UserError, match=said) as error:
-        load_models(replace(written, lora=(str(tmp_path),)), device="cpu")
+        changed_by(written, tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -92,11 +100,20 @@ def test_a_lora_as_a_pickle_is_never_read(written, tmp_path):
         load_models(replace(written, lora=(str(tmp_path),)), device="cpu")
 
 
+def test_a_batch_knows_an_edit_by_its_lora_and_decoder_too(written, tmp_path):
+    same, other = identity(written), tmp_path / LORA_WEIGHTS
+    assert {"lora", "decoder"} <= same.keys()
+    save_file({name: value * 2 for name, value in load_file(f"{written.lora[0]}/{LORA_WEIGHTS}").items()}, other)
+    changed = identity(replace(written, lora=(str(tmp_path),)))
+    assert {part for part in same if same[part] != changed[part]} == {"lora"}
+
+
 def test_what_a_loras_header_says_beside_is_not_looked_at(written, tmp_path):
     """diffusers builds peft's configuration of it."""
     tensors = load_file(f"{written.lora[0]}/{LORA_WEIGHTS}")
     save_file(tensors, tmp_path / LORA_WEIGHTS, {"lora_adapter_metadata": json.dumps({"unet.r": 999, "unet.evil": 1})})
-    load_models(replace(written, lora=(str(tmp_path),)), device="cpu")
+    found, same = (changed_by(written, folder).pipeline.unet.state_dict() for folder in (tmp_path, written.lora[0]))
+    assert all(torch.equal(found[name], same[name]) for name in same)
 
 
 def test_its_sampler_takes_the_place_of_the_checkpoints_own(written, lcm):

@@ -1,4 +1,4 @@
-"""The notebooks run on other profiles, their code unchanged: pictures, grids and batches of other sizes, and all four
+"""The notebooks run on other profiles, their code unchanged: pictures, grids and batches of other sizes, and all
 families of real models at reduced width. What they cost is what was said before.
 """
 
