@@ -34,14 +34,15 @@ TERMS = ("clip", "structure", "direction", "source", *EDIT_FREE)
 class Edits:
     """The edits of one picture by box, each made when first asked for and kept.
 
-    An edit depends on picture, prompt, seed, steps, guidance and box only, so methods can share them.
+    An edit depends on picture, prompt, seed, steps, guidance, decoder and box only, so methods can share them.
     """
 
     def __init__(self, models: Models, image: Canvas | torch.Tensor, prompt: str, seed: int, steps: int | None = None,
-                 guidance: float | None = None):
+                 guidance: float | None = None, draft: bool = False):
+        """`draft`: decoded by the editor's small decoder, where there is one."""
         self.editor, self.prompt, self.seed = models.editor, prompt, seed
         self.canvas = Canvas.of(image, models.editor.size)
-        self.settings = {"steps": steps, "guidance": guidance}
+        self.settings = {"steps": steps, "guidance": guidance, "draft": draft}
         self.patches: dict[Box, Patch] = {}
         """At the editor's resolution, by box in the picture's own pixels."""
         self.seconds: dict[Box, float] = {}
@@ -88,12 +89,12 @@ class Candidates:
 
     def __init__(self, models: Models, image: Canvas | torch.Tensor, source: str, prompt: str, boxes: torch.Tensor,
                  method: Method, seed: int, *, kept: torch.Tensor | None = None,
-                 occlusion: torch.Tensor | None = None, edits: Callable[[int], Edits] | None = None):
+                 occlusion: torch.Tensor | None = None, edits: Callable[..., Edits] | None = None):
         """`boxes` (K, M, 4) in the picture's own pixels. `kept` (K, M) boolean: the shortlist (default: all); others
         are never edited and have loss 0.
 
-        `occlusion` (K, M): that term if it is known already. `edits`: gives the store of edits of so many steps, which
-        tables of the same picture, prompt, seed and guidance share.
+        `occlusion` (K, M): that term if it is known already. `edits`: gives the store of edits of so many steps, or of
+        drafts (`draft=True`), which tables of the same picture, prompt, seed and guidance share.
         """
         self.canvas = canvas = Canvas.of(image, models.editor.size)
         self.models, self.image, self.boxes, self.method = models, canvas.frame, boxes, method
@@ -101,10 +102,12 @@ class Candidates:
         k, m = boxes.shape[:2]
         self.kept = torch.ones(k, m, dtype=torch.bool) if kept is None else kept
         # Candidates are judged by edits of few steps, and the winner is finished with a full one.
-        self.steps, self.full_steps = method.planned_steps(models.editor.steps, models.editor.screening_steps)
+        planned = models.editor.steps, models.editor.screening_steps
+        self.steps, self.full_steps = method.planned_steps(*planned)
+        self.drafts = method.judges_drafts(*planned, models.editor.decoder is not None)
         edits = edits or partial(Edits, models, canvas, prompt, seed, guidance=method.guidance)
-        self.store = edits(self.steps)
-        self._full = self.store if self.full_steps == self.steps else edits(self.full_steps)
+        self.store = edits(self.steps, draft=self.drafts)
+        self._full = edits(self.full_steps) if self.to_finish else self.store
         self._finished: set[Box] = set()
         self.on_edit: Callable[[int], None] | None = None
         """Called with the number of new edits after each batch, for a progress bar."""
@@ -169,7 +172,7 @@ class Candidates:
     @property
     def to_finish(self) -> int:
         """How many edits `finish` makes: 1, or 0 where candidates are full edits."""
-        return int(self.full_steps != self.steps)
+        return int(self.full_steps != self.steps or self.drafts)
 
     def finish(self, k: int, m: int) -> None:
         """Make the full edit of anchor k's proposal m from the same noise, unless candidates are full edits.

@@ -142,7 +142,7 @@ class Search:
 
 
 def search(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: str, method: Method, seed: int, *,
-           avoid: Sequence[Box] = (), found: Proposals | None = None, edits: Callable[[int], Edits] | None = None,
+           avoid: Sequence[Box] = (), found: Proposals | None = None, edits: Callable[..., Edits] | None = None,
            estimator: Estimator | None = None, progress: bool = False) -> Search:
     """Learn where to edit one picture, a canvas or (3, H, W) in 0..1: propose, learn, choose, finish the winner.
 

@@ -14,6 +14,8 @@ from lr_helpers.errors import UserError
 from lr_helpers.machine.threads import adapt
 
 T = TypeVar("T")
+Texts = dict[str, Any]
+"""Prompts as a pipeline's own arguments: tensors, or the texts themselves."""
 
 
 def composite(frame: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -57,6 +59,10 @@ def count_evaluations(edits: int, steps: int, guidance: float) -> int:
     return edits * steps * (2 if guidance > 1 else 1)
 
 
+INPUTS = ("sample", "hidden_states", "x")
+"""What denoisers call their first argument."""
+
+
 class Evaluations:
     """Counts a denoiser's evaluations: pictures that went through it, both guidance halves counted."""
 
@@ -65,7 +71,15 @@ class Evaluations:
         denoiser.register_forward_pre_hook(self._add, with_kwargs=True)
 
     def _add(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
-        self.count += (args[0] if args else kwargs["sample"]).shape[0]
+        # UNets call their input `sample`, transformers `hidden_states`; Z-Image's is a list of pictures.
+        self.count += len(args[0] if args else next(kwargs[name] for name in INPUTS if name in kwargs))
+
+
+def _spread(values: torch.Tensor | list[str], count: int) -> torch.Tensor | list[str]:
+    """Of one text or of `count` → of `count`."""
+    if isinstance(values, torch.Tensor):
+        return values.expand(count, *values.shape[1:])
+    return values * count if len(values) == 1 else values
 
 
 class Editor(ABC):
@@ -77,7 +91,7 @@ class Editor(ABC):
     """Does it take noise from latents of nine channels? Then it has `encode`, `decode`, `texts` and `predict`."""
 
     def __init__(self, pipeline: Any, size: int, steps: int, guidance: float, batch: int,
-                 screening_steps: int | None = None):
+                 screening_steps: int | None = None, decoder: Any = None):
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline, self.size = pipeline, size
         self.steps, self.guidance = steps, guidance
@@ -85,6 +99,8 @@ class Editor(ABC):
         """Steps of an edit that is one of many candidates; None: as many as of any other."""
         self.batch = batch
         """Edits made at once; halved for good where the memory does not hold them. It never changes an edit."""
+        self.decoder = decoder
+        """A small autoencoder that decodes drafts; None: drafts are decoded as all other edits are."""
         self._evaluations = Evaluations(getattr(pipeline, self.denoiser))
 
     @property
@@ -93,13 +109,21 @@ class Editor(ABC):
         return self._evaluations.count
 
     @abstractmethod
-    def _encode_prompts(self, prompts: list[str]) -> dict[str, torch.Tensor]:
-        """The prompts as the pipeline's own arguments, each (len(prompts), ...)."""
+    def _encode_prompts(self, prompts: list[str]) -> Texts:
+        """The prompts as the pipeline's own arguments, each of len(prompts)."""
 
     @abstractmethod
-    def _paint(self, images: torch.Tensor, masks: torch.Tensor, texts: dict[str, torch.Tensor], seed: int, steps: int,
-               guidance: float) -> torch.Tensor:
-        """One batch: (n, 3, S, S), (n, 1, S, S) → the model's own frames (n, 3, S, S) in 0..1."""
+    def _paint(self, images: torch.Tensor, masks: torch.Tensor, texts: Texts, seed: int, steps: int, guidance: float,
+               draft: bool) -> torch.Tensor:
+        """One batch: (n, 3, S, S), (n, 1, S, S) → the model's own frames (n, 3, S, S) in 0..1; for a draft their
+        latents, before they are decoded.
+        """
+
+    def _decode_draft(self, latents: torch.Tensor) -> torch.Tensor:
+        """(n, c, s, s) latents as the pipeline gives them → (n, 3, S, S) in 0..1."""
+        config = self.decoder.config
+        latents = latents.to(self.decoder.dtype) / config.scaling_factor + config.shift_factor
+        return (self.decoder.decode(latents).sample.float() / 2 + 0.5).clamp(0, 1)
 
     def batches(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
         """`items` in order, in slices of `batch`, which may have been halved since the slice before."""
@@ -111,33 +135,40 @@ class Editor(ABC):
 
     @torch.no_grad()
     def inpaint(self, image: torch.Tensor, masks: torch.Tensor, prompt: str | Sequence[str], *, seed: int,
-                steps: int | None = None, guidance: float | None = None) -> torch.Tensor:
+                steps: int | None = None, guidance: float | None = None, draft: bool = False) -> torch.Tensor:
         """The model's own frames for several masks, of one picture and prompt or of N.
 
         `image` (3, S, S) or (N, 3, S, S) and `masks` (N, 1, S, S) in 0..1, 1 = edit here → (N, 3, S, S) in
         0..1. Every mask gets the same initial noise (common random numbers), so edits of one picture differ
-        by the mask alone. Where the memory does not hold a batch, smaller ones are made from then on; where half
-        precision gives numbers that are not finite, the model works in float32 from then on. Raises UserError if
-        the memory does not hold one edit, and if frames are not finite in float32 either.
+        by the mask alone. A `draft` is decoded by the small decoder, where there is one. Where the memory does not hold
+        a batch, smaller ones are made from then on; where half precision gives numbers that are not finite, the model
+        works in float32 from then on. Raises UserError if the memory does not hold one edit, if frames are not finite
+        in float32 either, and for more steps than a distilled sampler knows.
         """
         n = len(masks)
         if n == 0:
             return image.new_zeros(0, *image.shape[-3:])
         adapt()  # to what else the machine does now
         steps, guidance = steps or self.steps, self.guidance if guidance is None else guidance
+        most = self.pipeline.scheduler.config.get("original_inference_steps")
+        if most and steps > most and type(self.pipeline.scheduler).__name__ == "LCMScheduler":
+            raise UserError(f"This editor was distilled to at most {most} steps, not {steps}; give fewer --steps.")
         images = image.expand(n, *image.shape[-3:])
         # One prompt is encoded once and stands for all; N prompts keep their order.
         texts = self._encode_prompts([prompt] if isinstance(prompt, str) else list(prompt))
-        texts = {name: values.expand(n, *values.shape[1:]) for name, values in texts.items()}
+        texts = {name: _spread(values, n) for name, values in texts.items()}
+        draft = draft and self.decoder is not None
         frames, done = [], 0
         while done < n:
             part = slice(done, min(done + self.batch, n))
             try:
                 own = {name: values[part] for name, values in texts.items()}
-                made = self._paint(images[part], masks[part], own, seed, steps, guidance).float().cpu()
+                made = self._paint(images[part], masks[part], own, seed, steps, guidance, draft)
+                made = (self._decode_draft(made) if draft else made).float().cpu()
                 if not made.isfinite().all():
                     self._use_float32()  # or gives up
-                    texts = {name: values.float() for name, values in texts.items()}
+                    texts = {name: values.float() if isinstance(values, torch.Tensor) else values
+                             for name, values in texts.items()}
                     continue
                 frames.append(made)
                 done = part.stop
@@ -158,6 +189,8 @@ class Editor(ABC):
         print(f"warning: The editor gives numbers that are not finite in {str(self.pipeline.dtype)[6:]}; going on in "
               "float32, which is slower and takes twice the memory.", file=sys.stderr)
         self.pipeline.to(dtype=torch.float32)
+        if self.decoder is not None:
+            self.decoder.to(dtype=torch.float32)
 
     def _halve(self, held: int) -> None:
         self.batch = (held + 1) // 2

@@ -159,6 +159,12 @@ class Method:
         full = self.steps or steps
         return self.screening_steps or min(screening_steps or full, full), full
 
+    def judges_drafts(self, steps: int, screening_steps: int | None, decoder: bool) -> bool:
+        """Are candidates decoded by the profile's small decoder, where there is one, and only the winner by its own?
+        Not where the method asks for full edits: where its `screening_steps` are those of a full edit.
+        """
+        return decoder and self.screening_steps != self.planned_steps(steps, screening_steps)[1]
+
     def but(self, **changes) -> Method:
         """A copy with these fields changed; fields given as None keep their value."""
         return replace(self, **{k: v for k, v in changes.items() if v is not None})

@@ -147,11 +147,12 @@ print(f"largest change outside the box, of the edit: {(edited - picture)[outside
 #
 # The model doesn't work on pixels. An autoencoder shrinks the picture to *latents*: fewer pixels, four
 # channels. A *denoiser* (a UNet) starts from latents of pure noise and cleans them step by step.
-# (aMUSEd, the profile `amused`, knows no noise: it fills in masked tokens, and the cells that look into the loop are
+# (Not all models do: aMUSEd, the profile `amused`, fills in masked tokens, and Z-Image, the profile `zimage`, is given no
+# mask: after every step, the picture's own latents take their place outside it. The cells that look into the loop are
 # skipped there.)
 
 # %% tags=["nbval-check-output"]
-if only_if(editor.denoises_latents, "its model fills in tokens and has no latents"):
+if only_if(editor.denoises_latents, "its denoiser is given no mask, so its loop is another one"):
     latents = editor.encode(picture[None])
     print("picture", tuple(picture[None].shape), "→ latents", tuple(latents.shape))
     print(
@@ -187,7 +188,7 @@ checks.denoiser_input(denoiser_input)
 # from the seed; the same seed gives the same noise.
 
 # %%
-if only_if(editor.denoises_latents, "its model fills in tokens and has no latents"):
+if only_if(editor.denoises_latents, "its denoiser is given no mask, so its loop is another one"):
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(latents.shape, generator=generator).to(latents)
     masked_latents = editor.encode(masked[None], generator)
@@ -268,7 +269,7 @@ def predict(latents, time, with_prompt):
     )
 
 
-if only_if(editor.denoises_latents, "its model fills in tokens and has no latents"):
+if only_if(editor.denoises_latents, "its denoiser is given no mask, so its loop is another one"):
     with torch.no_grad():
         texts = editor.texts(prompt)
     clean = denoise(
@@ -280,7 +281,7 @@ if only_if(editor.denoises_latents, "its model fills in tokens and has no latent
     )
 
 # %%
-if only_if(editor.denoises_latents, "its model fills in tokens and has no latents"):
+if only_if(editor.denoises_latents, "its denoiser is given no mask, so its loop is another one"):
     strip.append(editor.decode(clean)[0])
     shown = [round(i * (len(strip) - 1) / 6) for i in range(7)]
     show_pictures(
@@ -289,10 +290,11 @@ if only_if(editor.denoises_latents, "its model fills in tokens and has no latent
 
 # %% [markdown]
 # From noise to a picture, and the same picture that the library's pipeline makes. (Not with `sdxl`: its pipeline leaves
-# out the first step and begins with the picture's own latents under noise.)
+# out the first step and begins with the picture's own latents under noise. Nor with `sd15_lcm`, whose sampler adds new
+# noise at every step.)
 
 # %% tags=["nbval-check-output"]
-if only_if(editor.denoises_latents, "its model fills in tokens and has no latents"):
+if only_if(editor.denoises_latents, "its denoiser is given no mask, so its loop is another one"):
     mine = my_composite(strip[-1].clamp(0, 1), picture, mask)
     theirs = editor.edit(picture, [box], prompt, seed=seed)[0]
     print(

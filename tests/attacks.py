@@ -241,6 +241,19 @@ MODELS = [
         bomb("text_encoder/pytorch_model.bin")), ""),
     Attack("a pickle beside a CLIP's safetensors", "clip", both(
         bomb("open_clip_pytorch_model.bin"), bomb("aaa.pth")), ""),
+    Attack("a LoRA as a pickle", "lora", bomb("pytorch_lora_weights.bin", "pytorch_lora_weights.safetensors"),
+           "its weights are pickles (pytorch_lora_weights.bin)"),
+    Attack("a LoRA's pickle that is called safetensors", "lora", bomb(
+        "pytorch_lora_weights.safetensors", "pytorch_lora_weights.safetensors"), "missing or damaged: *.safetensors"),
+    Attack("a LoRA that is a link out of the folder", "lora", outside("pytorch_lora_weights.safetensors"),
+           "pytorch_lora_weights.safetensors is a link that leads out of the folder"),
+    Attack("an adapter's settings beside a LoRA, with code and a base elsewhere", "lora", content(
+        "adapter_config.json", json.dumps({"auto_mapping": {"parent_library": "evil"}, "base_model_name_or_path": EVIL,
+                                           "peft_type": "LORA"}).encode()), ""),
+    Attack("auto_map in a small decoder's settings", "decoder", change("config.json", auto_map={"AutoModel": "evil.E"}),
+           "config.json asks for code of its own (auto_map)"),
+    Attack("a small decoder of a class that opens files", "decoder", change("config.json", _class_name="ConfigMixin"),
+           "config.json is of the class 'ConfigMixin' and not AutoencoderTiny"),
     # Absurd files
     Attack("a header of 4 EB", "backbone", header(2**62), "missing or damaged: *.safetensors"),
     Attack("a header of 90 MB", "backbone", header(90_000_000, 90_000_008), "missing or damaged: *.safetensors"),
@@ -258,11 +271,15 @@ def run_models(folder: Path, hub: Any) -> list[dict[str, Any]]:
     """What each attack by a model got: a row each, with what loading did, what the doctor says, and what was betrayed."""
     import random_parts
     import torch
+    from safetensors.torch import save_file
 
     from lr_helpers import UserError
     from lr_helpers.baselines.segmenters import ClipSeg, Detector
+    from lr_helpers.costs import random_weights
+    from lr_helpers.models.layouts import LORA_WEIGHTS
     from lr_helpers.models.loading import first_origin, load_backbone, load_clip
-    from lr_helpers.models.pipelines import load_editor
+    from lr_helpers.models.lora import Lora
+    from lr_helpers.models.pipelines import load_decoder, load_editor
     from lr_helpers.models.profiles import get_profile
     from lr_helpers.models.resolve import resolve
 
@@ -270,13 +287,20 @@ def run_models(folder: Path, hub: Any) -> list[dict[str, Any]]:
     wholes = {part: Path(getattr(tiny, part)[0]) for part in ("editor", "backbone", "clip")}
     extras = random_parts.write("tiny", folder / "parts")
     wholes |= {part: Path(extras[part].origins[0]) for part in ("clipseg", "grounding_dino")}
+    wholes |= {part: folder / part for part in ("lora", "decoder")}
+    wholes["lora"].mkdir()
+    save_file(random_weights.lora(random_weights.networks("sd15", reduced=True)["unet"], rank=4),
+              wholes["lora"] / LORA_WEIGHTS)
+    random_weights.small_decoder("sd15_lcm", reduced=True).save_pretrained(wholes["decoder"])
     settings = {"size": 64, "steps": 1, "guidance": 1.0, "batch": 1}
     load = {"backbone": lambda origin: load_backbone((origin,), "cpu", 64),
             "clip": lambda origin: load_clip((origin,), "cpu"),
             "editor": lambda origin: first_origin("editor", (origin,), lambda o: load_editor(
                 o, "cpu", torch.float32, **settings)),
             "clipseg": lambda origin: first_origin("CLIPSeg model", (origin,), lambda o: ClipSeg.load(o, "cpu")),
-            "grounding_dino": lambda origin: first_origin("detector", (origin,), lambda o: Detector.load(o, "cpu"))}
+            "grounding_dino": lambda origin: first_origin("detector", (origin,), lambda o: Detector.load(o, "cpu")),
+            "lora": lambda origin: first_origin("LoRA", (origin,), Lora.load),
+            "decoder": lambda origin: first_origin("small decoder", (origin,), load_decoder)}
     rows = []
     for number, attack in enumerate(MODELS):
         place, sentinel = folder / f"{number} model", folder / f"{number} was here"

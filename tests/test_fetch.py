@@ -39,12 +39,19 @@ def test_all_is_told_first_and_then_fetched(served, capsys):
     assert main(["fetch", "--profile", "sd2"]) == 0
     first, *then = capsys.readouterr().out.splitlines()
     assert first == ("To download for the profile sd2: editor 2.58 GB, clip 0.6 GB, clipseg 0.6 GB, grounding dino 0.69 GB, sam "
-                     "0.37 GB, text to image 5.16 GB, instruct 4.26 GB; 14.3 GB in all")
-    assert len(then) == len(fetched) == 7
+                     "0.37 GB, sam3 3.44 GB, text to image 5.16 GB, instruct 4.26 GB; 17.7 GB in all")
+    assert len(then) == len(fetched) == 8
     assert fetched[:2] == [sd2.editor[0], sd2.clip[0]]
     assert main(["fetch", "--profile", "sd2"]) == 0
     assert capsys.readouterr().out == "Nothing to download for the profile sd2.\n"
-    assert len(fetched) == 7
+    assert len(fetched) == 8
+
+
+def test_a_profiles_lora_and_decoder_are_fetched_too(served, capsys):
+    fetched, *_ = served
+    assert main(["fetch", "--profile", "sd15_lcm", "--without-comparison"]) == 0
+    assert "lora 0.135 GB, decoder 0.0098 GB; 3.2 GB in all" in capsys.readouterr().out
+    assert fetched[3:] == ["latent-consistency/lcm-lora-sdv1-5", "madebyollin/taesd"]
 
 
 def test_only_what_an_edit_needs(served, capsys):

@@ -17,7 +17,7 @@ SD15, SD2 = "stable-diffusion-v1-5/stable-diffusion-inpainting", "sd2-community/
 
 def origins() -> set[str]:
     """All hub ids that data/models.toml names."""
-    found = {o for p in PROFILES.values() for o in (*p.editor, *p.backbone, *p.clip)}
+    found = {o for p in PROFILES.values() for several in p.models.values() for o in several}
     found |= {o for p in PROFILES.values() for extra in p.comparison.values() for o in extra.origins}
     found |= {o for several in MEASURES.values() for o in several}
     return {layouts.OPEN_CLIP.get(o, o) for o in found if not Path(o).is_absolute()}

@@ -1,4 +1,4 @@
-"""The notebooks run on other profiles, their code unchanged: pictures, grids and batches of other sizes, and all four
+"""The notebooks run on other profiles, their code unchanged: pictures, grids and batches of other sizes, and all
 families of real models at reduced width. What they cost is what was said before.
 """
 
@@ -51,7 +51,7 @@ def write_family(family: str, folder: Path) -> str:
     lines += [f"{name} = {json.dumps(getattr(small, name))}"
               for name in ("size", "steps", "screening_steps", "solver", "guidance", "batch", "backbone_size")
               if getattr(small, name) is not None]
-    lines += [f"{part}.origins = {json.dumps(getattr(small, part))}" for part in ("editor", "backbone", "clip")]
+    lines += [f"{part}.origins = {json.dumps(origins)}" for part, origins in small.models.items()]
     lines += ["", "[comparison.other]"] + [f"{part}.origins = {json.dumps(extra.origins)}" for part, extra in parts.items()]
     return "\n".join(lines) + "\n"
 

@@ -14,13 +14,15 @@ from lr_helpers.batch.items import plan
 from lr_helpers.candidates import Candidates
 from lr_helpers.cli import main
 from lr_helpers.costs import random_weights
+from lr_helpers.costs.evaluations import search
 from lr_helpers.editing import propose
 from lr_helpers.files.pictures import to_tensor
 from lr_helpers.method import Method
 from lr_helpers.models.pipelines import use_solver
 from lr_helpers.models.profiles import PROFILES, get_profile
 
-REAL = [name for name, profile in PROFILES.items() if profile.solver]
+REAL = [name for name, profile in PROFILES.items() if profile.solver and not profile.lora]
+DISTILLED = ["sd15_lcm", "zimage"]
 FAST = METHODS["learned"].but(anchors=3, sizes=(0.4, 0.6), iterations=3, shortlist=4)
 
 
@@ -231,3 +233,15 @@ def test_real_profiles_take_twenty_steps_and_screen_with_at_most_eight(name):
     assert profile.screening_steps <= 8
     screening, full = Method().planned_steps(profile.steps, profile.screening_steps)
     assert 2 * (METHODS["learned"].shortlist * screening + full) <= 250
+
+
+@pytest.mark.parametrize("name", DISTILLED)
+def test_distilled_profiles_take_eight_steps_without_guidance(name):
+    profile = get_profile(name)
+    assert (profile.steps, profile.guidance, profile.screening_steps) == (8, 1.0, None)
+    assert profile.solver == ("LCMScheduler" if profile.lora else None)
+    assert search(profile).evaluations == METHODS["learned"].shortlist * 8 + (8 if profile.decoder else 0) <= 104
+
+
+def test_every_real_profile_is_one_of_these():
+    assert {*REAL, *DISTILLED, "amused", "tiny"} == set(PROFILES)

@@ -103,7 +103,7 @@ def test_the_stored_rows_are_rows():
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (["--profile", "tiny", "--random-weights"], "'tiny' has no random weights; choose one of sd15, sd2, sdxl, amused"),
+    (["--profile", "tiny", "--random-weights"], "'tiny' has no random weights; choose one of sd15, sd2, sdxl, amused, zimage, sd15_lcm"),
     (["--profile", "sd9", "--random-weights"], "'sd9' is unknown"),
     (["--profile", "sd2", "--random-weights", "--editor", "a/b"], "leave out --editor"),
     (["--output", "x.json"], "belong to --random-weights"),

@@ -211,10 +211,12 @@ def _zoo(store: Store) -> str:
 
 
 def _profiles(store: Store) -> str:
+    from lr_helpers.models.profiles import PARTS
+
     known = tomllib.loads((store.root / "data" / "models.toml").read_text(encoding="utf-8"))["profiles"]
     rows = []
     for name, profile in known.items():
-        size = sum(profile[part]["gigabytes"] for part in ("editor", "backbone", "clip"))
+        size = sum(profile[part]["gigabytes"] for part in PARTS if part in profile)
         needs = "nothing" if "vocabulary" in profile else f"a GPU, and {size:.1f} GB from the hub"
         screening = profile.get("screening_steps", profile["steps"])
         rows.append([f"`{name}`", profile["title"], str(profile["size"]), str(screening), str(profile["steps"]), needs])

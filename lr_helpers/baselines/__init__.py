@@ -18,7 +18,14 @@ from lr_helpers.baselines.base import Baseline, Edited, Row
 from lr_helpers.baselines.editors import DiffEdit, InstructPix2Pix, LEditsPlusPlus, SDEdit
 from lr_helpers.baselines.learned import Exhaustive, Learned, Occlusion, RandomBoxes
 from lr_helpers.baselines.parts import Parts
-from lr_helpers.baselines.regions import ClipSegRegion, GroundedRegion, KnownRegion, PatchSimilarity, WholePicture
+from lr_helpers.baselines.regions import (
+    ClipSegRegion,
+    GroundedRegion,
+    KnownRegion,
+    PatchSimilarity,
+    Sam3Region,
+    WholePicture,
+)
 from lr_helpers.baselines.request import Request
 from lr_helpers.errors import UserError
 from lr_helpers.method import METHODS
@@ -34,6 +41,7 @@ PAPER = "arXiv 2311.16432"
 CLIPSEG = {"library": "transformers.CLIPSegForImageSegmentation", "published": "arXiv 2112.10003",
            "needs": ("clipseg",)}
 DETECTOR = "transformers.GroundingDinoForObjectDetection"
+SAM3 = {"library": "transformers.Sam3Model", "published": "arXiv 2511.16719", "needs": ("sam3",)}
 PATCHES = {"library": "open_clip.CLIP", "published": "arXiv 2112.01071"}
 LEARNED = METHODS["learned"]
 
@@ -54,6 +62,8 @@ BASELINES: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
     Row("grounded_sam", "Grounding DINO and SAM, their mask", PROMPTED, GroundedRegion,
         f"{DETECTOR}, transformers.SamModel", "arXiv 2303.05499, 2304.02643", ("grounding_dino", "sam"),
         settings={"shape": "mask"}),
+    Row("sam3", "SAM 3, its box", PROMPTED, Sam3Region, **SAM3),
+    Row("sam3_mask", "SAM 3, its mask", PROMPTED, Sam3Region, **SAM3, settings={"shape": "mask"}),
     Row("patch_similarity", "CLIP's patches, their box", PROMPTED, PatchSimilarity, **PATCHES),
     Row("patch_similarity_mask", "CLIP's patches, their mask", PROMPTED, PatchSimilarity, **PATCHES,
         settings={"shape": "mask"}),

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from lr_helpers.baselines.diffusion import InstructionFollower, TextToImage
-from lr_helpers.baselines.segmenters import ClipSeg, Detector, Sam
+from lr_helpers.baselines.segmenters import ClipSeg, Detector, Sam, Sam3
 from lr_helpers.errors import UserError
 from lr_helpers.models.loading import Models, first_origin
 from lr_helpers.models.profiles import Extra, Profile
@@ -15,7 +15,7 @@ from lr_helpers.models.profiles import Extra, Profile
 T = TypeVar("T")
 
 NAMES = {"text_to_image": "text-to-image model", "instruct": "instruction-following model", "clipseg": "CLIPSeg model",
-         "grounding_dino": "Grounding DINO model", "sam": "Segment Anything model"}
+         "grounding_dino": "Grounding DINO model", "sam": "Segment Anything model", "sam3": "SAM 3 model"}
 """What each part is called in sentences."""
 
 
@@ -46,6 +46,10 @@ class Parts:
     @cached_property
     def sam(self) -> Sam:
         return self._load("sam", lambda origin, extra: Sam.load(origin, self.models.device))
+
+    @cached_property
+    def sam3(self) -> Sam3:
+        return self._load("sam3", lambda origin, extra: Sam3.load(origin, self.models.device))
 
     def _load(self, part: str, load: Callable[[str, Extra], tuple[T, str]]) -> T:
         # Not every family of models has all parts.

@@ -111,6 +111,16 @@ class GroundedRegion(_Region):
 
 
 @dataclass(frozen=True, eq=False)
+class Sam3Region(_Region):
+    """Where SAM 3 sees instances of the source, all of them."""
+
+    threshold: float = setting(0.5, "least score of an instance (default: the model card's)", within=(0.0, 1.0))
+
+    def region(self, request: Request) -> torch.Tensor:
+        return self.parts.sam3.mask(request.picture, request.source, self.threshold)
+
+
+@dataclass(frozen=True, eq=False)
 class PatchSimilarity(_Region):
     """Where the profile's own CLIP finds patches like the source: the connected region around the most similar one."""
 

@@ -29,7 +29,7 @@ class Shared:
     """What has been made for a request so far, by whichever row."""
 
     edits: dict[tuple, Edits] = field(default_factory=dict)
-    """By denoising steps and guidance."""
+    """By denoising steps, guidance and decoder."""
     proposals: dict[tuple, tuple[Proposals, float]] = field(default_factory=dict)
     """With the seconds they took, by the settings that decide them."""
 
@@ -78,9 +78,11 @@ class Share:
             known[key] = found, time.perf_counter() - begun
         return known[key][0]
 
-    def edits(self, steps: int, guidance: float | None = None) -> SharedEdits:
-        """The request's edits at so many denoising steps, as this row pays for them; `guidance` None: the profile's."""
-        request, key = self.request, (steps, guidance)
+    def edits(self, steps: int, guidance: float | None = None, draft: bool = False) -> SharedEdits:
+        """The request's edits at so many denoising steps, as this row pays for them; `guidance` None: the profile's;
+        `draft` as `Edits` takes it.
+        """
+        request, key = self.request, (steps, guidance, draft)
         if key not in request.shared.edits:
             request.shared.edits[key] = Edits(self.models, request.picture, request.prompt, request.seed, *key)
         return SharedEdits(request.shared.edits[key], self)

@@ -11,6 +11,8 @@ from transformers import (
     CLIPSegProcessor,
     GroundingDinoForObjectDetection,
     GroundingDinoProcessor,
+    Sam3Model,
+    Sam3Processor,
     SamModel,
     SamProcessor,
 )
@@ -91,3 +93,22 @@ class Sam(Segmenter):
         masks = self.processor.post_process_masks(found.pred_masks.cpu(), inputs["original_sizes"].cpu(),
                                                   inputs["reshaped_input_sizes"].cpu())[0]
         return masks.flatten(0, 1).any(0)
+
+
+class Sam3(Segmenter):
+    """SAM 3 (Carion et al. 2025, arXiv 2511.16719): all instances of what a noun phrase names, in one pass."""
+
+    part, kind, processing = "sam3", Sam3Model, Sam3Processor
+
+    @torch.no_grad()
+    def mask(self, image: torch.Tensor, text: str, threshold: float) -> torch.Tensor:
+        """(3, S, S) → (S, S) boolean: every instance of at least this score."""
+        # It reads 32 pieces of words; its processor pads to so many, but does not cut off.
+        tokenizer = self.processor.tokenizer
+        ids = tokenizer(text, truncation=True, max_length=32).input_ids
+        text = text if len(tokenizer(text, verbose=False).input_ids) <= 32 else tokenizer.decode(
+            ids, skip_special_tokens=True)
+        found = self.processor.post_process_instance_segmentation(
+            self.model(**self._inputs(image, text=text)), threshold=threshold,
+            target_sizes=[tuple(image.shape[1:])])[0]
+        return found["masks"].bool().any(0).cpu()

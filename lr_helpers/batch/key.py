@@ -56,9 +56,9 @@ def identity(profile: Profile) -> dict[str, str] | None:
     sizes = (profile.size, profile.steps, profile.screening_steps, profile.solver, profile.guidance,
              profile.backbone_size)
     known = {"profile": " ".join(map(str, (profile.name, *sizes)))}
-    for part in ("editor", "backbone", "clip"):
+    for part, places in profile.models.items():
         variant = profile.parts[part].variant if part in profile.parts else None
-        found = next(filter(None, (_known(part, origin, variant) for origin in getattr(profile, part))), None)
+        found = next(filter(None, (_known(part, origin, variant) for origin in places)), None)
         if found is None:
             return None
         known[part] = found

@@ -48,7 +48,7 @@ def search(profile: Profile, method: Method | str = "learned", what: str = "") -
     count, at_most = candidates_of(method)
     screening, full = method.planned_steps(profile.steps, profile.screening_steps)
     evaluations = screened_edits(profile, count, method)
-    if screening != full:
+    if screening != full or method.judges_drafts(profile.steps, profile.screening_steps, bool(profile.decoder)):
         evaluations += full_edits(profile, 1, full, method.guidance)
     return Part(what or f"an edit by {name or 'a method'}", evaluations, at_most)
 

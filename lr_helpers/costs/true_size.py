@@ -112,8 +112,10 @@ def measure(models: Models, whole: bool) -> dict[str, Any]:
         edits, evaluations = result.cost["different_edits"], editor.evaluations - count
     else:
         method = get_method("learned")
-        edits, (screening, full) = method.shortlist, method.planned_steps(editor.steps, editor.screening_steps)
-        finished = int(screening != full)  # the winner, once more with all steps
+        planned = editor.steps, editor.screening_steps
+        edits, (screening, full) = method.shortlist, method.planned_steps(*planned)
+        # The winner, once more with all steps and the whole decoder.
+        finished = int(screening != full or method.judges_drafts(*planned, editor.decoder is not None))
         evaluations = (count_evaluations(edits, screening, editor.guidance)
                        + count_evaluations(finished, full, editor.guidance))
         total = evaluations * seconds + (edits + finished) * (encode + decode)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Libraries are imported where they are used: this module has to run where they are missing.
 
-LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "accelerate", "numpy")
-PARTS = {"editor": "editor", "backbone": "backbone", "clip": "CLIP model"}
+LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "accelerate", "peft", "numpy")
+PARTS = {"editor": "editor", "backbone": "backbone", "clip": "CLIP model", "lora": "LoRA", "decoder": "small decoder"}
 INSTALL = "install the packages by ./reproduce.sh, or: pip install -c constraints.txt -e ."
 
 
@@ -74,7 +74,7 @@ def examine(profile: Profile, allow_cpu: bool | None = None, comparison: bool = 
         reason = str(error).strip().splitlines()[:1]
         return [*lines, Line("import", f"{type(error).__name__}: {' '.join(reason)[:160]}", "the libraries do not load",
                              INSTALL)]
-    wanted = [Wanted(part, part, getattr(profile, part), profile.parts.get(part, Part())) for part in PARTS]
+    wanted = [Wanted(part, part, origins, profile.parts.get(part, Part())) for part, origins in profile.models.items()]
     extras = _extras(profile) if comparison else []
     states = _states([*wanted, *extras])
     lines += [*_machine(profile, allow_cpu), _disk(states)]

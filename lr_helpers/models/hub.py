@@ -87,8 +87,7 @@ def download(profile: Profile, comparison: bool = True) -> list[str]:
     Nothing is raised: what can't be had is told by whoever asks for it. Returns the parts that an edit needs and that
     are not here now.
     """
-    parts = [(part, part, getattr(profile, part), profile.parts.get(part, Part()), ())
-             for part in ("editor", "backbone", "clip")]
+    parts = [(part, part, origins, profile.parts.get(part, Part()), ()) for part, origins in profile.models.items()]
     own = len(parts)
     if comparison:
         parts += [(part, part.replace("_", " "), extra.origins, extra.about, extra.borrows)

@@ -26,19 +26,24 @@ PIPELINES = {"editor": ("inpainting model", 9), "text_to_image": ("text-to-image
              "instruct": ("instruction-following model", 8)}
 """Parts that are diffusers pipelines: what sentences call them, and the channels that their UNet takes."""
 
-WITH_TEXT = ("clipseg", "grounding_dino")
+WITH_TEXT = ("clipseg", "grounding_dino", "sam3")
 """Parts of transformers that read texts, and so need a tokenizer; others are "backbone" and "sam"."""
 
 DENOISERS = {
     "StableDiffusionInpaintPipeline": "unet", "StableDiffusionPipeline": "unet",
     "StableDiffusionXLInpaintPipeline": "unet", "StableDiffusionXLPipeline": "unet",
     "AmusedInpaintPipeline": "transformer", "AmusedPipeline": "transformer", "AmusedImg2ImgPipeline": "transformer",
+    **{f"{family}{task}Pipeline": "transformer" for family in ("ZImage", "StableDiffusion3", "Flux", "Flux2Klein")
+       for task in ("", "Img2Img", "Inpaint") if (family, task) != ("Flux2Klein", "Img2Img")},
 }
 """The denoiser's folder, by the class that an editor's index names; a text-to-image class may hold an inpainting
-denoiser too."""
+denoiser too, and transformers that know no mask channels inpaint by keeping the picture's latents outside the mask."""
+
+LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
+"""The one file of a LoRA, by diffusers' name; it comes without settings."""
 
 INDEX = {"editor": "model_index.json", "text_to_image": "model_index.json", "instruct": "model_index.json",
-         "clip": "open_clip_config.json"}
+         "clip": "open_clip_config.json", "lora": LORA_WEIGHTS}
 """The file that says what else there is; of all other parts "config.json"."""
 
 CLIP_WEIGHTS = "open_clip_model.safetensors"
@@ -82,6 +87,10 @@ def choose(part: str, names: Collection[str], read: Read, variant: str | None = 
     names = set(names)
     if part == "clip":
         return _choice(names, [INDEX["clip"], CLIP_WEIGHTS, *(n for n in TOKENIZER if n in names)])
+    if part == "lora":
+        return _choice(names, [LORA_WEIGHTS])
+    if part == "decoder":
+        return _with_weights(names, "", ["config.json"], "diffusion_pytorch_model", None)
     if part not in PIPELINES:
         return _of_transformers(part, names)
     components = _components(read(INDEX[part]), borrows)
@@ -113,9 +122,11 @@ def _components(index: Any, borrows: Sequence[str]) -> dict[str, str] | None:
 
 
 def _of_transformers(part: str, names: set[str]) -> Choice:
-    found = _with_weights(names, "", ["config.json", "preprocessor_config.json"], "model", None)
+    # How pictures are prepared stands in one of two files, or in both; of the models of this year in the second.
+    only_second = part == "sam3" and "preprocessor_config.json" not in names and "processor_config.json" in names
+    settings = ["config.json"] if only_second else ["config.json", "preprocessor_config.json"]
+    found = _with_weights(names, "", settings, "model", None)
     texts = _tokenizer(names, "") if part in WITH_TEXT else Choice()
-    # How pictures are prepared may stand here too.
     extra = [n for n in ("processor_config.json",) if n in names]
     return Choice((*found.files, *texts.files, *extra), (*found.missing, *texts.missing))
 
@@ -168,7 +179,8 @@ def kind_of(part: str, read: Read) -> State | None:
         return None
     if part == "editor" and family not in DENOISERS:
         return State(f"it holds a {family}, which can't be driven here", "is of another kind",
-                     "give an inpainting checkpoint of Stable Diffusion 1.x, 2.x or XL, or of aMUSEd")
+                     "give an inpainting checkpoint of Stable Diffusion 1.x, 2.x or XL, of aMUSEd, Z-Image, Stable "
+                     "Diffusion 3, FLUX.1 or FLUX.2 klein")
     if part == "editor" and DENOISERS.get(family) == "transformer":
         return None
     settings = read("unet/config.json")

@@ -19,8 +19,9 @@ from lr_helpers.machine.threads import adapt
 from lr_helpers.models.encoders import Backbone, Clip
 from lr_helpers.models.hub import opened
 from lr_helpers.models.libraries import truncated
+from lr_helpers.models.lora import Lora
 from lr_helpers.models.origins import UnavailableError, label
-from lr_helpers.models.pipelines import load_editor
+from lr_helpers.models.pipelines import load_decoder, load_editor
 from lr_helpers.models.profiles import NO_GPU, Part, Profile, get_profile
 from lr_helpers.models.refusals import told
 
@@ -99,11 +100,15 @@ def load_models(profile: str | Profile = "tiny", device: str | None = None, *, e
     about = profile.parts.get("editor", Part())
 
     def load(origin: str) -> tuple[Editor, str]:
-        return load_editor(origin, device, dtype_for(device), about.variant, profile.solver, size=profile.size,
-                           steps=profile.steps, guidance=profile.guidance, batch=profile.batch,
-                           screening_steps=profile.screening_steps)
+        return load_editor(origin, device, dtype_for(device), about.variant, profile.solver, lora, decoder,
+                           size=profile.size, steps=profile.steps, guidance=profile.guidance,
+                           batch=profile.batch, screening_steps=profile.screening_steps)
 
-    origins = {}
+    origins, lora, decoder = {}, None, None
+    if profile.lora:
+        lora, origins["lora"] = first_origin("LoRA", profile.lora, Lora.load)
+    if profile.decoder:
+        decoder, origins["decoder"] = first_origin("small decoder", profile.decoder, load_decoder)
     the_editor, origins["editor"] = first_origin("editor", profile.editor, load)
     the_backbone, origins["backbone"] = load_backbone(profile.backbone, device, profile.backbone_size)
     the_clip, origins["clip"] = load_clip(profile.clip, device)

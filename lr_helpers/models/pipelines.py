@@ -10,20 +10,17 @@ from typing import Any, ClassVar
 
 import diffusers
 import torch
-from diffusers import AmusedInpaintPipeline, AutoPipelineForInpainting
-from torch.nn import functional as F
+from diffusers import AmusedInpaintPipeline, AutoencoderTiny, AutoPipelineForInpainting
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from lr_helpers.errors import UserError
-from lr_helpers.inpainting import Editor
+from lr_helpers.inpainting import Editor, Texts
+from lr_helpers.models.automatic import Automatic, Flux2Klein, StableDiffusion3, ZImage, form, generators, whole
 from lr_helpers.models.hub import opened
+from lr_helpers.models.layouts import DENOISERS
 from lr_helpers.models.libraries import quiet, read_pipeline
+from lr_helpers.models.lora import Lora
 from lr_helpers.models.origins import label
-
-
-def _generators(seed: int, count: int) -> list[torch.Generator]:
-    """The same noise for every picture of a batch."""
-    return [torch.Generator().manual_seed(seed) for _ in range(count)]
 
 
 class StableDiffusion(Editor):
@@ -103,12 +100,12 @@ class StableDiffusion(Editor):
         """What the denoiser is told beside the text's tokens."""
         return {}
 
-    def _paint(self, images: torch.Tensor, masks: torch.Tensor, texts: dict[str, torch.Tensor], seed: int, steps: int,
-               guidance: float) -> torch.Tensor:
+    def _paint(self, images: torch.Tensor, masks: torch.Tensor, texts: Texts, seed: int, steps: int, guidance: float,
+               draft: bool) -> torch.Tensor:
         return self.pipeline(
             image=images, mask_image=masks, height=self.size, width=self.size, **texts,
-            generator=_generators(seed, len(masks)), num_inference_steps=steps, guidance_scale=guidance, strength=1.0,
-            output_type="pt").images
+            generator=generators(seed, len(masks)), num_inference_steps=steps, guidance_scale=guidance, strength=1.0,
+            output_type=form(draft)).images
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -139,15 +136,15 @@ class StableDiffusionXL(StableDiffusion):
         sizes = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]]).to(summary)
         return {"added_cond_kwargs": {"text_embeds": summary, "time_ids": sizes}}
 
-    def _paint(self, images: torch.Tensor, masks: torch.Tensor, texts: dict[str, torch.Tensor], seed: int, steps: int,
-               guidance: float) -> torch.Tensor:
+    def _paint(self, images: torch.Tensor, masks: torch.Tensor, texts: Texts, seed: int, steps: int, guidance: float,
+               draft: bool) -> torch.Tensor:
         # Its inpainting checkpoint blurs when it starts from noise alone, says its model card, whose example leaves
         # out the first of 20 steps: so does this, of steps + 1, and makes `steps` all the same.
         with quiet():  # the library warns of its own change of the VAE's type
             return self.pipeline(
                 image=images, mask_image=masks, height=self.size, width=self.size, **texts,
-                generator=_generators(seed, len(masks)), num_inference_steps=steps + 1, guidance_scale=guidance,
-                strength=(steps + 0.5) / (steps + 1), output_type="pt").images
+                generator=generators(seed, len(masks)), num_inference_steps=steps + 1, guidance_scale=guidance,
+                strength=(steps + 0.5) / (steps + 1), output_type=form(draft)).images
 
 
 class Amused(Editor):
@@ -183,15 +180,13 @@ class Amused(Editor):
             texts |= {f"{sign}prompt_embeds": out.text_embeds, f"{sign}encoder_hidden_states": out.hidden_states[-2]}
         return texts
 
-    def _paint(self, images: torch.Tensor, masks: torch.Tensor, texts: dict[str, torch.Tensor], seed: int, steps: int,
-               guidance: float) -> torch.Tensor:
-        # The pipeline looks at one pixel of each token; a token is edited if any of its pixels is to be.
-        side = self.pipeline.vae_scale_factor
-        masks = F.interpolate(F.max_pool2d(masks, side), scale_factor=side, mode="nearest")
+    def _paint(self, images: torch.Tensor, masks: torch.Tensor, texts: Texts, seed: int, steps: int, guidance: float,
+               draft: bool) -> torch.Tensor:
+        masks = whole(masks, self.pipeline.vae_scale_factor)  # the pipeline looks at one pixel of each token
         frames = []
         for i in range(len(masks)):
             own = {name: values[i, None] for name, values in texts.items()}
-            (generator,) = _generators(seed, 1)
+            (generator,) = generators(seed, 1)
             frames.append(self.pipeline(
                 image=images[i, None], mask_image=masks[i, None], **own, generator=generator,
                 num_inference_steps=steps, guidance_scale=guidance, output_type="pt").images)
@@ -202,6 +197,9 @@ FAMILIES: dict[str, type[Editor]] = {
     "StableDiffusionInpaintPipeline": StableDiffusion, "StableDiffusionPipeline": StableDiffusion,
     "StableDiffusionXLInpaintPipeline": StableDiffusionXL, "StableDiffusionXLPipeline": StableDiffusionXL,
     "AmusedInpaintPipeline": Amused, "AmusedPipeline": Amused, "AmusedImg2ImgPipeline": Amused,
+    **{f"{family}{task}Pipeline": kind for task in ("", "Img2Img", "Inpaint") for family, kind in (
+        ("ZImage", ZImage), ("StableDiffusion3", StableDiffusion3), ("Flux", Automatic), ("Flux2Klein", Flux2Klein))
+       if f"{family}{task}Pipeline" in DENOISERS},
 }
 """By the class that a checkpoint's index names: those of `layouts.DENOISERS`."""
 
@@ -215,8 +213,9 @@ def use_solver(pipeline: Any, solver: str | None) -> None:
 
     The noise levels and what the network predicts (noise, velocity or the picture) stay those of the checkpoint. The
     steps are spread over all levels, the last one included: a loop over few steps that begins lower is given noise
-    where it expects some of the picture. Left as they are: schedulers that diffusers does not call compatible (tokens,
-    flows), and distilled ones. Raises UserError for a name that diffusers does not have.
+    where it expects some of the picture. A distilled solver, which belongs to a LoRA, spreads its few steps itself.
+    Left as they are: schedulers that diffusers does not call compatible (tokens, flows), and distilled ones. Raises
+    UserError for a name that diffusers does not have.
     """
     if solver is None:
         return
@@ -225,16 +224,20 @@ def use_solver(pipeline: Any, solver: str | None) -> None:
         raise UserError(f"The solver {solver!r} is no scheduler of diffusers; give e.g. DPMSolverMultistepScheduler in "
                         "data/models.toml.")
     own = pipeline.scheduler
-    if kind in own.compatibles and type(own).__name__ not in DISTILLED:
+    # A distilled one is in nobody's list of compatible ones, but has the noise levels of all that DDIM can replace.
+    alike = diffusers.DDIMScheduler if solver in DISTILLED else kind
+    if alike in own.compatibles and type(own).__name__ not in DISTILLED:
+        spread = {} if solver in DISTILLED else {"timestep_spacing": "linspace"}
         with quiet():  # it tells which settings the other class does not have
-            pipeline.scheduler = kind.from_config(own.config, timestep_spacing="linspace")
+            pipeline.scheduler = kind.from_config(own.config, **spread)
 
 
 def load_editor(origin: str, device: str, dtype: torch.dtype, variant: str | None = None, solver: str | None = None,
-                **settings) -> tuple[Editor, str]:
+                lora: Lora | None = None, decoder: Any = None, **settings) -> tuple[Editor, str]:
     """An editor from a folder or a hub id, and what the record says of its origin; safetensors only.
 
-    `solver` as `use_solver` takes it; `settings`: those of `Editor`. Raises UnavailableError for an origin that can't
+    `solver` as `use_solver` takes it; `lora` becomes part of its denoiser; `decoder`: see `load_decoder`; `settings`:
+    those of `Editor`. Raises UnavailableError for an origin that can't
     serve, among them what is no inpainting model or of another family, before it is downloaded; UserError and
     ValueError for parts that do not belong together; else what diffusers raises.
     """
@@ -244,9 +247,31 @@ def load_editor(origin: str, device: str, dtype: torch.dtype, variant: str | Non
         pipeline = read_pipeline(found.place, family.auto, family.text_encoders, dtype, found.variants, variant,
                                  **family.without)
     require_fit(pipeline, family, origin)
+    if lora is not None:
+        lora.put_on(pipeline, origin)
     use_solver(pipeline, solver)
-    editor = family(pipeline.to(device), **settings)
+    if decoder is not None:
+        require_decoder(pipeline, decoder, origin)
+        with quiet():  # as for the autoencoder above
+            decoder = decoder.to(device, dtype)
+    editor = family(pipeline.to(device), decoder=decoder, **settings)
     return editor, found.label
+
+
+def load_decoder(origin: str) -> tuple[Any, str]:
+    """A small autoencoder, whose decoder stands for the editor's own in drafts, in float32, and its origin's label."""
+    with opened("decoder", origin) as found, quiet():
+        decoder = AutoencoderTiny.from_pretrained(found.place, use_safetensors=True, local_files_only=True)
+    return decoder.eval(), found.label
+
+
+def require_decoder(pipeline: Any, decoder: Any, origin: str) -> None:
+    """Raise UserError if a small decoder does not fit a pipeline."""
+    vae = getattr(pipeline, "vae", None)
+    own = None if vae is None else vae.config.latent_channels
+    if own != decoder.config.latent_channels:
+        raise UserError(f"The small decoder does not fit {label(origin)}: it takes {decoder.config.latent_channels} "
+                        f"channels, the editor has {own or 'no latents'}; use a profile without one.")
 
 
 def require_fit(pipeline: Any, family: type[Editor], origin: str) -> None:
@@ -255,7 +280,11 @@ def require_fit(pipeline: Any, family: type[Editor], origin: str) -> None:
     if given != taken:
         raise UserError(f"The text encoder of {label(origin)} does not fit: it gives {given} numbers a token, the "
                         f"denoiser takes {taken}; give a checkpoint whose parts belong together.")
-    for name in family.text_encoders:
-        words, most = getattr(pipeline, name.replace("text_encoder", "tokenizer")), getattr(pipeline, name).config
-        if len(words) < most.vocab_size:
-            raise ValueError(f"its tokenizer has {len(words)} tokens, its text encoder {most.vocab_size}")
+    for name in ("text_encoder", "text_encoder_2", "text_encoder_3"):
+        encoder = getattr(pipeline, name, None)
+        if encoder is None:
+            continue
+        words, most = len(getattr(pipeline, name.replace("text_encoder", "tokenizer"))), encoder.config.vocab_size
+        # CLIP has one place for each of its tokens; others have some to spare, up to a round number.
+        if words > most or words < (most if "CLIP" in type(encoder).__name__ else 0.9 * most):
+            raise ValueError(f"its tokenizer has {words} tokens, its text encoder {most}")

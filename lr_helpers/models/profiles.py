@@ -9,6 +9,10 @@ from pathlib import Path
 from lr_helpers.errors import UserError
 from lr_helpers.files.paths import DATA
 
+NEEDED = ("editor", "backbone", "clip")
+PARTS = (*NEEDED, "lora", "decoder")
+"""The models of a profile; the last two only where it names them."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -57,12 +61,16 @@ class Profile:
     """Origins of a diffusers inpainting pipeline, folders or hub ids, tried in order; likewise below."""
     backbone: tuple[str, ...]
     clip: tuple[str, ...]
+    lora: tuple[str, ...] = ()
+    """Origins of a LoRA that becomes part of the editor's denoiser; () for none, likewise below."""
+    decoder: tuple[str, ...] = ()
+    """Origins of a small autoencoder that decodes the candidates, of which only the winner is then decoded whole."""
     vocabulary: Path | None = None
     """Text file of all words the models know, one a line; None where any word may be used."""
     neutral_texts: Path = DATA / "neutral_texts.txt"
     """Text file of names of many things, one a line: what all texts of this CLIP have in common is their mean."""
     parts: dict[str, Part] = field(default_factory=dict, hash=False)
-    """"editor", "backbone" and "clip", with licence and size; a profile of your own may leave them out."""
+    """By part, with licence and size; a profile of your own may leave them out."""
     comparison: dict[str, Extra] = field(default_factory=dict, hash=False)
     """What other editors and region choosers need, by part, e.g. "text_to_image"; only `baselines` loads it."""
 
@@ -72,6 +80,11 @@ class Profile:
     """diffusers' class of the scheduler that takes the place of the editor's own; None keeps that."""
     needs_gpu: bool = True
     """Is it refused where there is no GPU, unless that is allowed? All but miniatures, which say so."""
+
+    @property
+    def models(self) -> dict[str, tuple[str, ...]]:
+        """The origins of all that an edit needs, by part: "editor", "backbone", "clip", and what else there is."""
+        return {part: getattr(self, part) for part in PARTS if getattr(self, part)}
 
     def but(self, editor: str | None = None, backbone: str | None = None, clip: str | None = None) -> Profile:
         """A copy whose models come from these folders or hub ids alone; None keeps the profile's own origins."""
@@ -120,7 +133,7 @@ def _parsed(found: dict) -> tuple[dict[str, Profile], dict[str, tuple[str, ...]]
     profiles = {}
     for name, entry in found["profiles"].items():
         # Origins are fields of the profile; what else is said of a model is a Part.
-        tables = {part: entry.pop(part) for part in ("editor", "backbone", "clip")}
+        tables = {part: entry.pop(part) for part in PARTS if part in entry or part in NEEDED}
         origins = {part: _origins(table) for part, table in tables.items()}
         parts = {part: _part(table) for part, table in tables.items()}
         # Models of the comparison: those for all profiles, then the profile's own.

@@ -54,9 +54,9 @@ class Found:
 def resolve(part: str, origin: str, variant: str | None = None, borrows: Sequence[str] = ()) -> Found:
     """What one origin gives for a part; nothing but small JSON files is downloaded, and nothing is raised.
 
-    `part`: "editor", "backbone", "clip", or one of the comparison: "text_to_image", "instruct", "clipseg",
-    "grounding_dino", "sam". `variant`: "fp16" where half-precision files shall be taken if there are any. `borrows`:
-    components that the origin need not hold.
+    `part`: "editor", "backbone", "clip", "lora", "decoder", or one of the comparison: "text_to_image", "instruct",
+    "clipseg", "grounding_dino", "sam", "sam3". `variant`: "fp16" where half-precision files shall be taken if there are
+    any. `borrows`: components that the origin need not hold.
     """
     if is_folder(origin):
         return _in_folder(part, Path(origin), variant, borrows)
@@ -185,7 +185,7 @@ def _in_cache(repo: str, revision: str | None, part: str, variant: str | None, b
 
 def _is_one_model(part: str) -> bool:
     """Is it a model of transformers, which the hub's own robot may have converted?"""
-    return part not in (*PIPELINES, "clip")
+    return part not in (*PIPELINES, "clip", "lora", "decoder")
 
 
 def _cached(repo: str, revision: str | None, part: str, variant: str | None, borrows: Sequence[str],

@@ -24,34 +24,39 @@ from lr_helpers.models.origins import State, UnavailableError
 Settings = dict[str, Any]
 
 NETWORKS = {"backbone": "ViTModel", "clipseg": "CLIPSegForImageSegmentation",
-            "grounding_dino": "GroundingDinoForObjectDetection", "sam": "SamModel"}
+            "grounding_dino": "GroundingDinoForObjectDetection", "sam": "SamModel", "sam3": "Sam3Model"}
 """The class of transformers by part; pipelines name the classes of their components themselves."""
 
 PROCESSORS = {"backbone": "ViTImageProcessor", "clipseg": "ViTImageProcessor",
-              "grounding_dino": "GroundingDinoImageProcessor", "sam": "SamImageProcessor"}
+              "grounding_dino": "GroundingDinoImageProcessor", "sam": "SamImageProcessor", "sam3": "Sam3ImageProcessor"}
 """Likewise the class that prepares pictures, unless the model says another of these."""
 
-INNER = {"backbone_config": "SwinConfig", "text_config": "BertConfig"}
-"""The class of a configuration within another one, where that leaves it open: of Grounding DINO."""
+INNER = {("grounding-dino", "backbone_config"): "SwinConfig", ("grounding-dino", "text_config"): "BertConfig",
+         ("sam3", "text_config"): "CLIPTextConfig", ("sam3_vision_model", "backbone_config"): "Sam3ViTConfig"}
+"""The class of a configuration within another one, by that one's kind, where it leaves that open."""
 
 PIPELINE_CLASSES = (*DENOISERS, "StableDiffusionImg2ImgPipeline", "StableDiffusionInstructPix2PixPipeline")
 """Classes that a pipeline's index may name."""
 
 COMPONENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "unet": ("diffusers", ("UNet2DConditionModel",)),
-    "transformer": ("diffusers", ("UVit2DModel",)),
-    "vae": ("diffusers", ("AutoencoderKL", "AutoencoderTiny")),
+    "transformer": ("diffusers", ("UVit2DModel", "ZImageTransformer2DModel", "SD3Transformer2DModel",
+                                  "FluxTransformer2DModel", "Flux2Transformer2DModel")),
+    "vae": ("diffusers", ("AutoencoderKL", "AutoencoderTiny", "AutoencoderKLFlux2")),
     "vqvae": ("diffusers", ("VQModel",)),
-    "text_encoder": ("transformers", ("CLIPTextModel", "CLIPTextModelWithProjection")),
-    "text_encoder_2": ("transformers", ("CLIPTextModelWithProjection",)),
-    "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
-    "tokenizer_2": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
+    "text_encoder": ("transformers", ("CLIPTextModel", "CLIPTextModelWithProjection", "Qwen3Model",
+                                      "Qwen3ForCausalLM")),
+    "text_encoder_2": ("transformers", ("CLIPTextModelWithProjection", "T5EncoderModel")),
+    "text_encoder_3": ("transformers", ("T5EncoderModel",)),
+    "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast", "Qwen2Tokenizer", "Qwen2TokenizerFast")),
+    "tokenizer_2": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast", "T5Tokenizer", "T5TokenizerFast")),
+    "tokenizer_3": ("transformers", ("T5Tokenizer", "T5TokenizerFast")),
     "scheduler": ("diffusers", ()),
 }
 """What a pipeline is made of: library and classes of each component; a scheduler is any of the library's own."""
 
-TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast",
-              "TokenizersBackend")
+TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "BertTokenizer", "BertTokenizerFast", "Qwen2Tokenizer",
+              "Qwen2TokenizerFast", "T5Tokenizer", "T5TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 
 CODE = ("auto_map", "trust_remote_code", "custom_pipeline", "custom_pipelines", "custom_generate", "init_inputs")
 """Keys by which a configuration asks for code of its own, or gives a class arguments without a name."""
@@ -213,6 +218,8 @@ def _of_transformers(file: str, content: Settings, kind: Any) -> Settings:
 
     # Types are chosen here, and labels of classes name nothing that is used.
     known = _parameters(kind) - {"dtype", "id2label", "label2id", "problem_type"}
+    if "rope_parameters" in known:  # published models say it by these names, which every such class takes over
+        known |= {"rope_theta", "rope_scaling"}
     found, nested = {"model_type": kind.model_type}, dict(kind.sub_configs)
     for key, value in content.items():
         inner = nested.get(key) or nested.get(key.removesuffix("_dict"))
@@ -220,7 +227,8 @@ def _of_transformers(file: str, content: Settings, kind: Any) -> Settings:
             found |= _taken(file, {key: value}, known)
         elif isinstance(value, dict):
             if inner is transformers.AutoConfig:
-                inner = _of_kind(file, value, getattr(transformers, INNER[key.removesuffix("_dict")]))
+                named = INNER[kind.model_type, key.removesuffix("_dict")]
+                inner = _of_kind(file, value, getattr(transformers, named))
             found[key] = _of_transformers(file, value, inner)
         elif value is not None:
             raise _unknown(file, f"has no settings under {key!r}")
@@ -242,13 +250,18 @@ def _network(about: _About, content: Settings) -> Settings:
     """config.json: of a network."""
     import transformers
 
-    if about.part not in PIPELINES or COMPONENTS[about.folder][0] == "transformers":
+    if about.part != "decoder" and (about.part not in PIPELINES or COMPONENTS[about.folder][0] == "transformers"):
         name = about.named if about.part in PIPELINES else NETWORKS[about.part]
         kind = getattr(transformers, name).config_class
+        if about.part == "sam3" and content.get("model_type") == "sam3_video":  # which holds it, beside a tracker
+            content = content.get("detector_config")
+            if not isinstance(content, dict):
+                raise _unknown(about.file, "has no settings under 'detector_config'")
         return _of_transformers(about.file, content, _of_kind(about.file, content, kind))
     import diffusers
 
-    return _of_diffusers(about, content, getattr(diffusers, about.named))
+    name = "AutoencoderTiny" if about.part == "decoder" else about.named
+    return _of_diffusers(about, content, getattr(diffusers, name))
 
 
 def _pipeline(about: _About, content: Any) -> Settings:
@@ -261,6 +274,9 @@ def _pipeline(about: _About, content: Any) -> Settings:
                        "asks for code of its own", "give another model, or this one without that entry")
     if name not in PIPELINE_CLASSES:
         raise _unknown(about.file, f"is of the class {_brief(name)}, which is not driven here")
+    if not hasattr(diffusers, name):
+        raise _refused(f"{about.file} is of the class {name}, which diffusers {diffusers.__version__} does not have",
+                       "is too new", "install a newer diffusers")
     known = {*_parameters(getattr(diffusers, name)), "_diffusers_version"}
     found = {"_class_name": name}
     for key, value in content.items():
@@ -333,7 +349,8 @@ def _tokenizer(about: _About, content: Settings) -> Settings:
         raise _unknown(about.file, f"is of the class {_brief(name)}, which is not driven here")
     known = {"model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces",
              "split_special_tokens", "add_prefix_space", "errors", "model_input_names"}
-    for kind in (transformers.CLIPTokenizer, transformers.BertTokenizer):
+    for kind in (transformers.CLIPTokenizer, transformers.BertTokenizer, transformers.Qwen2Tokenizer,
+                 transformers.T5Tokenizer):
         known |= _parameters(kind)
     # A vocabulary stands in its own file; here it could only be the path of another.
     known = {key for key in known if not re.search(r"vocab|merges|_file$|_path$|_token$", key)}
