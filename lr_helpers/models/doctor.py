@@ -83,6 +83,7 @@ def examine(profile: Profile, allow_cpu: bool | None = None, comparison: bool = 
     if profile.vocabulary is not None and not profile.vocabulary.is_file():
         lines.append(Line("word list", f"{profile.vocabulary} is missing", "the word list is missing",
                           restore(profile.vocabulary)))
+    lines.append(_regions(profile))
     for want in extras:  # one that no origin serves is no problem: its rows are left out
         lines += _part(want, states[want], "")
     return lines
@@ -238,6 +239,24 @@ def _extras(profile: Profile) -> list[Wanted]:
         found += [Wanted(f"measure: {name}", part, MEASURES[name], ABOUT_MEASURES.get(name, Part()))
                   for name, part in (("structure", "backbone"), ("clip", "clip"))]
     return found
+
+
+def _regions(profile: Profile) -> Line:
+    """The region predictor, which only some methods ask: that there is none is no problem."""
+    from lr_helpers.files.names import shown
+    from lr_helpers.models.region_weights import read_header
+
+    file, train = profile.regions, f"python -m lr_helpers train-regions --profile {profile.name}"
+    if file is None or not file.exists():
+        return Line("regions", f"no predictor yet, so the methods predicted and fast can't be used; train one: {train}")
+    try:
+        trained_on = read_header(file).trained_on
+    except (OSError, ValueError) as error:
+        said = shown(getattr(error, "strerror", None) or str(error))
+        fix = f"{restore(file)}, or train one: {train}"
+        return Line("regions", f"{label(str(file))} is no predictor: {said}", fix=fix)
+    names = " and ".join(shown(model["name"]) for model in trained_on.values())
+    return Line("regions", f"{label(str(file))}, trained on {names}")
 
 
 def _problem(part: str, states: dict[str, State]) -> str:

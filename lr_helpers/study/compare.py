@@ -13,12 +13,14 @@ from pathlib import Path
 import torch
 
 from lr_helpers import plots
-from lr_helpers.baselines import ABLATIONS, BASELINES, TITLES, Edited, Parts, Request, known_row
+from lr_helpers.baselines import ABLATIONS, ACROSS, BASELINES, TITLES, Edited, Parts, Request, known_row, rows_here
 from lr_helpers.baselines.base import smallest_box
 from lr_helpers.files.writing import csv_bytes
 from lr_helpers.intervals import rate
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models, load_models
+from lr_helpers.models.profiles import get_profile
+from lr_helpers.models.region_weights import which
 from lr_helpers.study import measures, tables
 from lr_helpers.study.regions import kinds_and_seeds
 from lr_helpers.study.run import Done, Study
@@ -28,7 +30,7 @@ from tiny_world.judge import SURE, Judge, load, sees
 from tiny_world.scenes import tensor
 from tiny_world.words import caption
 
-ROWS = tuple(row for row in BASELINES if row not in ABLATIONS)
+ROWS = tuple(row for row in BASELINES if row not in (*ABLATIONS, *ACROSS))
 STEPS = (3, 6, 12, 25)
 """Denoising steps at which a row is tried: its cost."""
 AT = 12
@@ -50,17 +52,18 @@ def at(row: str, steps: int) -> Variant:
 
 
 def variants(rows: Sequence[str] | None = None, steps: Sequence[int] = STEPS) -> list[Variant]:
-    """Each row (default: ROWS) at those of these steps at which it is tried: those in MANY at AT alone, `learned` at
-    no more, LEDITS++ at 6 or more (it leaves out a fifth). Raises UserError for an unknown row.
+    """Each row (default: ROWS, and those of ACROSS if `tiny` has a region predictor) at those of these steps at which
+    it is tried: those in MANY at AT alone, `learned` and `fast` at no more, LEDITS++ at 6 or more (it leaves out a
+    fifth). Raises UserError for an unknown row.
     """
     # The cost of a row is its number of denoising steps.
     found = []
-    for row in rows or ROWS:
+    for row in rows or rows_here(ROWS, get_profile("tiny")):
         known_row(row)
         low, high = 1, max(steps)
         if row in MANY:
             low = high = AT
-        elif row == "learned":
+        elif row in ("learned", "fast"):
             high = AT
         elif row == "ledits_pp":
             low = 6
@@ -134,7 +137,7 @@ class Compare(Study):
     unit = "edits"
 
     def settings(self, about: dict) -> dict:
-        return {"study": "compare", "validation": self.validation,
+        return {"study": "compare", "validation": self.validation, "regions": which(get_profile("tiny").regions),
                 "methods": {name: asdict(method) for name, method in METHODS.items()}}
 
     def jobs(self) -> list[tuple[str, int, Variant]]:
