@@ -62,8 +62,15 @@ class Candidate:
                    float(table.image_similarity[k, m]), table.steps_of(k, m), table.picture(k, m))
 
     def to_dict(self) -> dict:
-        """Plain data for JSON, without the picture."""
-        return {k: v for k, v in vars(self).items() if k != "picture"}
+        """Plain data for JSON, without the picture; null for a term that the method does not ask for."""
+        terms = {name: None if value != value else value for name, value in self.terms.items()}
+        return {k: v for k, v in vars(self).items() if k != "picture"} | {"terms": terms}
+
+    @classmethod
+    def from_dict(cls, plain: dict, picture: torch.Tensor) -> Candidate:
+        """What `to_dict` gave, with its picture."""
+        terms = {name: float("nan") if value is None else value for name, value in plain["terms"].items()}
+        return cls(**{**plain, "box": tuple(plain["box"]), "terms": terms}, picture=picture)
 
 
 @dataclass
@@ -128,8 +135,8 @@ class EditResult:
 
         `input.png`, `results/NN.png` (one a candidate, best first), `boxes/NN.png` if asked for, `overview.png` with
         them (input, region, final picture), `final_output.png`, and of a search `region_network.safetensors`. They
-        appear when all are whole on the disk, and what an earlier edit saved there goes; `files.outputs` lists what that
-        was. Raises ForeignError, before anything is written, if something else lies at one of these names, and
+        appear when all are whole on the disk, and what an earlier edit saved there goes; `files.outputs` lists what
+        that was. Raises ForeignError, before anything is written, if something else lies at one of these names, and
         OutputError if the folder can't be written to.
         """
         output = Output(folder, "edit")
@@ -191,10 +198,8 @@ class EditResult:
             if d["format"] != FORMAT:
                 raise UserError(f"{file} has format {d['format']}, not {FORMAT}; make the edit again.")
             method = Method(**{k: tuple(v) if isinstance(v, list) else v for k, v in d["method"].items()})
-            candidates = [
-                Candidate(**{**c, "box": tuple(c["box"])},
-                          picture=to_tensor(read_image(folder / "results" / f"{i:02}.png")))
-                for i, c in enumerate(d["candidates"])]
+            candidates = [Candidate.from_dict(c, to_tensor(read_image(folder / "results" / f"{i:02}.png")))
+                          for i, c in enumerate(d["candidates"])]
             original = read_image(folder / "input.png", keep_alpha=True)
             record = {k: d[k] for k in (*RECORD, *NOT_ALWAYS) if k in RECORD or k in d}
             learned = d["history"] is not None

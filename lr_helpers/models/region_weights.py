@@ -37,8 +37,8 @@ class Header:
 
 def metadata(settings: dict[str, Any], trained_on: dict[str, dict[str, str]], card: dict[str, Any]) -> dict[str, str]:
     """The header's free part for a file, as safetensors takes it."""
-    return {"kind": KIND, "settings": json.dumps(settings), "trained_on": json.dumps(trained_on),
-            "card": json.dumps(card)}
+    # In one entry: safetensors writes several in any order, and the same network shall be the same bytes.
+    return {KIND: json.dumps({"settings": settings, "trained_on": trained_on, "card": card})}
 
 
 def which(file: Path | None) -> str | None:
@@ -57,10 +57,11 @@ def read_header(file: Path) -> Header:
         length = int.from_bytes(stream.read(8), "little")
         if length > min(LARGEST_HEADER, about.st_size):
             raise ValueError("its header is cut off or too long")
-        said = _json(stream.read(length).decode("utf-8")).get("__metadata__")
-    if not isinstance(said, dict) or said.get("kind") != KIND:
-        raise ValueError(f"it is not of the kind {KIND!r}")
-    settings, trained_on, card = (_json(said.get(name, "")) for name in ("settings", "trained_on", "card"))
+        said = _json(stream.read(length)).get("__metadata__")
+    if not isinstance(said, dict) or KIND not in said:
+        raise ValueError(f"its header does not say that it is a {KIND}")
+    found = _json(said[KIND])
+    settings, trained_on, card = (_object(found.get(name)) for name in ("settings", "trained_on", "card"))
     _check_sizes(settings)
     for part in PARTS:
         model = trained_on.get(part)
@@ -84,8 +85,12 @@ def _check_sizes(settings: dict[str, Any]) -> None:
 def _json(text: Any) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except (TypeError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError("its header can't be read") from error
+    return _object(found)
+
+
+def _object(found: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("its header can't be read")
     return found
