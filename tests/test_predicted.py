@@ -275,7 +275,7 @@ def test_the_doctor_tells_of_the_predictor(file, tmp_path):
     (tmp_path / "pipe").unlink(missing_ok=True)
     os.mkfifo(tmp_path / "pipe")
     bad = line(tmp_path / "pipe")
-    assert "no plain file" in bad.text and "train-regions" in bad.fix
+    assert "no plain file" in bad.text and "train one: python -m lr_helpers train-regions" in bad.fix
     # None of it keeps a profile from running.
     assert not any(found.problem for found in (line(file), line(tmp_path / "none"), bad))
 
