@@ -132,6 +132,7 @@ def _add_compare(studies) -> None:
     _add_output(compare, "compare")
     _add_tasks(compare, replace=100, add=50)
     _add_methods(compare)
+    add_regions(compare)
     _add_workers(compare)
 
 
@@ -140,7 +141,8 @@ def _run_compare(options: argparse.Namespace) -> int:
     from lr_helpers.study.run import run
 
     _check_tasks(options)
-    run(Compare(options.output, options.replace, options.add, options.methods, options.validation), options.workers)
+    run(Compare(options.output, options.replace, options.add, options.methods, options.validation, options.regions),
+        options.workers)
     return 0
 
 

@@ -19,7 +19,7 @@ from lr_helpers.files.writing import csv_bytes
 from lr_helpers.intervals import rate
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models, load_models
-from lr_helpers.models.profiles import get_profile
+from lr_helpers.models.profiles import Profile, get_profile
 from lr_helpers.models.region_weights import which
 from lr_helpers.study import measures, tables
 from lr_helpers.study.regions import kinds_and_seeds
@@ -133,16 +133,22 @@ class Compare(Study):
     rows: Sequence[str] | None = None
     validation: bool = False
     """On the scenes on which settings are chosen, instead of those that are reported."""
+    regions: str | Path | None = None
+    """The region predictor's file, where it is not the profile's."""
 
     unit = "edits"
 
+    @property
+    def profile(self) -> Profile:
+        return get_profile("tiny").but(regions=self.regions)
+
     def settings(self, about: dict) -> dict:
-        return {"study": "compare", "validation": self.validation, "regions": which(get_profile("tiny").regions),
+        return {"study": "compare", "validation": self.validation, "regions": which(self.profile.regions),
                 "methods": {name: asdict(method) for name, method in METHODS.items()}}
 
     def jobs(self) -> list[tuple[str, int, Variant]]:
         found = []
-        for variant in variants(self.rows):
+        for variant in variants(self.rows or rows_here(ROWS, self.profile)):
             for kind, seed in kinds_and_seeds(self.replace, self.add, self.validation):
                 # No place to add at is known.
                 if kind == "replace" or variant.row not in (*MANY, "known_region"):
@@ -158,7 +164,7 @@ class Compare(Study):
         return job[2].row
 
     def load(self) -> None:
-        self.models, self.judge = load_models("tiny", device="cpu"), load()
+        self.models, self.judge = load_models(self.profile, device="cpu"), load()
         self.parts = Parts(self.models.profile, self.models)
 
     def do(self, job: tuple[str, int, Variant]) -> dict:
