@@ -69,7 +69,7 @@ class Example:
     boxes: torch.Tensor
     """(N, 4) in the picture's pixels."""
     losses: torch.Tensor
-    """(N,) lower is better; of any scale, for `fit` standardises them over the picture's boxes."""
+    """(N,) lower is better; of any scale, unless `fit` is told one."""
 
     def flipped(self) -> Example:
         """The mirrored picture with its mirrored boxes; the losses stay."""
@@ -93,17 +93,37 @@ def view_of(models: Models, picture: Canvas | torch.Tensor, source: str, prompt:
     return View(features, attention.mean(0), patches, models.clip.encode_text([source, prompt]), canvas.shape)
 
 
-def weighed(terms: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
-    """(N,) weighted sum of the terms of N boxes of one picture, each but shares standardised over the boxes first."""
-    return sum(weight * (terms[name] if name in SHARES else standardised(terms[name]))
-               for name, weight in weights.items() if weight)
+def weighed(terms: dict[str, torch.Tensor], weights: dict[str, float],
+            scales: dict[str, float] | None = None) -> torch.Tensor:
+    """(N,) weighted sum of the terms of N boxes of one picture, each but shares in standard deviations from its mean.
+
+    `scales`: the deviations by term, the same for all pictures (`common_scales`); None: this picture's own.
+    """
+    total = torch.zeros_like(next(iter(terms.values())))
+    for name, weight in weights.items():
+        values = terms[name]
+        if name not in SHARES:
+            values = standardised(values) if scales is None else (values - values.mean()) / (scales[name] + 1e-6)
+        total = total + weight * values
+    return total
+
+
+def common_scales(pictures: Sequence[dict[str, torch.Tensor]], weights: dict[str, float]) -> dict[str, float]:
+    """By term, the mean over the pictures of the deviation among a picture's boxes. `pictures`: the terms (N,) of each.
+
+    In such units a picture whose edits are much alike teaches little. In its own, its noise would count as much as
+    another's signal: where something is to be added to an empty scene, any place will do.
+    """
+    return {name: sum(float(terms[name].std(correction=0)) for terms in pictures) / len(pictures)
+            for name in weights if name not in SHARES}
 
 
 class RegionPredictor(nn.Module):
     """A view and N boxes → N logits π; their softmax is how the network would choose among the boxes.
 
-    Two 3×3 convolutions, which the texts modulate (FiLM, Perez et al. 2018), RoIAlign of each box and of its
-    surroundings, and a small network for each box. 0.5 M weights for the emoji world's models, 1.5 M for sd2's.
+    A 1×1 convolution to few channels; two 3×3 convolutions, which the texts modulate (FiLM, Perez et al. 2018);
+    RoIAlign of each box and of its surroundings, and a small network for each box. 0.3 M weights for the emoji world's
+    models, 0.6 M for sd2's.
     """
 
     def __init__(self, features: int, embedding: int, hidden: int = 64, without: Sequence[str] = ()):
@@ -119,12 +139,15 @@ class RegionPredictor(nn.Module):
         """Its ViT and CLIP, from `models_of`; set by who trains it, and stored."""
         self.card: dict = {}
         """Plain data that says what it was trained on; likewise."""
-        self.enter = nn.Conv2d(features + 2 * embedding + 3, hidden, 3, padding=1)
+        # Few pictures teach few weights: what the models see has hundreds of channels, of which some few are kept.
+        self.squeeze = nn.Conv2d(features + 2 * embedding + 3, max(hidden // 2, 1), 1)
+        self.enter = nn.Conv2d(max(hidden // 2, 1), hidden, 3, padding=1)
         self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.modulate = nn.Linear(2 * embedding, 4 * hidden)
         self.judge = nn.Sequential(
-            nn.Linear(hidden * (POOL**2 + AROUND**2) + GEOMETRY, 2 * hidden), nn.ReLU(),
-            nn.Linear(2 * hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, 1))
+            nn.Linear(hidden * (POOL**2 + AROUND**2) + GEOMETRY, 2 * hidden), nn.ReLU(), nn.Dropout(),
+            nn.Linear(2 * hidden, 2 * hidden), nn.ReLU(), nn.Dropout(), nn.Linear(2 * hidden, 1))
+        self.drop = nn.Dropout2d()  # only while it is trained, by the share that `fit` says
 
     def forward(self, view: View, boxes: torch.Tensor) -> torch.Tensor:
         """Boxes (..., 4) in the picture's pixels → logits (...)."""
@@ -139,8 +162,9 @@ class RegionPredictor(nn.Module):
         texts = F.normalize(torch.stack([view.texts for view in views]).to(device), dim=-1).flatten(1)
         texts = texts * ("texts" not in without)
         scale1, shift1, scale2, shift2 = self.modulate(texts)[..., None, None].chunk(4, dim=1)
-        grid = F.relu((1 + scale1) * self.enter(grid) + shift1)
-        grid = F.relu((1 + scale2) * self.mix(grid) + shift2)
+        grid = self.squeeze(self.drop(grid))
+        grid = self.drop(F.relu((1 + scale1) * self.enter(grid) + shift1))
+        grid = self.drop(F.relu((1 + scale2) * self.mix(grid) + shift2))
         own = [rows.to(device, torch.float32) for rows in boxes]
         shapes = [view.shape for view in views]
         described = torch.cat([geometry(*pair) for pair in zip(own, shapes, strict=True)])
@@ -330,44 +354,52 @@ class Known:
 
 
 def fit(predictor: RegionPredictor, examples: Sequence[Example], *, estimator: Estimator, steps: int, lr: float = 1e-3,
-        batch: int = 16, temperature: float = 0.5, seed: int = 0,
-        on_step: Callable[[int, float], None] | None = None) -> list[float]:
+        batch: int = 16, temperature: float = 0.5, scale: float | None = None,
+        dropout: float = 0.2, seed: int = 0, on_step: Callable[[int, float], None] | None = None) -> list[float]:
     """Train the predictor in place; returns the loss at each step.
 
     Each step takes `batch` pictures, half of them mirrored. `estimator` sees one picture's boxes as the proposals of
-    one anchor. An entropy bonus of `temperature`, in standard deviations of the picture's losses, keeps the choice as
+    one anchor. Losses count in units of `scale`, None: in standard deviations over the picture's boxes. An entropy
+    bonus of `temperature`, in the same units, keeps the choice as
     undecided as the losses are: with `Expectation` the best network's softmax is softmax(−loss / temperature), so
     boxes that are as good share the probability, and single losses' noise averages out over pictures. On one example
-    this is learning on one picture. `on_step(step, loss)` is called after each step.
+    this is learning on one picture. `dropout`: the share of channels and neurons that are left out at each step, so
+    that pictures are not learned by heart. `on_step(step, loss)` is called after each step.
     """
+    for layer in predictor.modules():
+        if isinstance(layer, (nn.Dropout, nn.Dropout2d)):
+            layer.p = dropout
     draw = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(predictor.parameters(), lr=lr, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(predictor.parameters(), lr=lr, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=max(steps, 2), pct_start=0.1)
     groups = list(by_grid(examples).values())
     sizes = torch.tensor([float(len(group)) for group in groups])
     predictor.train()
     history = []
-    for step in range(steps):
-        # Pictures of one shape go through the convolutions together.
-        group = groups[int(torch.multinomial(sizes, 1, generator=draw))]
-        some = [group[i] for i in torch.randint(len(group), (min(batch, len(group)),), generator=draw).tolist()]
-        some = [one.flipped() if torch.rand((), generator=draw) < 0.5 else one for one in some]
-        found = predictor.several([one.view for one in some], [one.boxes for one in some])
-        total = 0.0
-        for one, logits in zip(some, found, strict=True):
-            table = logits.cpu()[None]  # one anchor, whose proposals are the picture's boxes
-            loss = estimator(table, Known(standardised(one.losses)), draw) - temperature * entropy(table)
-            total = total + loss / len(some)
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(predictor.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        history.append(float(total.detach()))
-        if not total.isfinite():
-            raise UserError(f"The loss is {history[-1]} at step {step + 1}; give a lower lr.")
-        if on_step:
-            on_step(step, history[-1])
+    with torch.random.fork_rng(devices=[]):  # the seed of what is dropped; the caller's generator stays as it is
+        torch.manual_seed(seed)
+        for step in range(steps):
+            # Pictures of one shape go through the convolutions together.
+            group = groups[int(torch.multinomial(sizes, 1, generator=draw))]
+            some = [group[i] for i in torch.randint(len(group), (min(batch, len(group)),), generator=draw).tolist()]
+            some = [one.flipped() if torch.rand((), generator=draw) < 0.5 else one for one in some]
+            found = predictor.several([one.view for one in some], [one.boxes for one in some])
+            total = 0.0
+            for one, logits in zip(some, found, strict=True):
+                table = logits.cpu()[None]  # one anchor, whose proposals are the picture's boxes
+                losses = standardised(one.losses) if scale is None else one.losses / scale
+                loss = estimator(table, Known(losses), draw) - temperature * entropy(table)
+                total = total + loss / len(some)
+            optimiser.zero_grad(set_to_none=True)
+            total.backward()
+            nn.utils.clip_grad_norm_(predictor.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            history.append(float(total.detach()))
+            if not total.isfinite():
+                raise UserError(f"The loss is {history[-1]} at step {step + 1}; give a lower lr.")
+            if on_step:
+                on_step(step, history[-1])
     predictor.eval()
     return history
 

@@ -83,15 +83,20 @@ def edited(models: Models, ask: Ask, count: int, steps: int, *, predictor: Regio
     return {**seen, **terms, "shape": torch.tensor(view.shape), "boxes": table.boxes[:, 0].int().contiguous()}
 
 
-def example(files: Sequence[Path], weights: dict[str, float]) -> Example:
-    """What is stored of one picture, over all rounds, under these weights of the terms."""
+def terms_of(files: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """The terms (N,) of one picture's edits, over all rounds."""
+    rounds = [load_file(file) for file in files]
+    return {name: torch.cat([one[f"term.{name}"] for one in rounds]) for name in TERMS}
+
+
+def example(files: Sequence[Path], weights: dict[str, float], scales: dict[str, float] | None = None) -> Example:
+    """What is stored of one picture, over all rounds, under these weights of the terms; `scales` as for `weighed`."""
     rounds = [load_file(file) for file in files]
     first = rounds[0]
     view = View(first["features"].float(), first["attention"], first["patches"].float(), first["texts"],
                 tuple(first["shape"].tolist()))
     boxes = torch.cat([one["boxes"] for one in rounds]).long()
-    terms = {name: torch.cat([one[f"term.{name}"] for one in rounds]) for name in TERMS}
-    return Example(view, boxes, weighed(terms, weights))
+    return Example(view, boxes, weighed(terms_of(files), weights, scales))
 
 
 @dataclass

@@ -31,7 +31,8 @@ class Training:
     """In each but the first, half of the boxes are those that the network trained so far likes best."""
     updates: int = 1200
     estimator: str = "expectation"
-    temperature: float = 0.5
+    temperature: float = 0.3
+    """Of the entropy bonus, see `fit`; in mean deviations of a picture's losses."""
     lr: float = 1e-3
     objective: str = "direction_area"
     """Which weights the terms have, a key of OBJECTIVES; each term but area, which is a share, is standardised over the

@@ -13,14 +13,14 @@ import torch
 from tqdm.auto import tqdm
 
 from lr_helpers.across.asks import kinds_of
-from lr_helpers.across.collect import Collect, example
+from lr_helpers.across.collect import Collect, example, terms_of
 from lr_helpers.across.settings import Training
 from lr_helpers.errors import UserError
 from lr_helpers.files.writing import json_bytes
 from lr_helpers.learning import make_estimator
 from lr_helpers.losses import standardised
 from lr_helpers.models.libraries import versions
-from lr_helpers.predictor import Example, RegionPredictor, fit
+from lr_helpers.predictor import Example, RegionPredictor, common_scales, fit
 from lr_helpers.study.run import read, work
 
 HELD_OUT = 10
@@ -92,10 +92,13 @@ def _files(training: Training, collect: Collect) -> list[list[Path]]:
 
 def learn(training: Training, collect: Collect) -> tuple[RegionPredictor, list[float]]:
     """Train on all rounds so far: the predictor with its card, and the loss at each update."""
-    kept, held = [], []
-    for i, files in enumerate(_files(training, collect)):
-        (held if i % HELD_OUT == HELD_OUT - 1 or i == len(training.asks) - 1 else kept).append(
-            example(files, training.weights))
+    # Every HELD_OUT-th picture is kept back, and the last one, so that there is one.
+    files = _files(training, collect)
+    back = [i % HELD_OUT == HELD_OUT - 1 or i == len(files) - 1 for i in range(len(files))]
+    own = [one for one, is_back in zip(files, back, strict=True) if not is_back]
+    scales = common_scales([terms_of(one) for one in own], training.weights)
+    kept = [example(one, training.weights, scales) for one in own]
+    held = [example(one, training.weights, scales) for one, is_back in zip(files, back, strict=True) if is_back]
     first = kept[0].view
     with torch.random.fork_rng(devices=[]):  # the seed of the weights; the caller's generator stays as it is
         torch.manual_seed(training.seed)
@@ -106,9 +109,9 @@ def learn(training: Training, collect: Collect) -> tuple[RegionPredictor, list[f
             bar.update()
 
         history = fit(predictor, kept, estimator=make_estimator(training.estimator), steps=training.updates,
-                      lr=training.lr, temperature=training.temperature, seed=training.seed, on_step=shown)
+                      lr=training.lr, temperature=training.temperature, scale=1.0, seed=training.seed, on_step=shown)
     card = {"profile": training.profile.name, "pictures": kinds_of(training.asks), "rounds": collect.round + 1,
-            "boxes": training.boxes, "steps": training.steps, **_how(training),
+            "boxes": training.boxes, "steps": training.steps, **_how(training), "scales": scales,
             "evaluations": training.evaluations * (collect.round + 1) // training.rounds,
             "digest": digest(training, collect),
             "chosen box's loss, standardised": {"training pictures": chosen_loss(predictor, kept),
