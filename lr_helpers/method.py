@@ -239,7 +239,7 @@ PREDICTED = LEARNED.but(finder="predictor", shortlist=1, standardise_terms=True)
 
 METHODS: dict[str, Method] = {
     "learned": LEARNED,
-    "fast": PREDICTED.but(shortlist=4, confident=0.5),
+    "fast": PREDICTED.but(shortlist=4, confident=0.8),
     "predicted": PREDICTED,
     "paper": Method(),
     "official_code": Method(border=15 / 32, sizes=OFFICIAL_SIZES, pool=8, estimator="none", iterations=10, lr=5e-3,

@@ -100,8 +100,8 @@ def weighed(terms: dict[str, torch.Tensor], weights: dict[str, float],
     `scales`: the deviations by term, the same for all pictures (`common_scales`); None: this picture's own.
     """
     total = torch.zeros_like(next(iter(terms.values())))
-    for name, weight in weights.items():
-        values = terms[name]
+    for name in (name for name, weight in weights.items() if weight):
+        values, weight = terms[name], weights[name]
         if name not in SHARES:
             values = standardised(values) if scales is None else (values - values.mean()) / (scales[name] + 1e-6)
         total = total + weight * values
@@ -115,7 +115,7 @@ def common_scales(pictures: Sequence[dict[str, torch.Tensor]], weights: dict[str
     another's signal: where something is to be added to an empty scene, any place will do.
     """
     return {name: sum(float(terms[name].std(correction=0)) for terms in pictures) / len(pictures)
-            for name in weights if name not in SHARES}
+            for name, weight in weights.items() if weight and name not in SHARES}
 
 
 class RegionPredictor(nn.Module):

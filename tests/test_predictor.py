@@ -28,6 +28,7 @@ from lr_helpers.predictor import (
     RegionPredictor,
     View,
     around,
+    common_scales,
     fit,
     geometry,
     predictor_of,
@@ -137,6 +138,34 @@ def test_terms_are_weighed_after_they_are_standardised_and_a_share_as_it_is():
     other = weighed({**terms, "direction": 100 * terms["direction"] - 7}, weights)
     assert torch.allclose(found, other, atol=1e-4)
     assert torch.allclose(found, standardised(terms["direction"]) + 0.5 * terms["area"], atol=1e-4)
+
+
+def test_with_common_scales_a_picture_whose_edits_are_alike_teaches_less():
+    """Ten times as much between the boxes of one picture as between those of the other."""
+    loud, soft = ({"direction": size * torch.tensor([1.0, 2, 3, 4]), "area": torch.full((4,), 0.1)} for size in (1.0, 0.1))
+    weights = {"direction": 2.0, "area": 1.0, "clip": 0.0}
+    scales = common_scales([loud, soft], weights)
+    assert scales == {"direction": pytest.approx(float(loud["direction"].std(correction=0)) * 0.55)}
+    a, b = (weighed(terms, weights, scales) for terms in (loud, soft))
+    assert torch.allclose(a - 0.1, 10 * (b - 0.1), atol=1e-4)
+    # Of no model's scale all the same: ten times as much in all pictures changes nothing.
+    tenfold = [{**terms, "direction": 10 * terms["direction"] + 5} for terms in (loud, soft)]
+    again = weighed(tenfold[0], weights, common_scales(tenfold, weights))
+    assert torch.allclose(a, again, atol=1e-3)
+    # And in training: where losses hardly differ, the choice stays open.
+    one = made_up(3, count=6)
+    nets = [network(), network()]
+    for net, factor in zip(nets, (1.0, 0.05), strict=True):
+        fit(net, [Example(one.view, one.boxes, factor * standardised(one.losses))], estimator=Expectation(), steps=150, lr=3e-3,
+            temperature=0.3, scale=1.0, dropout=0.0)
+    decided, open_ = (float(net(one.view, one.boxes).softmax(0).max().detach()) for net in nets)
+    assert decided > 0.5 > 0.3 > open_ > 1 / 6
+
+
+def test_nothing_is_dropped_when_it_is_used():
+    one, net = made_up(0), network()
+    fit(net, [one], estimator=Expectation(), steps=2, dropout=0.5)
+    assert not net.training and torch.equal(net(one.view, one.boxes), net(one.view, one.boxes))
 
 
 def test_on_one_picture_the_softmax_becomes_that_of_the_losses():
