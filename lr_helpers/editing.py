@@ -22,6 +22,7 @@ from lr_helpers.machine.threads import adapt
 from lr_helpers.method import Method, check_input, get_method
 from lr_helpers.models.libraries import versions
 from lr_helpers.models.loading import Models
+from lr_helpers.predictor import predictor_of, ranking, stored_name, view_of
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
 from lr_helpers.result import Candidate, EditResult
 
@@ -42,13 +43,13 @@ class Proposals:
     boxes: torch.Tensor
     """(K, M, 4) in the picture's own pixels."""
     kept: torch.Tensor
-    """(K, M) boolean: the shortlist."""
+    """(K, M) boolean: the shortlist; for a predictor all that it may choose from."""
     occlusion: torch.Tensor | None
     """(K, M) edit-free losses, if the method weighs them."""
     edit_free: torch.Tensor
     """(K, M) what the shortlist goes by: occlusion and area, as the method weighs them."""
-    pooled: torch.Tensor
-    """(K, M·d, l, l): what the region network sees of them."""
+    pooled: torch.Tensor | None
+    """(K, M·d, l, l): what the region network sees of them; None where a predictor chooses."""
 
 
 def propose(models: Models, picture: Canvas | torch.Tensor, source: str, method: Method,
@@ -76,16 +77,18 @@ def propose(models: Models, picture: Canvas | torch.Tensor, source: str, method:
     if method.occlusion_weight:
         free["occlusion"] = occlusion_term(models, canvas, source, boxes, method)
     known, apart = weighted(free, method), least_overlap(boxes, avoid)
-    kept = shortlist(known.masked_fill(~apart, torch.inf), boxes, method.shortlist) & apart
+    count = 0 if method.predicts else method.shortlist  # a predictor has its own
+    kept = shortlist(known.masked_fill(~apart, torch.inf), boxes, count) & apart
     rows = kept.any(1)
 
     # What the ViT sees in them.
-    scale = 1 / 8 if "scaled_twice" in method.defects else 1.0
-    pooled = pool_proposals(features, boxes, canvas.shape, method.pool, scale)
-    if method.standardise:
-        pooled = standardise(pooled)
+    pooled = None
+    if not method.predicts:
+        scale = 1 / 8 if "scaled_twice" in method.defects else 1.0
+        pooled = pool_proposals(features, boxes, canvas.shape, method.pool, scale)
+        pooled = (standardise(pooled) if method.standardise else pooled)[rows]
     occlusion = free["occlusion"][rows] if method.occlusion_weight else None
-    return Proposals(features, attention, anchors[rows], boxes[rows], kept[rows], occlusion, known[rows], pooled[rows])
+    return Proposals(features, attention, anchors[rows], boxes[rows], kept[rows], occlusion, known[rows], pooled)
 
 
 @dataclass
@@ -135,10 +138,33 @@ class Search:
     """Spent on learning, without the edits and their judging, which `candidates.seconds` has."""
 
     @property
-    def ranked(self) -> list[Candidate]:
-        """Each anchor's best edit, the best anchor first; the first one is the result, and alone a full edit."""
-        return [Candidate.of(self.candidates, self.region.probabilities, k, int(self.region.best[k]))
-                for k in self.region.order]
+    def order(self) -> list[tuple[int, int]]:
+        """Each anchor's best edit (k, m), the best anchor first; the first one is the result, and alone a full edit."""
+        return [(k, int(self.region.best[k])) for k in self.region.order]
+
+    @property
+    def probabilities(self) -> torch.Tensor:
+        """(K, M), each row's sum is 1."""
+        return self.region.probabilities
+
+    confidence = None
+    """Only a prediction has one."""
+
+
+@dataclass
+class Prediction:
+    """A region that a predictor chose: what was proposed, what it said, what was edited, what won."""
+
+    proposals: Proposals
+    candidates: Candidates
+    probabilities: torch.Tensor
+    """(K, M): each box's among all different boxes of the picture, so that these have the sum 1."""
+    confidence: float
+    """See `predictor.Ranking`."""
+    order: list[tuple[int, int]]
+    """What was edited (k, m), the best first; the first one is the result, and alone a full edit."""
+    seconds: float
+    """Spent on predicting, without the edits and their judging."""
 
 
 def search(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: str, method: Method, seed: int, *,
@@ -165,10 +191,60 @@ def search(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: 
     return Search(found, candidates, region, seconds)
 
 
+def predict(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: str, method: Method, seed: int, *,
+            avoid: Sequence[Box] = (), found: Proposals | None = None, edits: Callable[[int], Edits] | None = None,
+            progress: bool = False) -> Prediction:
+    """Ask the profile's predictor where to edit one picture, edit the places that it likes best, finish the winner.
+
+    Arguments as for `search`. Where it is confident enough for the method, its first box alone is edited, at once in
+    full. Raises UserError where the profile has no predictor, or one that fits no model here.
+    """
+    predictor = predictor_of(models)
+    adapt()
+    picture = Canvas.of(picture, models.editor.size)
+    found = found or propose(models, picture, source, method, avoid)
+    begun = time.perf_counter()
+    seen = (found.features, found.attention) if "raw_backbone" not in method.defects else None
+    view = view_of(models, picture, source, prompt, seen)
+    ranked = ranking(predictor, view, found.boxes[found.kept])
+    confidence = ranked.confidence
+    places = ranked.places(1 if confidence >= method.confident else method.shortlist)
+    seconds = time.perf_counter() - begun
+
+    # As tables over the proposals; a box that stands there several times is edited at its first place.
+    probabilities, order = torch.zeros(found.kept.shape), []
+    for i, box in enumerate(ranked.boxes):
+        here = (found.boxes == box).all(-1) & found.kept
+        probabilities[here] = ranked.probabilities[i]
+        if i in places:
+            order.append(tuple(here.nonzero()[0].tolist()))
+    chosen = torch.zeros_like(found.kept)
+    rows, columns = torch.tensor(order).T
+    chosen[rows, columns] = True
+
+    # A single edit has nothing to be compared with: it is made in full, and its terms count as they are.
+    screening, _ = method.predicted_steps(len(order), models.editor.steps, models.profile.few)
+    alone = {"standardise_terms": False} if len(order) == 1 else {}
+    how = method.but(screening_steps=screening, **alone)
+    candidates = Candidates(models, picture, source, prompt, found.boxes, how, seed, kept=chosen,
+                            occlusion=found.occlusion, edits=edits)
+    with tqdm(total=len(order) + candidates.to_finish, desc="editing", unit="edit", disable=not progress,
+              leave=False) as bar:
+        candidates.on_edit = bar.update
+        candidates.losses(None)
+        best = final_value(candidates, rows, columns, method).argsort(descending=True, stable=True)
+        order = [order[i] for i in best.tolist()]
+        candidates.finish(*order[0])
+    return Prediction(found, candidates, probabilities, confidence, order, seconds)
+
+
 def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: str,
          method: Method | str = "learned", seed: int = 42, progress: bool = True,
          full_frame: bool = False, avoid: Sequence[Box] = ()) -> EditResult:
     """Learn where to edit `image` so that `source` ("bird") becomes `prompt` ("a rabbit"), and edit there.
+
+    `method`: a Method, or the name of a preset. Those that predict ("predicted", "fast") learn nothing on this picture:
+    they ask the profile's region predictor, which `python -m lr_helpers train-regions` trains.
 
     `image`: the path of a file, or any PIL picture; one with an EXIF orientation is turned as that says.
 
@@ -202,8 +278,9 @@ def edit_checked(models: Models, original: Image.Image, source: str, prompt: str
     begun, evaluations, size = time.perf_counter(), models.editor.evaluations, models.profile.size
     canvas = Canvas(original, size)
 
-    found = search(models, canvas, source, prompt, method, seed, avoid=avoid, progress=progress)
-    best, *others = found.ranked
+    choose = predict if method.predicts else search
+    found = choose(models, canvas, source, prompt, method, seed, avoid=avoid, progress=progress)
+    best, *others = (Candidate.of(found.candidates, found.probabilities, *place) for place in found.order)
     patch = found.candidates.patch(best.anchor, best.proposal)
     feather = 0 if original.size == (size, size) else FEATHER
     if full_frame:
@@ -214,13 +291,15 @@ def edit_checked(models: Models, original: Image.Image, source: str, prompt: str
     else:
         final = paste_back(original, patch.edited, patch.inner, feather, patch.window)
 
-    table, region = found.candidates, found.region
-    seconds = {"learning": found.seconds, "edits": table.seconds, "total": time.perf_counter() - begun}
+    table, region = found.candidates, None if method.predicts else found.region
+    seconds = {"predicting" if method.predicts else "learning": found.seconds, "edits": table.seconds,
+               "total": time.perf_counter() - begun}
     return EditResult(
-        image=final, original=original, picture=canvas.frame, candidates=[best, *others], network=region.network,
-        history=region.history, attention=found.proposals.attention, anchors=found.proposals.anchors,
-        boxes=table.boxes, probabilities=region.probabilities, table=table, terms=table.terms, loss=table.loss,
-        scores=table.score, prompt=prompt, source=source, seed=seed, method=method,
+        image=final, original=original, picture=canvas.frame, candidates=[best, *others],
+        network=region and region.network, history=region and region.history, confidence=found.confidence,
+        attention=found.proposals.attention, anchors=found.proposals.anchors, boxes=table.boxes,
+        probabilities=found.probabilities, table=table, terms=table.terms, loss=table.loss, scores=table.score,
+        prompt=prompt, source=source, seed=seed, method=method,
         cost={"denoiser_evaluations": models.editor.evaluations - evaluations,
               "edits": int((~table.loss.isnan()).sum()), "different_edits": table.made,
               "seconds": {name: round(spent, 3) for name, spent in seconds.items()}},
@@ -229,6 +308,7 @@ def edit_checked(models: Models, original: Image.Image, source: str, prompt: str
                 "scheduler": type(models.editor.pipeline.scheduler).__name__,
                 "guidance": models.profile.guidance if method.guidance is None else method.guidance,
                 "method": asdict(method), "full_frame": full_frame, "versions": versions(),
+                **({"regions": stored_name(models)} if method.predicts else {}),
                 **({"avoid": [list(box) for box in avoid]} if avoid else {})},
         warnings=[*notes, *models.warnings_for(prompt), *models.warnings_for(source)])
 

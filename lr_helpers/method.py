@@ -31,6 +31,20 @@ LOSSES = ("clip", "structure", "direction", "source", "occlusion", "area")
 WEIGHTS = (-1000.0, 1000.0)
 """Range of the weights; a larger one would drown the other terms, and at last leave the numbers of float32."""
 
+OBJECTIVES: dict[str, dict[str, float]] = {
+    "paper": {"clip": 1.0, "structure": 1.0, "direction": 1.0},
+    "learned": {"structure": 0.5, "direction": 1.0, "occlusion": 1.5, "area": 0.75},
+    "direction": {"direction": 1.0},
+    "direction_area": {"direction": 1.0, "area": 1.0},
+}
+"""Weights of the loss by name, 0 for every other term. Occlusion asks where the source is, so `learned` is for
+replacing and removing; what the paper calls direction serves adding too: did the picture change as the text did?
+`direction_area` asks that of a small box, with each term standardised over the boxes of the picture.
+`python -m lr_helpers study objectives` compares them."""
+
+FINDERS = ("search", "predictor")
+"""Who says where to edit: a region network that is trained on this picture, or one that was trained on others."""
+
 CHOICES = ("score", "softmax_score", "loss")
 """What the final choice among the anchors' edits goes by."""
 
@@ -61,6 +75,11 @@ def check_settings(settings: Any) -> None:
 class Method:
     """How a region is found and learned; the defaults are the paper's. "Official" means the official code."""
 
+    finder: str = setting(
+        "search",
+        "who says where to edit: 'search' (a region network trained on this picture's edits, as in the paper) or "
+        "'predictor' (one trained on other pictures' edits; ours): what only a search does is not asked for then",
+        options=FINDERS)
     anchors: int = setting(9, "anchor points K (official: point_number 9)", within=(1, 256))
     border: float = setting(
         0.0,
@@ -80,8 +99,13 @@ class Method:
     shortlist: int = setting(
         0,
         "edit only this many different ones of the K×M boxes, those whose edit-free terms (occlusion and area) are "
-        "lowest; 0: all (ours; paper 0)",
+        "lowest; 0: all (ours; paper 0). With the finder 'predictor': at most this many of the places it likes best",
         within=(0, 256 * 64))
+    confident: float = setting(
+        1.0,
+        "the predictor's confidence from which on its first box alone is edited, instead of the whole shortlist: the "
+        "probability of all boxes that overlap that box by half (IoU 0.5), itself included (ours)",
+        within=(0.0, 1.0))
     pool: int = setting(7, "RoIAlign output side l (paper 7, official 8)", within=(1, 32))
     standardise: bool = setting(False, "pooled features standardised over the anchors (ours; not in the paper)")
     estimator: str = setting(
@@ -148,8 +172,39 @@ class Method:
         if not any(getattr(self, f"{term}_weight") for term in LOSSES):
             names = ", ".join(f"{term}_weight" for term in LOSSES)
             raise UserError(f"All weights of the loss are 0 ({names}); give one of them another value.")
-        if self.shortlist and not (self.occlusion_weight or self.area_weight):
+        if self.predicts and not self.shortlist:
+            raise UserError("shortlist is 0; with the finder 'predictor' give 1 or more boxes to edit.")
+        if self.shortlist and not (self.predicts or self.occlusion_weight or self.area_weight):
             raise UserError("shortlist needs edit-free terms; give occlusion_weight or area_weight a value above 0.")
+
+    @property
+    def predicts(self) -> bool:
+        """Does a predictor say where to edit, so that no region network is trained?"""
+        return self.finder == "predictor"
+
+    @property
+    def most_candidates(self) -> int:
+        """A result has at most so many candidates: each anchor's best, or a prediction's shortlist."""
+        return self.shortlist if self.predicts else self.anchors
+
+    @property
+    def objective(self) -> str:
+        """The name of its weights in OBJECTIVES; "" where they are others."""
+        own = {term: weight for term in LOSSES if (weight := getattr(self, f"{term}_weight"))}
+        return next((name for name, weights in OBJECTIVES.items() if weights == own), "")
+
+    def aiming(self, objective: str) -> Method:
+        """A copy with the weights of this name (see OBJECTIVES).
+
+        Raises UserError for an unknown one, and where a search's shortlist would go by the boxes' areas alone.
+        """
+        if objective not in OBJECTIVES:
+            raise UserError(f"The objective {objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}.")
+        weights = OBJECTIVES[objective]
+        if self.shortlist and not self.predicts and not weights.get("occlusion"):
+            raise UserError(f"The objective {objective!r} has no occlusion, by which the shortlist goes; give "
+                            "shortlist 0 first, or take a method that predicts.")
+        return self.but(**{f"{term}_weight": weights.get(term, 0.0) for term in LOSSES})
 
     def planned_steps(self, steps: int, screening_steps: int | None) -> tuple[int, int]:
         """Denoising steps of a candidate and of the full edit, with a profile's own `steps` and `screening_steps`.
@@ -165,6 +220,13 @@ class Method:
         """
         return decoder and self.screening_steps != self.planned_steps(steps, screening_steps)[1]
 
+    def predicted_steps(self, count: int, steps: int, few: int) -> tuple[int, int]:
+        """`planned_steps` where a predictor chose `count` boxes, with a profile's own `steps` and `few` of them: a
+        single box gets the full edit at once.
+        """
+        full = self.steps or steps
+        return (full if count == 1 else self.screening_steps or min(few, full)), full
+
     def but(self, **changes) -> Method:
         """A copy with these fields changed; fields given as None keep their value."""
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
@@ -176,16 +238,23 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
         raise UserError(f"{name} is {value}; give a value from {low} to {high}.")
 
 
+LEARNED = Method(anchors=48, distance=0.0625, sizes=(0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75), shortlist=12,
+                 estimator="expectation", choice="loss", clip_weight=0.0, structure_weight=0.5, occlusion_weight=1.5,
+                 area_weight=0.75, standardise=True, lr=1e-3, entropy_weight=0.2)
+PREDICTED = LEARNED.but(finder="predictor", shortlist=1, standardise_terms=True).aiming("direction_area")
+
 METHODS: dict[str, Method] = {
-    "learned": Method(anchors=48, distance=0.0625, sizes=(0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75), shortlist=12,
-                      estimator="expectation", choice="loss", clip_weight=0.0, structure_weight=0.5,
-                      occlusion_weight=1.5, area_weight=0.75, standardise=True, lr=1e-3, entropy_weight=0.2),
+    "learned": LEARNED,
+    "fast": PREDICTED.but(shortlist=4, confident=0.8),
+    "predicted": PREDICTED,
     "paper": Method(),
     "official_code": Method(border=15 / 32, sizes=OFFICIAL_SIZES, pool=8, estimator="none", iterations=10, lr=5e-3,
                             update_every=25, choice="softmax_score", defects=tuple(DEFECTS)),
 }
 """Presets. `learned` is our default; its weights were chosen on validation scenes, and notebook 08 reports them on
-others (`python -m lr_helpers study regions`). `paper` is what the paper says.
+others (`python -m lr_helpers study regions`). `predicted` asks a network that was trained on other pictures for one box
+and edits it; `fast` has up to four of its places edited in few steps and finishes the best, unless the network is
+confident. `paper` is what the paper says.
 `official_code` does what the official code does; left out of it are what changes no region here: its prompt
 template, the 16 augmented views of a CLIP embedding, the fixed random convolution before its network, weight decay."""
 

@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 FORMAT = 4
 RECORD = ("profile", "origins", "device", "size", "steps", "screening_steps", "scheduler", "guidance", "method",
           "full_frame", "versions")
+NOT_ALWAYS = ("avoid", "regions")
+"""What a record has only where it applies."""
 
 
 @dataclass
 class Candidate:
-    """The edit inside one anchor's best proposal."""
+    """The edit inside one anchor's best proposal, or at one place that a predictor chose."""
 
     anchor: int
     """Index of the anchor, 0 the most attended."""
@@ -60,8 +62,15 @@ class Candidate:
                    float(table.image_similarity[k, m]), table.steps_of(k, m), table.picture(k, m))
 
     def to_dict(self) -> dict:
-        """Plain data for JSON, without the picture."""
-        return {k: v for k, v in vars(self).items() if k != "picture"}
+        """Plain data for JSON, without the picture; null for a term that the method does not ask for."""
+        terms = {name: None if value != value else value for name, value in self.terms.items()}
+        return {k: v for k, v in vars(self).items() if k != "picture"} | {"terms": terms}
+
+    @classmethod
+    def from_dict(cls, plain: dict, picture: torch.Tensor) -> Candidate:
+        """What `to_dict` gave, with its picture."""
+        terms = {name: float("nan") if value is None else value for name, value in plain["terms"].items()}
+        return cls(**{**plain, "box": tuple(plain["box"]), "terms": terms}, picture=picture)
 
 
 @dataclass
@@ -74,9 +83,12 @@ class EditResult:
     picture: torch.Tensor
     """The input as the encoders saw it, (3, h, w) in 0..1: its own aspect, about S² pixels."""
     candidates: list[Candidate]
-    """One for each anchor, best first; the first is the final one."""
-    network: RegionNetwork
-    history: History
+    """One for each anchor, or each place that a predictor chose, best first; the first is the final one."""
+    network: RegionNetwork | None
+    """Trained on this picture; None where a predictor chose, likewise the history."""
+    history: History | None
+    confidence: float | None
+    """A predictor's, in its first box's place, 0..1; None after a search."""
     attention: torch.Tensor
     """(heads, h, w)."""
     anchors: torch.Tensor
@@ -84,6 +96,7 @@ class EditResult:
     boxes: torch.Tensor
     """(K, M, 4) proposals in the picture's own pixels."""
     probabilities: torch.Tensor
+    """(K, M): of each anchor's proposals, or, where a predictor chose, of all different boxes of the picture."""
     terms: dict[str, torch.Tensor]
     loss: torch.Tensor
     scores: torch.Tensor
@@ -120,11 +133,11 @@ class EditResult:
     def save(self, folder: str | Path, draw_boxes: bool = False) -> Path:
         """Write pictures as the official code lays them out, then `result.json` last; returns the folder.
 
-        `input.png`, `results/NN.png` (one an anchor, best first), `boxes/NN.png` if asked for,
-        `overview.png` with them (input, region, final picture), `final_output.png`,
-        `region_network.safetensors`. They appear when all are whole on the disk, and what an earlier edit saved there
-        goes; `files.outputs` lists what that was. Raises ForeignError, before anything is written, if something else
-        lies at one of these names, and OutputError if the folder can't be written to.
+        `input.png`, `results/NN.png` (one a candidate, best first), `boxes/NN.png` if asked for, `overview.png` with
+        them (input, region, final picture), `final_output.png`, and of a search `region_network.safetensors`. They
+        appear when all are whole on the disk, and what an earlier edit saved there goes; `files.outputs` lists what
+        that was. Raises ForeignError, before anything is written, if something else lies at one of these names, and
+        OutputError if the folder can't be written to.
         """
         output = Output(folder, "edit")
         output.require(edit_names(len(self.candidates), draw_boxes))
@@ -147,7 +160,8 @@ class EditResult:
         if draw_boxes:
             yield "overview.png", png_bytes(self._overview())
         yield FINAL, png_bytes(self.image)
-        yield "region_network.safetensors", self.network.to_bytes()
+        if self.network is not None:
+            yield "region_network.safetensors", self.network.to_bytes()
         yield RESULT, json_bytes(self.to_dict())
 
     def _overview(self, height: int = 256) -> Image.Image:
@@ -168,7 +182,8 @@ class EditResult:
                 "box": list(self.box), "cost": self.cost, "warnings": self.warnings, **self.record,
                 "candidates": [c.to_dict() for c in self.candidates], "anchors": self.anchors.tolist(),
                 "boxes": self.boxes.tolist(), "probabilities": _plain(self.probabilities), "terms": tables,
-                "loss": _plain(self.loss), "scores": _plain(self.scores), "history": asdict(self.history),
+                "loss": _plain(self.loss), "scores": _plain(self.scores),
+                "history": asdict(self.history) if self.history else None, "confidence": self.confidence,
                 "attention": _plain(self.attention)}
 
     @classmethod
@@ -183,16 +198,16 @@ class EditResult:
             if d["format"] != FORMAT:
                 raise UserError(f"{file} has format {d['format']}, not {FORMAT}; make the edit again.")
             method = Method(**{k: tuple(v) if isinstance(v, list) else v for k, v in d["method"].items()})
-            candidates = [
-                Candidate(**{**c, "box": tuple(c["box"])},
-                          picture=to_tensor(read_image(folder / "results" / f"{i:02}.png")))
-                for i, c in enumerate(d["candidates"])]
+            candidates = [Candidate.from_dict(c, to_tensor(read_image(folder / "results" / f"{i:02}.png")))
+                          for i, c in enumerate(d["candidates"])]
             original = read_image(folder / "input.png", keep_alpha=True)
-            record = {k: d[k] for k in (*RECORD, "avoid") if k in RECORD or k in d}
+            record = {k: d[k] for k in (*RECORD, *NOT_ALWAYS) if k in RECORD or k in d}
+            learned = d["history"] is not None
             return cls(
                 image=read_image(folder / FINAL, keep_alpha=True), original=original,
                 picture=Canvas(original, d["size"]).frame, candidates=candidates,
-                network=RegionNetwork.load(folder / "region_network.safetensors"), history=History(**d["history"]),
+                network=RegionNetwork.load(folder / "region_network.safetensors") if learned else None,
+                history=History(**d["history"]) if learned else None, confidence=d.get("confidence"),
                 attention=_table(d["attention"]), anchors=torch.tensor(d["anchors"]), boxes=torch.tensor(d["boxes"]),
                 probabilities=_table(d["probabilities"]), terms={k: _table(v) for k, v in d["terms"].items()},
                 loss=_table(d["loss"]), scores=_table(d["scores"]), table=None, prompt=d["prompt"],

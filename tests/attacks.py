@@ -267,6 +267,83 @@ MODELS = [
 ]
 
 
+# A region predictor
+
+
+def predictor(sizes: dict[str, Any] | None = None, models: dict[str, str] | None = None, **changed: Any) -> Callable[[Path, Path], None]:
+    """Its file with other `sizes` in its settings, other names of its models, and other entries in its header."""
+    def make(file: Path, sentinel: Path) -> None:
+        from safetensors.torch import load_file, save
+
+        from lr_helpers.models.region_weights import KIND, read_header
+
+        about = vars(read_header(file)) | changed
+        about["settings"] = about["settings"] | (sizes or {})
+        about["trained_on"] = about["trained_on"] | {part: {"name": name, "fingerprint": "0" * 16} for part, name in (models or {}).items()}
+        file.write_bytes(save(load_file(file), {KIND: json.dumps(about)}))
+    return make
+
+
+def instead(data: bytes | Callable[[Path], bytes]) -> Callable[[Path, Path], None]:
+    def make(file: Path, sentinel: Path) -> None:
+        file.write_bytes(data if isinstance(data, bytes) else data(sentinel))
+    return make
+
+
+def pipe(file: Path, sentinel: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+REGIONS = [
+    Attack("a predictor of a size that fills any memory", "regions", predictor({"hidden": 10**9}), "not a whole number from 1 to 512"),
+    Attack("a predictor of the largest size there may be, without weights for it", "regions",
+           predictor({"features": 4096, "embedding": 4096, "hidden": 512}), "not the shapes that its settings say"),
+    Attack("a predictor whose size is code", "regions", predictor({"features": "__import__('os')"}), "not a whole number"),
+    Attack("a predictor with a setting more", "regions", predictor({"auto_map": "evil.E"}), "settings that no predictor has"),
+    Attack("a predictor for a model with a name that would break the line", "regions", predictor(models={"backbone": "evil\n\x1b[2J"}),
+           r"another ViT ('evil\n\x1b[2J')"),
+    Attack("a predictor for another repository's CLIP", "regions", predictor(models={"clip": EVIL}), f"another CLIP ({EVIL})"),
+    Attack("a predictor's card that is no card", "regions", predictor(card=[EVIL]), "its header can't be read"),
+    Attack("a pickle that is called a predictor", "regions", instead(lambda sentinel: pickle.dumps(Bomb(sentinel))), "header"),
+    Attack("a predictor's header of 4 EB", "regions", instead(struct.pack("<Q", 2**62) + b"{"), "cut off or too long"),
+    Attack("a predictor's header nested 100,000 deep", "regions", instead(struct.pack("<Q", 600_001) + b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
+           "its header can't be read"),
+    Attack("a predictor of 1 TB", "regions", lambda file, sentinel: os.truncate(file, 2**40), "more than any predictor"),
+    Attack("a pipe in a predictor's place", "regions", pipe, "no plain file"),
+]
+
+
+def run_regions(folder: Path, hub: Any) -> list[dict[str, Any]]:
+    """The same of a region predictor's file."""
+    from predictors import untrained
+
+    from lr_helpers import UserError, load_models
+    from lr_helpers.models import doctor
+    from lr_helpers.predictor import RegionPredictor, predictor_of
+
+    models, rows = load_models("tiny", "cpu"), []
+    whole = untrained(models).to_bytes()
+    for number, attack in enumerate(REGIONS):
+        file, sentinel = folder / f"{number}.safetensors", folder / f"{number} predictor was here"
+        file.write_bytes(whole)
+        attack.make(file, sentinel)
+        models.profile = models.profile.but(regions=file)
+        hub.asked.clear()
+        said = doctor._regions(models.profile, RegionPredictor.load)
+        try:
+            predictor_of(models)
+            got, message = "loads without it", ""
+        except UserError as error:
+            got, message = "refused", str(error)
+        # The doctor loads no ViT and no CLIP, so of what is another one's it tells the names.
+        alike = said.text == message if said.fix else got != "refused" or "was trained on another" in message
+        rows.append({"title": attack.title, "door": "regions", "got": got, "message": message.replace(str(folder), "…"),
+                     "doctor": said.text, "ran": sentinel.exists(), "asked": [*hub.asked], "alike": alike})
+        file.unlink()
+    return rows
+
+
 def run_models(folder: Path, hub: Any) -> list[dict[str, Any]]:
     """What each attack by a model got: a row each, with what loading did, what the doctor says, and what was betrayed."""
     import random_parts
@@ -501,7 +578,7 @@ def main() -> int:
         folder = Path(scratch, "attacks")
         folder.mkdir()
         with contextlib.redirect_stdout(io.StringIO()) as said:
-            rows = [*run_models(folder, hub), *run_pictures(folder, hub), *run_texts(folder)]
+            rows = [*run_models(folder, hub), *run_regions(folder, hub), *run_pictures(folder, hub), *run_texts(folder)]
         with contextlib.redirect_stdout(io.StringIO()) as unguarded:
             traps = run_traps(folder, hub)
         traps["a question at the terminal"] &= QUESTION in unguarded.getvalue()

@@ -13,9 +13,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lr_helpers import METHODS, UserError, load_models
-from lr_helpers.across.asks import FIRST, KINDS, emoji_asks, given_asks, kinds_of
+from lr_helpers.across import train
+from lr_helpers.across.asks import FIRST, KINDS, _world, emoji_asks, given_asks, kinds_of
 from lr_helpers.across.collect import Collect, edited, some_boxes
+from lr_helpers.across.curve import Predictors, Trial
+from lr_helpers.across.objectives import Objectives, choices
 from lr_helpers.across.settings import Training
+from lr_helpers.across.train import learn as learned
 from lr_helpers.across.train import train_regions
 from lr_helpers.candidates import TERMS, occlusion_table
 from lr_helpers.cli import main
@@ -25,7 +29,7 @@ from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.paths import DATA
 from lr_helpers.inpainting import count_evaluations
 from lr_helpers.models.profiles import get_profile
-from lr_helpers.predictor import RegionPredictor
+from lr_helpers.predictor import RegionPredictor, models_of
 from tiny_world.scenes import HELD_OUT_SEEDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,12 +41,19 @@ SMALL = ["--boxes", "5", "--steps", "1", "--updates", "4", "--workers", "1"]
 
 def test_scenes_are_of_all_kinds_and_none_is_reported_on(models):
     asks = emoji_asks(200)
-    assert kinds_of(asks) == {"replace": 80, "add": 80, "remove": 40} and len({ask.name for ask in asks}) == 200
-    assert [ask.kind for ask in asks[:5]] == list(KINDS)
+    kinds = kinds_of(asks)
+    assert set(kinds) == set(KINDS) and (kinds["replace"], kinds["remove"]) == (80, 40)
+    assert kinds["add"] + kinds["add beside"] == 80 and min(kinds["add"], kinds["add beside"]) > 30
+    assert len({ask.name for ask in asks}) == 200 and {ask.name.split("_")[0] for ask in asks} == {"replace", "add", "remove"}
     assert not {ask.seed for ask in asks} & set(HELD_OUT_SEEDS) and asks[0].seed == FIRST
     assert emoji_asks(200) == asks and asks[7].picture() == emoji_asks(8)[7].picture()
     for ask in asks:
         assert ask.source != ask.prompt and models.warnings_for(ask.source) == models.warnings_for(ask.prompt) == []
+    # What is there to see is what the kind says: one scene less its object, one as it is.
+    for ask in asks[:25]:
+        _, recipe, _, _ = _world(ask.seed)
+        assert (len(recipe.objects) == 0) == (ask.kind == "add")
+        assert ask.kind != "remove" or ask.prompt == f"empty {recipe.place}"
     assert {ask.picture().size for ask in asks[:10]} == {(models.profile.size,) * 2}
 
 
@@ -98,15 +109,19 @@ def test_wrong_options_are_told_in_one_sentence(options, said, tmp_path, capsys,
 
 
 @pytest.mark.slow
-def test_a_training_goes_on_and_its_second_round_takes_other_boxes(tmp_path, capsys):
+def test_a_training_goes_on_and_its_second_round_takes_other_boxes(models, tmp_path, capsys, monkeypatch):
     command = ["train-regions", "--pictures", "6", *SMALL, "--output", str(tmp_path)]
     assert main(command) == 0
-    card = json.loads((tmp_path / "predictor" / "config.json").read_text())["card"]
-    assert card["pictures"] == {"replace": 2, "add": 2, "remove": 1} | {"replace": 3} and card["evaluations"] == 60
+    network, final = tmp_path / "networks" / "round0.safetensors", tmp_path / "regions.safetensors"
+    assert f"--method predicted --regions {final}" in capsys.readouterr().out
+    stored = RegionPredictor.load(final)
+    assert sum(stored.card["pictures"].values()) == 6 and stored.card["evaluations"] == 60
+    assert stored.card["objective"] == "direction_area" and final.read_bytes() == network.read_bytes()
+    assert stored.trained_on == models_of(models)
     files = sorted((tmp_path / "edits" / "round0").iterdir())
     assert len(files) == 6
-    stored = load_file(files[0])
-    assert stored["boxes"].shape == (5, 4) and all(stored[f"term.{name}"].isfinite().all() for name in TERMS)
+    edits = load_file(files[0])
+    assert edits["boxes"].shape == (5, 4) and all(edits[f"term.{name}"].isfinite().all() for name in TERMS)
     # Again, with one picture's edits lost: only that one is made again, and it is the same.
     times = {file: file.stat().st_mtime_ns for file in files}
     before = files[2].read_bytes()
@@ -114,13 +129,22 @@ def test_a_training_goes_on_and_its_second_round_takes_other_boxes(tmp_path, cap
     assert main(command) == 0
     assert files[2].read_bytes() == before
     assert [file for file in files if file.stat().st_mtime_ns != times[file]] == [files[2]]
-    # A second round: other boxes of the same pictures, half of them the network's favourites.
+    # A second round: other boxes of the same pictures, half of them the network's favourites. The first round's network
+    # is not trained again, be it once more; under other settings it is.
+    trained = []
+    monkeypatch.setattr(train, "learn", lambda training, collect: trained.append(collect.round) or learned(training, collect))
+    first = network.stat().st_mtime_ns
     assert main([*command, "--rounds", "2"]) == 0
+    assert trained == [1] and network.stat().st_mtime_ns == first
+    assert main([*command, "--rounds", "2"]) == 0
+    assert trained == [1] and final.read_bytes() == (tmp_path / "networks" / "round1.safetensors").read_bytes()
+    assert main([*command, "--updates", "5"]) == 0
+    assert trained == [1, 0] and network.stat().st_mtime_ns > first
+    assert RegionPredictor.load(final).card["updates"] == 5
     again = load_file(tmp_path / "edits" / "round1" / files[0].name)
-    old, new = ({tuple(box) for box in one["boxes"].tolist()} for one in (stored, again))
+    old, new = ({tuple(box) for box in one["boxes"].tolist()} for one in (edits, again))
     assert len(new) == 5 and not old & new
-    network = RegionPredictor.load(tmp_path / "predictor")
-    assert (network.settings["features"], network.settings["embedding"]) == (96, 128)
+    assert (stored.settings["features"], stored.settings["embedding"]) == (96, 128)
     # Under other settings the folder is refused.
     capsys.readouterr()
     assert main([*command, "--boxes", "4"]) == 2
@@ -164,6 +188,10 @@ def test_edits_of_other_models_do_not_belong_together(tmp_path):
     config = folder / "open_clip_config.json"
     config.write_text(config.read_text() + "\n")  # other bytes, so another model
     studies = [Collect(Training(tmp_path, profile, emoji_asks(2))) for profile in profiles]
+    for study in studies:
+        study.load()
+    prints = [{part: model["fingerprint"] for part, model in study.about()["encoders"].items()} for study in studies]
+    assert prints[0] == prints[1]  # the same weights, wherever they lie
     a, b = (study.settings(study.about()) for study in studies)
     assert a["models"] != b["models"] and {**a, "models": 0} == {**b, "models": 0}
 
@@ -181,4 +209,79 @@ def test_ranks_share_the_pictures_and_one_trains(tmp_path):
                           timeout=500)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "records" / "round0").iterdir())) == 6 and done.stdout.count("The network:") == 1
-    RegionPredictor.load(tmp_path / "predictor")
+    RegionPredictor.load(tmp_path / "regions.safetensors")
+
+
+# What is measured
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """A training of six pictures."""
+    folder = tmp_path_factory.mktemp("training")
+    assert main(["train-regions", "--pictures", "6", *SMALL, "--output", str(folder)]) == 0
+    return folder
+
+
+TASKS = ["--replace", "2", "--add", "2", "--remove", "2", "--workers", "1", "--steps", "1"]
+
+
+@pytest.mark.slow
+def test_networks_are_compared_by_what_they_learned_from_and_see(training, tmp_path, capsys):
+    command = ["study", "predictors", "--training", str(training), "--output", str(tmp_path), "--pictures", "4", "6",
+               "--ablation", "--updates", "2", *TASKS]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    groups = {"replace, one object", "replace, two objects", "add, empty scene", "add, one object there", "remove, one object",
+              "remove, two objects"}
+    assert set(summary["means"]) == groups and (tmp_path / "curve.png").stat().st_size > 1000
+    names = ["4 pictures", "6 pictures", "6 pictures, without features", "6 pictures, without attention",
+             "6 pictures, without patches", "6 pictures, without texts", "6 pictures, without surroundings",
+             "6 pictures, without geometry", "6 pictures, without patches and texts"]
+    for title, means in summary["means"].items():
+        assert list(means) == names and all(("hit" in found) == ("add" not in title) for found in means.values())
+        assert f"{title}: means" in said
+    record = json.loads((tmp_path / "records" / "6_pictures_without_texts.json").read_text())
+    assert record["without"] == ["texts"] and {r["evaluations"] for r in record["records"]} == {2}
+    # Nothing is trained twice, and the training's own networks stay.
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "training, round" not in capsys.readouterr().err
+    assert main(["study", "predictors", "--training", str(training), "--output", str(tmp_path / "other"), "--pictures", "7"]) == 2
+    assert "has edits of 6 pictures, not of 7" in capsys.readouterr().err
+    assert main(["study", "predictors", "--training", str(tmp_path), "--output", str(tmp_path / "other")]) == 2
+    assert "holds no edits of emoji scenes; make some by" in capsys.readouterr().err
+
+
+def test_the_trials_of_a_study(training, tmp_path):
+    study = Predictors(tmp_path, training, pictures=(2, 5), ablation=True)
+    assert [job.pictures for job in study.jobs()] == [2, 5] + [5] * 7
+    assert study.file(Trial(5, ("patches", "texts"))) == "5_pictures_without_patches_and_texts"
+    assert Predictors(tmp_path, training).jobs() == [Trial(6)]
+
+
+@pytest.mark.slow
+def test_objectives_are_compared_on_edits_that_none_of_them_chose(tmp_path, capsys):
+    assert main(["study", "objectives", "--output", str(tmp_path), "--boxes", "4", *TASKS]) == 0
+    means = json.loads((tmp_path / "summary.json").read_text())["means"]
+    rules = means["all tasks"]
+    assert {"paper", "learned", "direction", "direction_area", "learned, to add direction_area", "direction alone",
+            "S (the paper's ranking)", "occlusion and area, no edit", "any box, by lot", "the best box"} <= set(rules)
+    assert all(rules["the best box"]["success"]["value"] >= found["success"]["value"] for found in rules.values())
+    assert "the box of the lowest loss by" in capsys.readouterr().out
+
+
+def test_an_objective_takes_its_lowest_loss():
+    """Each term once the lowest in a box of its own; standardised, so that no term drowns another by its scale."""
+    terms = {name: [1000.0 * (name == "direction") * (i != k) + (i != k) for i in range(6)] for k, name in enumerate(TERMS)}
+    record = {"terms": terms, "score": [0.0, 0, 0, 3, 0, 0], "adds": True}
+    chosen = choices(record)
+    assert [chosen[f"{name} alone"] for name in TERMS] == list(range(6))
+    assert chosen["direction"] == TERMS.index("direction") and chosen["S (the paper's ranking)"] == 3
+    assert chosen["learned"] == TERMS.index("occlusion")  # its largest weight
+    assert chosen["learned, not standardised"] == TERMS.index("direction")
+    assert chosen["learned, to add direction_area"] == chosen["direction_area"]
+    assert choices(record | {"adds": False})["learned, to add direction_area"] == chosen["learned"]
+    assert Objectives(Path("x"), 1, 1, 1).jobs() == [("replace", 300_000), ("add", 300_000), ("remove", 300_000)]
+    assert Objectives(Path("x"), 1, 0, 0, reported=True).jobs() == [("replace", 400_000)]

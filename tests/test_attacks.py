@@ -42,7 +42,7 @@ def test_every_trap_would_have_told(played):
                                              "another place", "a formula"), True)
 
 
-@pytest.mark.parametrize("attack", attacks.MODELS, ids=lambda attack: attack.title.replace(" ", "-"))
+@pytest.mark.parametrize("attack", [*attacks.MODELS, *attacks.REGIONS], ids=lambda attack: attack.title.replace(" ", "-"))
 def test_a_strangers_model_runs_nothing_and_asks_nobody(attack, played):
     row = played["by"][attack.title]
     assert (row["ran"], row["asked"]) == (False, [])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import random_parts
 import torch
+from predictors import with_predictor
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
@@ -28,6 +29,7 @@ from lr_helpers.study.tasks import TEST, task
 SMALL = METHODS["learned"].but(anchors=3, sizes=(0.4, 0.6), iterations=3, steps=2, shortlist=4)
 KNOWN = (8, 8, 41, 40)
 QUICK = {  # settings under which a row takes a second
+    "fast": {"method": METHODS["fast"].but(screening_steps=2)},
     "ledits_pp": {"steps": 6}, "grounding_dino": {"threshold": 0.0}, "grounded_sam": {"threshold": 0.0},
     "sam3": {"threshold": 0.2}, "sam3_mask": {"threshold": 0.2},
     "learned": {"method": SMALL}, "exhaustive": {"method": SMALL},
@@ -39,7 +41,7 @@ DENOISERS = ("sdedit", "diffedit", "instruct_pix2pix", "ledits_pp")
 WHOLE_FRAME = (*DENOISERS, "whole_picture")
 """Rows that leave no pixel as it was."""
 CHOOSERS = ("random_anchors", "random_sizes", "official_code", "paper", "straight_through", "reinforce", "learned",
-            "exhaustive", "occlusion")
+            "fast", "exhaustive", "occlusion")
 """Rows that edit as many boxes as they need."""
 
 
@@ -50,7 +52,7 @@ def worlds(tmp_path_factory):
     for name in WORLDS:
         root = tmp_path_factory.mktemp(name)
         profile = replace(get_profile("tiny"), steps=3) if name == "tiny" else random_weights.write(name, root)
-        loaded = load_models(profile, device="cpu")
+        loaded = with_predictor(load_models(profile, device="cpu"), root / "regions.safetensors")
         profile = replace(loaded.profile, comparison=random_parts.write(name, root / "parts"))
         found[name] = loaded, Parts(profile, loaded)
     return found
@@ -446,7 +448,7 @@ def test_a_tensor_is_taken_as_it_is(load, one):
     assert torch.equal(edited.picture[:, outside], finer[:, outside])
 
 
-@pytest.mark.parametrize("name", [name for name in CHOOSERS if name != "occlusion"])
+@pytest.mark.parametrize("name", [name for name in CHOOSERS if name not in ("occlusion", "fast")])  # fast edits in few steps
 def test_a_chooser_pays_whole_edits_and_no_box_twice(name, load, one, worlds):
     editor, steps = worlds["tiny"][0].editor, load(name)._method.steps
     before = editor.evaluations

@@ -17,7 +17,7 @@ from lr_helpers.method import METHODS, Method
 from lr_helpers.study import learning, measures, run, tables
 from lr_helpers.study.regions import ROWS, Regions, flat, run_task, summarise
 from lr_helpers.study.rules import ceiling, column, curves, part, pick, without
-from lr_helpers.study.tasks import TEST, VALIDATION, task
+from lr_helpers.study.tasks import NOTHING, TEST, VALIDATION, task
 from lr_helpers.study.variants import Variant, plain
 from tiny_world import judge
 from tiny_world.scenes import tensor
@@ -58,7 +58,29 @@ def test_add_asks_for_the_same_target_in_the_scene_with_an_object_less():
         assert [o.name for o in one.recipe.objects] == [n for n, _ in before.others] == [n for n, _ in one.others]
 
 
+def test_remove_asks_for_the_place_that_is_left():
+    for seed in range(TEST, TEST + 4):
+        before, one = task("replace", seed), task("remove", seed)
+        assert (one.source, one.truth, one.replaced, one.others) == (before.source, before.truth, before.replaced, before.others)
+        assert one.prompt == f"empty {one.recipe.place}" and one.target == NOTHING and one.name == f"remove_{seed}"
+    with pytest.raises(ValueError, match="use one of replace, add, remove"):
+        task("paint", TEST)
+
+
 # Measures
+
+
+def test_a_removal_is_done_when_nothing_is_seen_in_its_place(judge_model):
+    """Wherever the edit was: be it a box that holds another object too, or none."""
+    for seed in range(TEST, TEST + 4):
+        one = task("remove", seed)
+        index = next(i for i, o in enumerate(one.recipe.objects) if o.name == one.source)
+        done, another = tensor(one.recipe.removed(index)), tensor(one.recipe.replaced(index, task("replace", seed).target))
+        for box in (one.truth, (0, 0, 64, 64), None):
+            assert measures.success(one, box, done, judge_model)["success"] == 1
+            assert measures.success(one, box, one.picture, judge_model)["success"] == 0
+            replaced = measures.success(one, box, another, judge_model)
+            assert replaced["source_gone"] == 1 and replaced["target_seen"] == replaced["success"] == 0
 
 
 def test_success_is_seen_by_the_judge(judge_model):

@@ -13,13 +13,17 @@ from lr_helpers.batch.items import plan
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import read_image
 from tiny_world.scenes import Recipe, scene
-from tiny_world.words import NAMES, PLACES, held_out, noun_phrase, with_article
+from tiny_world.words import NAMES, PLACES, caption, held_out, noun_phrase, with_article
 
 FIRST = 2_000_000
 """Seed of the first emoji scene; the models themselves were trained on seeds from 1,000,000 on, far apart."""
 
-KINDS = ("replace", "add", "replace", "remove", "add")
-"""Of every five scenes; those to add to are empty in turns, and have an object."""
+CYCLE = ("replace", "add", "replace", "remove", "add")
+"""What is asked of every five scenes."""
+KINDS = ("replace", "add beside", "add", "remove")
+"""The kinds of task; "add" is to an empty scene, "add beside" to one with an object. One scene in two has two objects,
+one of which is taken away where something is to be added.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Ask:
     name: str
     """Unique; the name of its file."""
     kind: str
-    """"replace", "add" or "remove" for emoji scenes; "given" for a user's own."""
+    """One of KINDS for emoji scenes; "given" for a user's own."""
     source: str
     prompt: str
     seed: int | None = None
@@ -39,21 +43,21 @@ class Ask:
 
     def picture(self) -> Image.Image:
         """RGB or RGBA. Raises UserError if a file can't be read."""
-        return read_image(self.image) if self.image else Image.fromarray(_world(self.seed, self.kind)[0].render())
+        return read_image(self.image) if self.image else Image.fromarray(_world(self.seed)[1].render())
 
 
 def emoji_asks(count: int, first: int = FIRST) -> list[Ask]:
     """So many scenes from the seed `first` on, their texts in varied words; no scene that a study reports on."""
     found = []
     for seed in range(first, first + count):
-        kind = KINDS[seed % len(KINDS)]
-        _, source, prompt = _world(seed, kind)
-        found.append(Ask(f"{kind}_{seed}", kind, source, prompt, seed))
+        kind, _, source, prompt = _world(seed)
+        found.append(Ask(f"{CYCLE[seed % len(CYCLE)]}_{seed}", kind, source, prompt, seed))
     return found
 
 
-def _world(seed: int, kind: str) -> tuple[Recipe, str, str]:
-    """The scene, source and prompt."""
+def _world(seed: int) -> tuple[str, Recipe, str, str]:
+    """The kind, scene, source and prompt."""
+    asked = CYCLE[seed % len(CYCLE)]
     rng = Random(f"across pictures {seed}")
     full = scene(seed, 1 + rng.randrange(2))
     index = rng.randrange(len(full.objects))
@@ -63,11 +67,12 @@ def _world(seed: int, kind: str) -> tuple[Recipe, str, str]:
     # Half of the texts are said plainly, as studies say them; the others as people might.
     wanted = with_article(target) if rng.random() < 0.5 else noun_phrase(target, rng)
     there = thing.name if rng.random() < 0.5 else noun_phrase(thing.name, rng)
-    if kind == "replace":
-        return full, there, wanted
-    if kind == "remove":
-        return full, there, f"empty {full.place}"
-    return full.removed(index), full.place, f"{wanted} {PLACES[full.place]}"
+    if asked == "replace":
+        return asked, full, there, wanted
+    if asked == "remove":
+        return asked, full, there, caption([], full.place)
+    left = full.removed(index)
+    return "add beside" if left.objects else "add", left, full.place, f"{wanted} {PLACES[full.place]}"
 
 
 def given_asks(file: str | Path, images: str | Path) -> list[Ask]:

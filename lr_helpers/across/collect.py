@@ -24,7 +24,7 @@ from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.outputs import Output
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models, load_models
-from lr_helpers.predictor import Example, RegionPredictor, View, view_of, weighed
+from lr_helpers.predictor import Example, RegionPredictor, View, models_of, view_of, weighed
 from lr_helpers.study.run import Done, Study, read
 
 METHOD = METHODS["learned"]
@@ -45,19 +45,18 @@ def some_boxes(boxes: torch.Tensor, values: torch.Tensor, count: int, known: Seq
     return [*chosen, *(others[i] for i in sorted(drawn))][:count]
 
 
-def edited(models: Models, ask: Ask, count: int, steps: int, *, predictor: RegionPredictor | None = None,
-           known: Sequence[Box] = ()) -> dict[str, torch.Tensor]:
-    """One picture's view, boxes and terms, as they are stored.
+def tried(models: Models, canvas: Canvas, source: str, prompt: str, name: str, count: int, steps: int, *,
+          predictor: RegionPredictor | None = None, known: Sequence[Box] = ()) -> tuple[View, Candidates]:
+    """What the network sees of a picture, and `count` of its boxes, (count, 1, 4), each edited once.
 
     Three eighths of the boxes are those that the edit-free terms like best, the others are drawn at random: those that
     are right for replacing are wrong for adding. With a `predictor` half are those that it likes best: where it is
-    wrong, it shall learn so. `known`: boxes that have been edited before.
+    wrong, it shall learn so. `known`: boxes that have been edited before; `name` seeds the draw.
     """
-    canvas = Canvas(ask.picture(), models.editor.size)
-    found = propose(models, canvas, ask.source, METHOD.but(shortlist=0))
-    view = view_of(models, canvas, ask.source, ask.prompt, (found.features, found.attention))
+    found = propose(models, canvas, source, METHOD.but(shortlist=0))
+    view = view_of(models, canvas, source, prompt, (found.features, found.attention))
     boxes = found.boxes.reshape(-1, 4)
-    draw = torch.Generator().manual_seed(crc32(ask.name.encode()) + len(known))
+    draw = torch.Generator().manual_seed(crc32(name.encode()) + len(known))
     if predictor is None:
         chosen = some_boxes(boxes, found.edit_free.flatten(), count, known, draw, round(0.375 * count))
     else:
@@ -66,24 +65,38 @@ def edited(models: Models, ask: Ask, count: int, steps: int, *, predictor: Regio
     # CLIP has looked at these boxes hidden already; and what is stored are edits of just so many steps.
     looked = dict(zip(map(tuple, boxes.tolist()), found.occlusion.flatten().tolist(), strict=True))
     occlusion = torch.tensor([[looked[box]] for box in chosen])
-    table = Candidates(models, canvas, ask.source, ask.prompt, torch.tensor(chosen)[:, None],
+    table = Candidates(models, canvas, source, prompt, torch.tensor(chosen)[:, None],
                        METHOD.but(steps=steps, screening_steps=steps), SEED, occlusion=occlusion)
     table.losses(None)
+    return view, table
+
+
+def edited(models: Models, ask: Ask, count: int, steps: int, *, predictor: RegionPredictor | None = None,
+           known: Sequence[Box] = ()) -> dict[str, torch.Tensor]:
+    """One picture's view, boxes and terms as they are stored; arguments as for `tried`."""
+    canvas = Canvas(ask.picture(), models.editor.size)
+    view, table = tried(models, canvas, ask.source, ask.prompt, ask.name, count, steps, predictor=predictor,
+                        known=known)
     terms = {f"term.{name}": table.terms[name][:, 0].contiguous() for name in TERMS}
     seen = {"features": view.features, "attention": view.attention, "patches": view.patches, "texts": view.texts}
     seen = {name: (value.half() if name in HALF else value).contiguous() for name, value in seen.items()}
-    return {**seen, **terms, "shape": torch.tensor(view.shape), "boxes": torch.tensor(chosen, dtype=torch.int32)}
+    return {**seen, **terms, "shape": torch.tensor(view.shape), "boxes": table.boxes[:, 0].int().contiguous()}
 
 
-def example(files: Sequence[Path], weights: dict[str, float]) -> Example:
-    """What is stored of one picture, over all rounds, under these weights of the terms."""
+def terms_of(files: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """The terms (N,) of one picture's edits, over all rounds."""
+    rounds = [load_file(file) for file in files]
+    return {name: torch.cat([one[f"term.{name}"] for one in rounds]) for name in TERMS}
+
+
+def example(files: Sequence[Path], weights: dict[str, float], scales: dict[str, float] | None = None) -> Example:
+    """What is stored of one picture, over all rounds, under these weights of the terms; `scales` as for `weighed`."""
     rounds = [load_file(file) for file in files]
     first = rounds[0]
     view = View(first["features"].float(), first["attention"], first["patches"].float(), first["texts"],
                 tuple(first["shape"].tolist()))
     boxes = torch.cat([one["boxes"] for one in rounds]).long()
-    terms = {name: torch.cat([one[f"term.{name}"] for one in rounds]) for name in TERMS}
-    return Example(view, boxes, weighed(terms, weights))
+    return Example(view, boxes, weighed(terms_of(files), weights, scales))
 
 
 @dataclass
@@ -92,7 +105,7 @@ class Collect(Study):
 
     training: Training
     round: int = 0
-    """From 1 on, the predictor of the round before chooses half of the boxes."""
+    """From 1 on, the network of the round before chooses half of the boxes."""
     rank: int = 0
     ranks: int = 1
     """This process does every so manieth picture."""
@@ -105,8 +118,8 @@ class Collect(Study):
         return self.training.output
 
     def settings(self, about: dict) -> dict:
-        return {"training": "regions", "profile": self.training.profile.name, **about, "boxes": self.training.boxes,
-                "steps": self.training.steps}
+        return {"training": "regions", "profile": self.training.profile.name, "models": about["models"],
+                "boxes": self.training.boxes, "steps": self.training.steps}
 
     def jobs(self) -> list[Ask]:
         return list(self.training.asks[self.rank::self.ranks])
@@ -120,6 +133,10 @@ class Collect(Study):
 
     def _name(self, job: Ask, round_: int | None = None) -> str:
         return f"edits/round{self.round if round_ is None else round_}/{job.name}.safetensors"
+
+    def network(self, round_: int) -> Path:
+        """What was trained on the edits up to a round."""
+        return self.folder / f"networks/round{round_}.safetensors"
 
     @property
     def output(self) -> Output:
@@ -141,12 +158,14 @@ class Collect(Study):
     def load(self) -> None:
         self.models = load_models(self.training.profile, device=self.training.device,
                                   allow_cpu=self.training.allow_cpu)
-        before = self.folder / f"predictor{self.round - 1}"
-        self.predictor = RegionPredictor.load(before) if self.round else None
+        self.predictor = RegionPredictor.load(self.network(self.round - 1)) if self.round else None
 
     def about(self) -> dict:
+        """"models" decide the edits; "encoders", as `predictor.models_of` gives them, are what a network depends on."""
         # Known for sure once they are loaded: before the first download they are not.
-        return {"models": key.identity(self.training.profile)}
+        known = key.identity(self.training.profile) or {}
+        return {"models": {part: known[part] for part in ("profile", "editor", "backbone", "clip") if part in known},
+                "encoders": models_of(self.models)}
 
     def do(self, job: Ask) -> dict:
         before = self.models.editor.evaluations

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from lr_helpers.across.asks import Ask
 from lr_helpers.costs.evaluations import T4, duration, speed
 from lr_helpers.inpainting import count_evaluations
+from lr_helpers.method import OBJECTIVES
 from lr_helpers.models.profiles import Profile
 
-WEIGHTS = {"direction": 1.0, "area": 1.0}
-"""Of the terms, each but area, which is a share, standardised over the boxes of its picture. Not chosen yet."""
 H100 = 8.5
 """An H100 is assumed to be so many times as fast as a T4."""
 
@@ -32,13 +31,24 @@ class Training:
     """In each but the first, half of the boxes are those that the network trained so far likes best."""
     updates: int = 1200
     estimator: str = "expectation"
-    temperature: float = 0.5
+    temperature: float = 0.3
+    """Of the entropy bonus, see `fit`; in mean deviations of a picture's losses."""
     lr: float = 1e-3
-    weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+    objective: str = "direction_area"
+    """Which weights the terms have, a key of OBJECTIVES; each term but area, which is a share, is standardised over the
+    boxes of its picture first.
+    """
+    without: Sequence[str] = ()
+    """Those of `predictor.INPUTS` that the network shall not see."""
     seed: int = 0
     device: str | None = None
     allow_cpu: bool | None = None
     workers: int | None = None
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the terms."""
+        return OBJECTIVES[self.objective]
 
     @property
     def evaluations(self) -> int:

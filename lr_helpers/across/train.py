@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
 from lr_helpers.across.asks import kinds_of
-from lr_helpers.across.collect import Collect, example
+from lr_helpers.across.collect import Collect, example, terms_of
 from lr_helpers.across.settings import Training
 from lr_helpers.errors import UserError
 from lr_helpers.files.writing import json_bytes
 from lr_helpers.learning import make_estimator
 from lr_helpers.losses import standardised
 from lr_helpers.models.libraries import versions
-from lr_helpers.predictor import Example, RegionPredictor, fit
+from lr_helpers.predictor import Example, RegionPredictor, common_scales, fit
 from lr_helpers.study.run import read, work
 
 HELD_OUT = 10
 """Every so manieth picture is kept back, to see whether what was learned holds for others."""
+RESULT = "regions.safetensors"
+"""The network in the output folder, as `--regions` takes it."""
 PATIENCE = 3600
 """Seconds that rank 0 waits for another rank's next picture."""
 
 
 def train_regions(training: Training) -> RegionPredictor | None:
-    """Make the edits that are missing, train, and store the predictor in `output/predictor`.
+    """Make the edits that are missing, train, and store the predictor as `output/regions.safetensors`.
 
-    Under torchrun each rank edits its share; rank 0 trains once all are there and the others return None. Raises
-    UserError for a folder that holds another training, and where another rank's edits don't come.
+    What was made before is not made again: an edit, or the network of a round that was trained on these very edits in
+    this very way. Under torchrun each rank edits its share; rank 0 trains once all are there and the others return
+    None. Raises UserError for a folder that holds another training, and where another rank's edits don't come.
     """
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if len(training.asks) < 2:
@@ -38,50 +44,84 @@ def train_regions(training: Training) -> RegionPredictor | None:
     predictor = None
     for round_ in range(training.rounds):
         collect = Collect(training, round_, rank, ranks)
-        collect.output.require_pattern("predictor*/*", "history*.json")
+        collect.output.require_pattern("networks/*", "history*.json", RESULT)
         if rank and round_:
-            network = training.output / f"predictor{round_ - 1}" / "config.json"
-            _wait(network.exists, "rank 0's network")
-        work(collect, training.workers or (1 if ranks > 1 else None))
+            _wait(collect.network(round_ - 1).exists, "rank 0's network")
+        done = work(collect, training.workers or (1 if ranks > 1 else None))
         if rank:
             continue
         _wait_for_all(collect)
-        predictor, card = learn(training, collect)
-        folder = "predictor" if round_ == training.rounds - 1 else f"predictor{round_}"
-        for name, data in predictor.files(card).items():
-            collect.output.write(f"{folder}/{name}", data)
+        predictor = _trained(training, collect)
+        if predictor is None:
+            predictor, history = learn(training, collect)
+            collect.output.write(f"history{round_}.json", json_bytes({"loss": history}))
+            predictor.trained_on = done.about["encoders"]
+            collect.output.write(f"networks/round{round_}.safetensors", predictor.to_bytes())
+    if predictor:
+        collect.output.write(RESULT, predictor.to_bytes())
     return predictor
 
 
-def learn(training: Training, collect: Collect) -> tuple[RegionPredictor, dict]:
-    """Train on all rounds so far; the predictor and its card."""
-    kept, held = [], []
-    for i, ask in enumerate(training.asks):
-        files = [collect.tensors(ask, round_) for round_ in range(collect.round + 1)]
-        (held if i % HELD_OUT == HELD_OUT - 1 or i == len(training.asks) - 1 else kept).append(
-            example(files, training.weights))
+def _trained(training: Training, collect: Collect) -> RegionPredictor | None:
+    """The network of this round, if it is there and was trained on the same edits in the same way."""
+    file = collect.network(collect.round)
+    if not file.exists():
+        return None
+    found = RegionPredictor.load(file)
+    return found if found.card.get("digest") == digest(training, collect) else None
+
+
+def digest(training: Training, collect: Collect) -> str:
+    """What decides a round's network: the edits by their contents, and how it is trained on them."""
+    whole = sha256(json.dumps(_how(training), sort_keys=True).encode())
+    for file in (file for files in _files(training, collect) for file in files):
+        whole.update(sha256(file.read_bytes()).digest())
+    return whole.hexdigest()[:16]
+
+
+def _how(training: Training) -> dict:
+    return {"objective": training.objective, "weights": training.weights, "estimator": training.estimator,
+            "temperature": training.temperature, "updates": training.updates, "lr": training.lr, "seed": training.seed,
+            "without": list(training.without)}
+
+
+def _files(training: Training, collect: Collect) -> list[list[Path]]:
+    """Each picture's edits, of all rounds so far."""
+    return [[collect.tensors(ask, round_) for round_ in range(collect.round + 1)] for ask in training.asks]
+
+
+def learn(training: Training, collect: Collect) -> tuple[RegionPredictor, list[float]]:
+    """Train on all rounds so far: the predictor with its card, and the loss at each update."""
+    # Every HELD_OUT-th picture is kept back, and the last one, so that there is one.
+    files = _files(training, collect)
+    back = [i % HELD_OUT == HELD_OUT - 1 or i == len(files) - 1 for i in range(len(files))]
+    own = [one for one, is_back in zip(files, back, strict=True) if not is_back]
+    scales = common_scales([terms_of(one) for one in own], training.weights)
+    kept = [example(one, training.weights, scales) for one in own]
+    held = [example(one, training.weights, scales) for one, is_back in zip(files, back, strict=True) if is_back]
     first = kept[0].view
-    torch.manual_seed(training.seed)
-    predictor = RegionPredictor(first.features.shape[0], first.texts.shape[1])
+    with torch.random.fork_rng(devices=[]):  # the seed of the weights; the caller's generator stays as it is
+        torch.manual_seed(training.seed)
+        predictor = RegionPredictor(first.features.shape[0], first.texts.shape[1], without=training.without)
     with tqdm(total=training.updates, desc=f"training, round {collect.round + 1}", unit="updates") as bar:
         def shown(step: int, loss: float) -> None:
             bar.set_postfix_str(f"loss {loss:.3f}")
             bar.update()
 
         history = fit(predictor, kept, estimator=make_estimator(training.estimator), steps=training.updates,
-                      lr=training.lr, temperature=training.temperature, seed=training.seed, on_step=shown)
-    collect.output.write(f"history{collect.round}.json", json_bytes({"loss": [round(v, 5) for v in history]}))
+                      lr=training.lr, temperature=training.temperature, scale=1.0, seed=training.seed, on_step=shown)
     card = {"profile": training.profile.name, "pictures": kinds_of(training.asks), "rounds": collect.round + 1,
-            "boxes": training.boxes, "steps": training.steps, "weights": training.weights,
-            "estimator": training.estimator, "temperature": training.temperature, "updates": training.updates,
-            "lr": training.lr, "seed": training.seed, "evaluations": training.evaluations,
+            "boxes": training.boxes, "steps": training.steps, **_how(training), "scales": scales,
+            "evaluations": training.evaluations * (collect.round + 1) // training.rounds,
+            "digest": digest(training, collect),
             "chosen box's loss, standardised": {"training pictures": chosen_loss(predictor, kept),
                                                 "pictures kept back": chosen_loss(predictor, held)},
             "versions": versions()}
     print("The loss of the chosen box, in standard deviations of its picture's boxes (0 is by lot): " + ", ".join(
         f"{value['chosen']:.2f} on {value['count']} {name}, {value['lowest']:.2f} at best"
         for name, value in card["chosen box's loss, standardised"].items()))
-    return predictor, card
+    predictor.card = card
+    return predictor, [round(loss, 5) for loss in history]
 
 
 @torch.no_grad()

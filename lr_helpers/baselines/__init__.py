@@ -9,14 +9,14 @@ other settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
 from lr_helpers.baselines.base import Baseline, Edited, Row
 from lr_helpers.baselines.editors import DiffEdit, InstructPix2Pix, LEditsPlusPlus, SDEdit
-from lr_helpers.baselines.learned import Exhaustive, Learned, Occlusion, RandomBoxes
+from lr_helpers.baselines.learned import Exhaustive, Learned, Occlusion, Predicted, RandomBoxes
 from lr_helpers.baselines.parts import Parts
 from lr_helpers.baselines.regions import (
     ClipSegRegion,
@@ -32,8 +32,8 @@ from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models
 from lr_helpers.models.profiles import Profile, get_profile
 
-__all__ = ["ABLATIONS", "BASELINES", "TITLES", "Baseline", "Edited", "Parts", "Request", "Row", "known_row",
-           "load_baseline", "settings_of"]
+__all__ = ["ABLATIONS", "ACROSS", "BASELINES", "TITLES", "Baseline", "Edited", "Parts", "Request", "Row", "known_row",
+           "load_baseline", "rows_here", "settings_of"]
 
 EDITOR, PROMPTED, CHOOSER = "editor", "text-prompted region", "region chooser"
 INPAINTING = "the profile's inpainting pipeline"
@@ -77,6 +77,8 @@ BASELINES: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
     Row("reinforce", "learned, reinforce", CHOOSER, Learned,
         settings={"method": LEARNED.but(estimator="reinforce")}),
     Row("learned", "learned", CHOOSER, Learned),
+    Row("predicted", "predicted", CHOOSER, Predicted, needs=("regions",)),
+    Row("fast", "predicted, the best of 4", CHOOSER, Predicted, needs=("regions",), settings={"method": "fast"}),
     Row("exhaustive", "exhaustive, same shortlist", CHOOSER, Exhaustive),
     Row("occlusion", "occlusion alone, no edit", CHOOSER, Occlusion),
     Row("known_region", "known region", CHOOSER, KnownRegion, INPAINTING),
@@ -87,6 +89,18 @@ TITLES: Mapping[str, str] = MappingProxyType({name: row.title for name, row in B
 """What tables and figures call each row."""
 ABLATIONS = ("straight_through", "reinforce", "exhaustive")
 """`learned` with another way to learn. The regions study has them; what compares editors leaves them out."""
+
+ACROSS = ("predicted", "fast")
+"""Rows that ask the profile's region predictor. A study has them where there is one."""
+
+
+def rows_here(rows: Sequence[str], profile: Profile) -> tuple[str, ...]:
+    """These rows of a study, and after `learned` those of ACROSS if the profile has a region predictor."""
+    if profile.regions is None or not profile.regions.is_file():
+        return tuple(rows)
+    own = [row for row in rows if row not in ACROSS]
+    place = own.index("learned") + 1 if "learned" in own else len(own)
+    return (*own[:place], *ACROSS, *own[place:])
 
 
 def known_row(name: str) -> Row:

@@ -14,7 +14,7 @@ from lr_helpers.baselines.base import Baseline, Made, Trace
 from lr_helpers.baselines.request import Request, Share
 from lr_helpers.boxes import Box, box_mask
 from lr_helpers.candidates import Candidates
-from lr_helpers.editing import Proposals, Search, final_value, search
+from lr_helpers.editing import Proposals, Search, final_value, predict, search
 from lr_helpers.learning import Estimator, Problem, make_estimator
 from lr_helpers.method import METHODS, Method, get_method, setting
 
@@ -102,6 +102,23 @@ def retrace(done: Search, reached: list[torch.Tensor], table: Candidates, method
 def _append(trace: Trace, point: tuple[int, Box]) -> None:
     if not trace or point != trace[-1]:
         trace.append(point)
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted(_Chooser):
+    """A network that was trained on other pictures says where, as `edit` asks it."""
+
+    method: str | Method = field(default="predicted", metadata={"help": "a preset that predicts, or such a Method"})
+
+    def _edit(self, request: Request, share: Share) -> Made:
+        method = self._method
+        found = share.proposals(method)
+        done = predict(self.models, request.picture, request.source, request.prompt, method, request.seed, found=found,
+                       edits=partial(share.edits, guidance=method.guidance))
+        k, m = done.order[0]
+        box = tuple(found.boxes[k, m].tolist())
+        # Nothing is learned on the way: there is one choice, for so many different edits.
+        return _inside(done.candidates.picture(k, m), box, lambda: [(done.candidates.made, box)])
 
 
 @dataclass(frozen=True, eq=False)

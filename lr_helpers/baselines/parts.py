@@ -11,6 +11,7 @@ from lr_helpers.baselines.segmenters import ClipSeg, Detector, Sam, Sam3
 from lr_helpers.errors import UserError
 from lr_helpers.models.loading import Models, first_origin
 from lr_helpers.models.profiles import Extra, Profile
+from lr_helpers.predictor import RegionPredictor, predictor_of
 
 T = TypeVar("T")
 
@@ -20,7 +21,9 @@ NAMES = {"text_to_image": "text-to-image model", "instruct": "instruction-follow
 
 
 class Parts:
-    """Loads what `profile.comparison` names; raises UserError, one sentence, where no origin can serve."""
+    """Loads what `profile.comparison` names, and the region predictor; raises UserError, one sentence, where no
+    origin can serve.
+    """
 
     def __init__(self, profile: Profile, models: Models):
         self.profile, self.models = profile, models
@@ -50,6 +53,10 @@ class Parts:
     @cached_property
     def sam3(self) -> Sam3:
         return self._load("sam3", lambda origin, extra: Sam3.load(origin, self.models.device))
+
+    @cached_property
+    def regions(self) -> RegionPredictor:
+        return predictor_of(self.models)
 
     def _load(self, part: str, load: Callable[[str, Extra], tuple[T, str]]) -> T:
         # Not every family of models has all parts.

@@ -20,7 +20,7 @@ from lr_helpers.models.loading import Models
 
 LATER = {"estimator", "temperature", "samples", "iterations", "lr", "update_every", "entropy_weight", "clip_weight",
          "structure_weight", "direction_weight", "source_weight", "alpha", "beta", "choice", "steps",
-         "screening_steps", "guidance"}
+         "screening_steps", "guidance", "confident"}
 """Settings that decide nothing before the first edit; methods that differ in these alone share their proposals."""
 
 

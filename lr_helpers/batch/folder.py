@@ -37,7 +37,7 @@ def item_output(item: Item) -> Output:
 
 def item_names(item: Item) -> list[str]:
     """The files that an item may write into its folder."""
-    return [*edit_names(item.method.anchors), RECORD]
+    return [*edit_names(item.method.most_candidates), RECORD]
 
 
 @contextlib.contextmanager

@@ -34,12 +34,17 @@ def inputs(item: Item, image: str, models: dict[str, str]) -> dict:
     library need not throw a night's work away. They are in each result.json.
     """
     return {"format": FORMAT, "image": image, "source": item.source, "prompt": item.prompt, "seed": item.seed,
-            "full_frame": item.full_frame, **_plain(item.method), **models}
+            "full_frame": item.full_frame, **_plain(item.method), **_asked(item.method, models)}
 
 
 def key(decides: dict) -> str:
     """The hash of `inputs`."""
     return sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def _asked(method: Method, models: dict[str, str]) -> dict[str, str]:
+    """The models that a method asks: a search has no use for a predictor."""
+    return {part: known for part, known in models.items() if part != "regions" or method.predicts}
 
 
 @lru_cache(maxsize=1024)
@@ -50,6 +55,8 @@ def _plain(method: Method) -> dict:
 def identity(profile: Profile) -> dict[str, str] | None:
     """The sizes and models of a profile as they lie here, without loading them; None before the first download.
 
+    The region predictor is among them where its file is there: it may come later, and only what is predicted hangs on
+    it.
     A model in a folder is known by its files' contents, one from the hub by its commit, and each by the first
     origin in the profile's order that is on this machine.
     """
@@ -62,6 +69,8 @@ def identity(profile: Profile) -> dict[str, str] | None:
         if found is None:
             return None
         known[part] = found
+    if profile.regions is not None and profile.regions.is_file():
+        known["regions"] = digest(profile.regions)
     return known
 
 

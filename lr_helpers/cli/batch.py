@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lr_helpers.cli.options import add_command, add_count, add_method, add_models, chosen_profile, method_changes
 from lr_helpers.errors import UserError
+from lr_helpers.method import get_method
 
 if TYPE_CHECKING:
     from lr_helpers.models.loading import Models
@@ -61,6 +62,10 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--workers and --address belong to --engine ray; add it, or leave them out.")
     if options.check:
         return batch_run.check_only(wanted())
+    if get_method(options.method).predicts:  # an entry may say another method; then that one alone is refused
+        from lr_helpers.predictor import require_predictor
+
+        require_predictor(profile)
     if options.engine == "ray":
         from lr_helpers.batch.ray_pool import pool
 

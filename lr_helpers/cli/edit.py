@@ -26,7 +26,8 @@ def add(commands) -> None:
     edit.add_argument("--then", nargs=2, action="append", metavar=("SOURCE", "PROMPT"), default=[],
                       help="afterwards, in the picture so far: another object and what to see in its place, in a "
                            "region of its own; may be given again")
-    edit.add_argument("--output", required=True, help="folder for pictures, region network and result.json")
+    edit.add_argument("--output", required=True,
+                      help="folder for pictures, result.json and, after a search, the region network")
     add_models(edit)
     add_method(edit)
     edit.add_argument("--draw-boxes", action="store_true",
@@ -43,6 +44,10 @@ def run(options: argparse.Namespace) -> int:
     # All input is read and checked here, before a model is loaded, and nowhere else.
     method, profile = get_method(options.method).but(**method_changes(options)), chosen_profile(options)
     check_seed(options.seed)
+    if method.predicts:
+        from lr_helpers.predictor import require_predictor
+
+        require_predictor(profile)
     turns = [check_texts(source, prompt) for source, prompt in [(options.source, options.prompt), *options.then]]
     if options.then and options.full_frame:
         raise UserError("--then and --full-frame exclude each other; leave one out.")
@@ -50,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
     image, notes = read_noted(options.image)
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
-    names = (turn_names(method.anchors, len(turns), options.draw_boxes) if options.then else
-             edit_names(method.anchors, options.draw_boxes))
+    names = (turn_names(method.most_candidates, len(turns), options.draw_boxes) if options.then else
+             edit_names(method.most_candidates, options.draw_boxes))
     Output(options.output, "edit").require(names)
     folder = prepare_folder(options.output)
 
@@ -77,6 +82,8 @@ def _edit_once(options: argparse.Namespace, models: Models, image: Image.Image, 
     result.save(folder, draw_boxes=options.draw_boxes)
     if options.quiet:
         return
+    if result.confidence is not None:
+        print(f"The predictor's confidence in the place of its first box: {result.confidence:.2f}")
     print(f"{'rank':>4} {'anchor':>6} {'box (x0, y0, x1, y1)':>22} {'loss':>7} {'S':>7} {'π':>6}")
     for rank, c in enumerate(result.candidates):
         print(f"{rank:>4} {c.anchor:>6} {c.box!s:>22} {c.loss:>7.3f} {c.score:>7.3f} {c.probability:>6.2f}")

@@ -9,17 +9,17 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from lr_helpers.errors import UserError
-from lr_helpers.method import METHODS, Method
+from lr_helpers.method import LOSSES, METHODS, OBJECTIVES, Method, get_method
 
 if TYPE_CHECKING:
     from lr_helpers.models.profiles import Profile
 
 # Options that set a field of the method, with their types.
 SETTINGS = {"anchors": int, "border": float, "distance": float, "sizes": float, "shortlist": int,
-            "pool": int, "estimator": str, "temperature": float, "samples": int, "iterations": int, "lr": float,
-            "choice": str, "steps": int, "screening_steps": int, "guidance": float, "clip_weight": float,
-            "structure_weight": float, "direction_weight": float, "source_weight": float, "occlusion_weight": float,
-            "area_weight": float}
+            "confident": float, "pool": int, "estimator": str, "temperature": float, "samples": int,
+            "iterations": int, "lr": float, "choice": str, "steps": int, "screening_steps": int, "guidance": float,
+            "clip_weight": float, "structure_weight": float, "direction_weight": float, "source_weight": float,
+            "occlusion_weight": float, "area_weight": float}
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -77,7 +77,15 @@ def chosen_profile(options: argparse.Namespace) -> Profile:
     """The profile that the options of `add_models` name; raises UserError for an unknown one."""
     from lr_helpers.models.profiles import get_profile
 
-    return get_profile(options.profile).but(editor=options.editor, backbone=options.backbone, clip=options.clip)
+    return get_profile(options.profile).but(editor=options.editor, backbone=options.backbone, clip=options.clip,
+                                            regions=getattr(options, "regions", None))
+
+
+def add_regions(parser: argparse.ArgumentParser) -> None:
+    """--regions."""
+    parser.add_argument("--regions", metavar="FILE",
+                        help="weights of the region predictor instead of the profile's, as train-regions writes them; "
+                             "for methods that predict")
 
 
 def add_allow_cpu(parser: argparse.ArgumentParser) -> None:
@@ -93,9 +101,14 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:
-    """--method, one option for each of SETTINGS, --seed, --device, --allow-cpu and --full-frame."""
+    """--method, --objective, one option for each of SETTINGS, --regions, --seed, --device, --allow-cpu and
+    --full-frame.
+    """
     parser.add_argument("--method", default="learned", choices=list(METHODS),
-                        help="preset whose settings the options below change")
+                        help="preset whose settings the options below change; predicted and fast ask a network that "
+                             "was trained on other pictures")
+    parser.add_argument("--objective", choices=list(OBJECTIVES),
+                        help="all weights of the loss by name; the default is the preset's")
     preset = METHODS["learned"]
     for setting in fields(Method):
         if setting.name not in SETTINGS:
@@ -109,6 +122,7 @@ def add_method(parser: argparse.ArgumentParser) -> None:
         # Only options that were given become attributes, so `method_changes` finds those and no others.
         parser.add_argument(f"--{setting.name.replace('_', '-')}", type=SETTINGS[setting.name],
                             default=argparse.SUPPRESS, help=f"{meaning} (in 'learned': {default})", **more)
+    add_regions(parser)
     parser.add_argument("--seed", type=int, default=42, help="seed of noise and of the region network")
     add_device(parser)
     add_allow_cpu(parser)
@@ -118,8 +132,12 @@ def add_method(parser: argparse.ArgumentParser) -> None:
 
 
 def method_changes(options: argparse.Namespace) -> dict:
-    """The fields that the options of `add_method` change in the preset."""
+    """The fields that the options of `add_method` change in the preset; a weight's own option wins over --objective."""
     changes = {name: value for name, value in vars(options).items() if name in SETTINGS}
     if "sizes" in changes:
         changes["sizes"] = tuple(changes["sizes"])
+    if options.objective:
+        shortlist = changes.get("shortlist")
+        aimed = get_method(options.method).but(shortlist=shortlist).aiming(options.objective)
+        changes = {f"{term}_weight": getattr(aimed, f"{term}_weight") for term in LOSSES} | changes
     return changes

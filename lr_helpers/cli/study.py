@@ -1,4 +1,4 @@
-"""`python -m lr_helpers study regions | learning | compare | pie | extended | photographs | …`: measurements.
+"""`python -m lr_helpers study regions | learning | compare | pie | extended | objectives | …`: measurements.
 
 One pair of functions a study: the first declares its options, the second runs it. All but causes, zoo and pie-data can
 be killed and started again (`lr_helpers.study.run`).
@@ -9,8 +9,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lr_helpers.cli.options import add_allow_cpu, add_command, add_count, add_device, add_profile
+from lr_helpers.cli.options import (
+    add_allow_cpu,
+    add_command,
+    add_count,
+    add_device,
+    add_profile,
+    add_regions,
+)
 from lr_helpers.errors import UserError
+from lr_helpers.method import OBJECTIVES
 
 
 def add(commands) -> None:
@@ -27,6 +35,8 @@ def add(commands) -> None:
     _add_pie(studies)
     _add_extended(studies)
     _add_photographs(studies)
+    _add_objectives(studies)
+    _add_predictors(studies)
     _add_causes(studies)
     _add_zoo(studies)
     _add_pie_data(studies)
@@ -49,7 +59,9 @@ def _add_tasks(study: argparse.ArgumentParser, *, replace: int, add: int) -> Non
 
 
 def _check_tasks(options: argparse.Namespace) -> None:
-    if options.replace + options.add == 0:
+    if "remove" in options and options.replace + options.add + options.remove == 0:
+        raise UserError("--replace, --add and --remove are all 0; give at least one task.")
+    if "remove" not in options and options.replace + options.add == 0:
         raise UserError("--replace and --add are both 0; give at least one task.")
 
 
@@ -66,6 +78,11 @@ def _add_regions(studies) -> None:
     regions = add_command(studies, "regions", _run_regions, summary="ways to choose a region")
     _add_output(regions, "regions")
     _add_tasks(regions, replace=200, add=200)
+    add_count(regions, "--remove", low=0, default=0, help="scenes with 'remove this object'")
+    regions.add_argument("--style", help="draw all scenes in this other style; the default is the shipped one")
+    regions.add_argument("--methods", nargs="+", metavar="METHOD",
+                         help="only these rows of the registry; then without the tables of other rules")
+    add_regions(regions)
     add_count(regions, "--steps", low=1, default=6, help="denoising steps of an edit")
     _add_workers(regions)
 
@@ -79,13 +96,31 @@ def _add_learning(studies) -> None:
 
 
 def _run_regions(options: argparse.Namespace) -> int:
+    from lr_helpers.baselines import ACROSS, known_row
+    from lr_helpers.predictor import require_predictor
     from lr_helpers.study.regions import Regions
     from lr_helpers.study.run import run
 
     _check_tasks(options)
-    run(Regions(options.output, options.study, options.replace, options.add, options.steps, options.validation),
-        options.workers)
+    study = Regions(options.output, options.study, options.replace, options.add, options.steps, options.validation)
+    if options.study == "regions":
+        study.remove, study.style = options.remove, options.style
+        study.rows, study.regions = options.methods, options.regions
+        _check_style(options.style)
+        for row in options.methods or ():
+            known_row(row)
+        if set(study.variants) & set(ACROSS):
+            require_predictor(study.profile)
+    run(study, options.workers)
     return 0
+
+
+def _check_style(style: str | None) -> None:
+    """Raises UserError for a style in which scenes can't be drawn; None is the shipped one."""
+    from tiny_world.sprites import styles
+
+    if style is not None and style not in styles():
+        raise UserError(f"--style is {style!r}; choose one of {', '.join(styles())}.")
 
 
 # compare
@@ -97,6 +132,7 @@ def _add_compare(studies) -> None:
     _add_output(compare, "compare")
     _add_tasks(compare, replace=100, add=50)
     _add_methods(compare)
+    add_regions(compare)
     _add_workers(compare)
 
 
@@ -105,7 +141,8 @@ def _run_compare(options: argparse.Namespace) -> int:
     from lr_helpers.study.run import run
 
     _check_tasks(options)
-    run(Compare(options.output, options.replace, options.add, options.methods, options.validation), options.workers)
+    run(Compare(options.output, options.replace, options.add, options.methods, options.validation, options.regions),
+        options.workers)
     return 0
 
 
@@ -125,12 +162,14 @@ def _add_pie(studies) -> None:
     add_count(pie, "--steps", low=1, help="denoising steps of an edit; the default is the profile's")
     pie.add_argument("--seed", type=int, default=42, help="of every edit")
     add_profile(pie)
+    add_regions(pie)
     add_device(pie)
     add_allow_cpu(pie)
     _add_workers(pie, "one a core; with a GPU or large models one")
 
 
 def _run_pie(options: argparse.Namespace) -> int:
+    from lr_helpers.baselines import rows_here
     from lr_helpers.method import check_seed
     from lr_helpers.models.loading import check_device
     from lr_helpers.models.profiles import get_profile
@@ -139,10 +178,10 @@ def _run_pie(options: argparse.Namespace) -> int:
     from lr_helpers.study.run import run
 
     check_seed(options.seed)
-    profile = get_profile(options.profile)
+    profile = get_profile(options.profile).but(regions=options.regions)
     check_device(profile, options.device, options.allow_cpu)
-    run(Pie(options.output, options.data, profile, options.methods or ROWS, options.limit, options.steps, options.seed,
-            options.device, options.allow_cpu), options.workers)
+    run(Pie(options.output, options.data, profile, options.methods or rows_here(ROWS, profile), options.limit,
+            options.steps, options.seed, options.device, options.allow_cpu), options.workers)
     return 0
 
 
@@ -191,21 +230,94 @@ def _add_photographs(studies) -> None:
     add_count(photographs, "--seeds", low=1, default=1, help="edits of each prompt")
     add_count(photographs, "--steps", low=1, help="denoising steps of an edit; the default is the profile's")
     add_profile(photographs)
+    add_regions(photographs)
     add_device(photographs)
     add_allow_cpu(photographs)
     _add_workers(photographs, "one a core; with large models one")
 
 
 def _run_photographs(options: argparse.Namespace) -> int:
+    from lr_helpers.baselines import rows_here
     from lr_helpers.models.loading import check_device
     from lr_helpers.models.profiles import get_profile
     from lr_helpers.study.photographs import ROWS, Photographs
     from lr_helpers.study.run import run
 
-    profile = get_profile(options.profile)
+    profile = get_profile(options.profile).but(regions=options.regions)
     check_device(profile, options.device, options.allow_cpu)
-    run(Photographs(options.output, profile, options.methods or ROWS, options.prompts, options.seeds, options.steps,
-                    options.device, options.allow_cpu), options.workers)
+    rows = options.methods or rows_here(ROWS, profile)
+    run(Photographs(options.output, profile, rows, options.prompts, options.seeds, options.steps, options.device,
+                    options.allow_cpu), options.workers)
+    return 0
+
+
+# objectives, predictors: learning across pictures
+
+
+def _add_objectives(studies) -> None:
+    objectives = add_command(studies, "objectives", _run_objectives,
+                             summary="which loss knows a good edit, for replacing, adding and removing")
+    _add_output(objectives, "objectives")
+    _add_kinds(objectives)
+    objectives.add_argument("--reported", action="store_true",
+                            help="on the scenes that are reported, instead of those for choosing settings")
+    add_count(objectives, "--boxes", low=2, default=16, help="edits of each scene")
+    add_count(objectives, "--steps", low=1, default=4, help="denoising steps of an edit")
+    _add_workers(objectives)
+
+
+def _add_kinds(study: argparse.ArgumentParser) -> None:
+    for kind, count, what in (("replace", 60, "replace this object by X"), ("add", 60, "add X"),
+                              ("remove", 30, "remove this object")):
+        add_count(study, f"--{kind}", low=0, default=count, help=f"scenes with '{what}'")
+
+
+def _run_objectives(options: argparse.Namespace) -> int:
+    from lr_helpers.across.objectives import Objectives
+    from lr_helpers.study.run import run
+
+    _check_tasks(options)
+    run(Objectives(options.output, options.replace, options.add, options.remove, options.boxes, options.steps,
+                   options.reported), options.workers)
+    return 0
+
+
+def _add_predictors(studies) -> None:
+    predictors = add_command(
+        studies, "predictors", _run_predictors, summary="region predictors by what they learned from and see",
+        description="Train networks on parts of the edits that train-regions has kept, and let each say where to edit: "
+                    "what is the number of pictures worth, and what each thing that a network sees?")
+    _add_output(predictors, "predictors")
+    predictors.add_argument("--training", type=Path, default=Path("results/regions_network"), metavar="FOLDER",
+                            help="the output of train-regions, with edits of emoji scenes")
+    predictors.add_argument("--pictures", nargs="+", type=int, default=[], metavar="N",
+                            help="train on the first N pictures, for each N; the default is on all")
+    predictors.add_argument("--ablation", action="store_true", help="also train without each input")
+    _add_kinds(predictors)
+    predictors.add_argument("--validation", action="store_true",
+                            help="on the scenes for choosing settings, instead of those that are reported")
+    add_count(predictors, "--steps", low=1, default=6, help="denoising steps of an edit")
+    add_count(predictors, "--updates", low=1, default=1200, help="of each network")
+    predictors.add_argument("--objective", choices=list(OBJECTIVES), default="direction_area",
+                            help="by which loss an edit is good")
+    predictors.add_argument("--seed", type=int, default=0, help="of the networks' weights and order of pictures")
+    _add_workers(predictors)
+
+
+def _run_predictors(options: argparse.Namespace) -> int:
+    from lr_helpers.across.curve import Predictors
+    from lr_helpers.files.outputs import refuse_inside
+    from lr_helpers.method import check_seed
+    from lr_helpers.study.run import run
+
+    _check_tasks(options)
+    check_seed(options.seed)
+    if wrong := [count for count in options.pictures if count < 2]:
+        raise UserError(f"--pictures is {wrong[0]}; give 2 or more, since one is kept back.")
+    refuse_inside(options.output, [options.training])
+    run(Predictors(options.output, options.training, options.pictures, options.ablation, options.replace, options.add,
+                   options.remove, options.steps, options.validation, options.updates, options.objective, options.seed),
+        options.workers)
     return 0
 
 

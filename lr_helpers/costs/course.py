@@ -207,8 +207,9 @@ def table() -> str:
         lines.append(f"| {number} | " + " | ".join(f"{cost(number, name).evaluations:,}" for name in names) + " |")
     totals = {name: sum(cost(number, name).evaluations for number in NOTEBOOKS) for name in names}
     lines.append("| all | " + " | ".join(f"{total:,}" for total in totals.values()) + " |")
-    lines.append("| one learned edit | " + " | ".join(
-        f"{search(PROFILES[name]).evaluations:,}" for name in names) + " |")
+    for method in ("learned", "fast", "predicted"):
+        lines.append(f"| one edit by `{method}` | " + " | ".join(
+            f"{search(PROFILES[name], method).evaluations:,}" for name in names) + " |")
     cells = []
     for name, total in totals.items():
         known = speed(PROFILES[name], T4 if PROFILES[name].needs_gpu else None)

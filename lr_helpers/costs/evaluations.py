@@ -35,6 +35,8 @@ def screened_edits(profile: Profile, count: int, method: Method | None = None) -
 def candidates_of(method: Method) -> tuple[int, bool]:
     """How many different boxes a search edits, and whether that is a bound (see `Part.at_most`)."""
     table = method.anchors * len(method.sizes)
+    if method.predicts:  # one where it is confident
+        return min(table, method.shortlist), method.shortlist > 1
     kept = min(table, method.shortlist or table)
     if method.estimator == "expectation":  # it asks for all that is kept; a shortlist holds no box twice
         return kept, not method.shortlist
@@ -43,11 +45,15 @@ def candidates_of(method: Method) -> tuple[int, bool]:
 
 
 def search(profile: Profile, method: Method | str = "learned", what: str = "") -> Part:
-    """One edit of a picture by a method: its candidates, and the full edit of the winner."""
+    """One edit of a picture by a method, a search or a prediction: its candidates, and the full edit of the winner."""
     name, method = (method, METHODS[method]) if isinstance(method, str) else ("", method)
     count, at_most = candidates_of(method)
-    screening, full = method.planned_steps(profile.steps, profile.screening_steps)
-    evaluations = screened_edits(profile, count, method)
+    if method.predicts:
+        screening, full = method.predicted_steps(count, profile.steps, profile.few)
+        method = method.but(screening_steps=screening)
+    else:
+        screening, full = method.planned_steps(profile.steps, profile.screening_steps)
+    evaluations = full_edits(profile, count, screening, method.guidance)
     if screening != full or method.judges_drafts(profile.steps, profile.screening_steps, bool(profile.decoder)):
         evaluations += full_edits(profile, 1, full, method.guidance)
     return Part(what or f"an edit by {name or 'a method'}", evaluations, at_most)
@@ -57,8 +63,8 @@ def row(profile: Profile, name: str, steps: int | None = None) -> Part:
     """One edit by a row of the comparison; raises KeyError for one that is not counted here."""
     own = steps or profile.steps
     strong = int(0.8 * own)  # DiffEdit and SDEdit make so many of their steps
-    if name == "learned":
-        part = search(profile, METHODS["learned"].but(steps=steps))
+    if name in ("learned", "fast", "predicted"):
+        part = search(profile, METHODS[name].but(steps=steps))
         return Part(name, part.evaluations, part.at_most)
     known = {
         "known_region": (full_edits(profile, 1, steps), False),

@@ -46,17 +46,17 @@ class ForeignError(UserError):
     """Something lies where we would write, and we did not write it."""
 
 
-def edit_names(anchors: int, draw_boxes: bool = True, prefix: str = "") -> list[str]:
-    """The files that an edit of so many anchors may write, its record last."""
-    names = ["input.png", FINAL, "region_network.safetensors", *(f"results/{i:02}.png" for i in range(anchors))]
+def edit_names(candidates: int, draw_boxes: bool = True, prefix: str = "") -> list[str]:
+    """The files that an edit of at most so many candidates may write, its record last."""
+    names = ["input.png", FINAL, "region_network.safetensors", *(f"results/{i:02}.png" for i in range(candidates))]
     if draw_boxes:
-        names += ["overview.png", *(f"boxes/{i:02}.png" for i in range(anchors))]
+        names += ["overview.png", *(f"boxes/{i:02}.png" for i in range(candidates))]
     return [prefix + name for name in (*names, RESULT)]
 
 
-def turn_names(anchors: int, turns: int, draw_boxes: bool = True) -> list[str]:
+def turn_names(candidates: int, turns: int, draw_boxes: bool = True) -> list[str]:
     """The files that so many edits in turn may write, the record last."""
-    steps = [name for step in range(1, turns + 1) for name in edit_names(anchors, draw_boxes, f"step_{step}/")]
+    steps = [name for step in range(1, turns + 1) for name in edit_names(candidates, draw_boxes, f"step_{step}/")]
     return [*steps, FINAL, TURNS]
 
 

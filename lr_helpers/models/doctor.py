@@ -6,16 +6,19 @@ import os
 import platform
 import shutil
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lr_helpers.errors import UserError
+from lr_helpers.files.names import shown
 from lr_helpers.files.paths import ROOT
 from lr_helpers.models.origins import State, label, restore
 from lr_helpers.models.profiles import ABOUT_MEASURES, MEASURES, NO_GPU, Part, Profile
+from lr_helpers.models.region_weights import read_header
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -38,14 +41,16 @@ class Line:
     fix: str = ""
 
 
-def run(profile: Profile, allow_cpu: bool | None = None, comparison: bool = False) -> int:
+def run(profile: Profile, allow_cpu: bool | None = None, comparison: bool = False,
+        load_regions: Callable[[Path], Any] = read_header) -> int:
     """Print the report on a profile; 0 if it can run here, else 1.
 
     `allow_cpu`: as `loading.check_device`. With `comparison` also what only the comparison with other editors and its
-    measures need; without these the profile runs all the same.
+    measures need; without these the profile runs all the same. `load_regions` reads the region predictor, as
+    `RegionPredictor.load` does, which stands above this module; by itself only its header is read.
     """
     print(f"profile {profile.name}: {profile.title}\n")
-    lines = examine(profile, allow_cpu, comparison)
+    lines = examine(profile, allow_cpu, comparison, load_regions)
     told = set()
     for line in lines:
         mark = "✗" if line.problem else "!" if line.fix else " "
@@ -62,7 +67,8 @@ def run(profile: Profile, allow_cpu: bool | None = None, comparison: bool = Fals
     return 0
 
 
-def examine(profile: Profile, allow_cpu: bool | None = None, comparison: bool = False) -> list[Line]:
+def examine(profile: Profile, allow_cpu: bool | None = None, comparison: bool = False,
+            load_regions: Callable[[Path], Any] = read_header) -> list[Line]:
     """All lines of the report; it ends early where libraries are missing or do not load."""
     lines = _missing()
     if lines:
@@ -83,6 +89,7 @@ def examine(profile: Profile, allow_cpu: bool | None = None, comparison: bool = 
     if profile.vocabulary is not None and not profile.vocabulary.is_file():
         lines.append(Line("word list", f"{profile.vocabulary} is missing", "the word list is missing",
                           restore(profile.vocabulary)))
+    lines.append(_regions(profile, load_regions))
     for want in extras:  # one that no origin serves is no problem: its rows are left out
         lines += _part(want, states[want], "")
     return lines
@@ -238,6 +245,20 @@ def _extras(profile: Profile) -> list[Wanted]:
         found += [Wanted(f"measure: {name}", part, MEASURES[name], ABOUT_MEASURES.get(name, Part()))
                   for name, part in (("structure", "backbone"), ("clip", "clip"))]
     return found
+
+
+def _regions(profile: Profile, load: Callable[[Path], Any]) -> Line:
+    """The region predictor, which only some methods ask: that there is none is no problem."""
+    file, train = profile.regions, f"python -m lr_helpers train-regions --profile {profile.name}"
+    if file is None or not file.exists():
+        return Line("regions", f"no predictor yet, so the methods predicted and fast can't be used; train one: {train}")
+    try:
+        trained_on = load(file).trained_on
+    except (UserError, OSError, ValueError) as error:
+        said = str(error) if isinstance(error, UserError) else f"{label(str(file))} is no region predictor ({error})"
+        return Line("regions", said, fix=f"give another file, or train one: {train}")
+    names = " and ".join(shown(model["name"]) for model in trained_on.values())
+    return Line("regions", f"{label(str(file))}, trained on {names}")
 
 
 def _problem(part: str, states: dict[str, State]) -> str:

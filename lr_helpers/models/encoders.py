@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import open_clip
@@ -14,6 +15,20 @@ from transformers import ViTImageProcessor, ViTModel
 from lr_helpers.models import clip_config
 from lr_helpers.models.layouts import CLIP_WEIGHTS
 from lr_helpers.models.libraries import LOCAL, require_weights
+
+SAMPLED = 64
+"""So many values of each weight enter a fingerprint."""
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """Which weights these are, in 16 hexadecimal digits: by their names, shapes and first values. The same wherever
+    they were loaded from, and on any device; training changes it.
+    """
+    whole = sha256()
+    for name, values in sorted(model.state_dict().items()):
+        whole.update(f"{name} {tuple(values.shape)} ".encode())
+        whole.update(values.flatten()[:SAMPLED].float().cpu().numpy().tobytes())
+    return whole.hexdigest()[:16]
 
 
 class Backbone:

@@ -6,10 +6,10 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -44,6 +44,8 @@ class Models:
     """Which origin served, by part; what came from the hub with `@` and its commit."""
     words: frozenset[str] | None = None
     """All words the models know, or None where any word may be used."""
+    predictor: Any = field(default=None, repr=False, compare=False)
+    """Kept here by `predictor.predictor_of`, once it is loaded, with its file."""
 
     @cached_property
     def neutral(self) -> torch.Tensor:
@@ -84,17 +86,19 @@ class Models:
 
 
 def load_models(profile: str | Profile = "tiny", device: str | None = None, *, editor: str | None = None,
-                backbone: str | None = None, clip: str | None = None, allow_cpu: bool | None = None) -> Models:
+                backbone: str | None = None, clip: str | None = None, regions: str | Path | None = None,
+                allow_cpu: bool | None = None) -> Models:
     """Load editor, backbone and CLIP of a profile (a name, or a Profile of your own).
 
     `device`: "cpu", "cuda", "cuda:1" …; None takes the `default_device`. `editor`, `backbone`, `clip`: a folder or
-    a hub id (`OWNER/NAME` or `OWNER/NAME@REVISION`) that is taken instead of the profile's own origins. `allow_cpu`:
-    see `check_device`. Raises UserError for an unknown profile, a device that is not there or too slow for the
+    a hub id (`OWNER/NAME` or `OWNER/NAME@REVISION`) that is taken instead of the profile's own origins. `regions`: a
+    file of `train-regions`, for the methods that predict; it is read when one of them asks. `allow_cpu`: see
+    `check_device`. Raises UserError for an unknown profile, a device that is not there or too slow for the
     profile, before anything is downloaded; and for models that are missing, damaged, unfit or out of reach.
     """
     adapt()  # a first look at the machine, for the first edit to compare with
     profile = get_profile(profile) if isinstance(profile, str) else profile
-    profile = profile.but(editor=editor, backbone=backbone, clip=clip)
+    profile = profile.but(editor=editor, backbone=backbone, clip=clip, regions=regions)
     device = check_device(profile, device, allow_cpu)
 
     about = profile.parts.get("editor", Part())

@@ -78,16 +78,29 @@ class Profile:
     """Denoising steps of a candidate, of which only the winner then gets a full edit; None: candidates are full."""
     solver: str | None = None
     """diffusers' class of the scheduler that takes the place of the editor's own; None keeps that."""
+    few_steps: int | None = None
+    """Denoising steps of an edit that is only looked at: one that a region predictor learns from, or that the method
+    `fast` chooses by. None: `screening_steps`, or a full edit's."""
     needs_gpu: bool = True
     """Is it refused where there is no GPU, unless that is allowed? All but miniatures, which say so."""
+    regions: Path | None = None
+    """Weights of the region predictor (`predictor`), which need not be there; None where there are none."""
 
     @property
     def models(self) -> dict[str, tuple[str, ...]]:
         """The origins of all that an edit needs, by part: "editor", "backbone", "clip", and what else there is."""
         return {part: getattr(self, part) for part in PARTS if getattr(self, part)}
 
-    def but(self, editor: str | None = None, backbone: str | None = None, clip: str | None = None) -> Profile:
-        """A copy whose models come from these folders or hub ids alone; None keeps the profile's own origins."""
+    @property
+    def few(self) -> int:
+        """`few_steps` as they hold."""
+        return self.few_steps or self.screening_steps or self.steps
+
+    def but(self, editor: str | None = None, backbone: str | None = None, clip: str | None = None,
+            regions: str | Path | None = None) -> Profile:
+        """A copy whose models come from these folders or hub ids alone, and whose region predictor from this file; None
+        keeps the profile's own.
+        """
         given = {"editor": editor, "backbone": backbone, "clip": clip}
         own = {part: origin for part, origin in given.items() if origin}
         parts = dict(self.parts)
@@ -97,7 +110,8 @@ class Profile:
             parts[part] = Part(gigabytes_per_edit=per_edit)
         return replace(self, **{part: (origin,) for part, origin in own.items()}, parts=parts,
                        vocabulary=None if editor and clip else self.vocabulary,
-                       neutral_texts=DATA / "neutral_texts.txt" if clip else self.neutral_texts)
+                       neutral_texts=DATA / "neutral_texts.txt" if clip else self.neutral_texts,
+                       regions=Path(regions).absolute() if regions else self.regions)
 
 
 NO_GPU = ("run it where there is a CUDA GPU, e.g. on Colab, or give allow_cpu=True in Python, set LR_ALLOW_CPU=1, or "
@@ -141,8 +155,9 @@ def _parsed(found: dict) -> tuple[dict[str, Profile], dict[str, tuple[str, ...]]
         for part, table in (comparison.get("any", {}) | comparison.get(name, {})).items():
             extras[part] = Extra(_origins(table), tuple(table.get("borrows", ())), _part(table))
         words, neutral = entry.pop("vocabulary", None), entry.pop("neutral_texts", "neutral_texts.txt")
+        regions = entry.pop("regions", f"regions/{name}.safetensors")
         profiles[name] = Profile(name=name, **entry, **origins, vocabulary=DATA / words if words else None,
-                                 neutral_texts=DATA / neutral,
+                                 neutral_texts=DATA / neutral, regions=DATA / regions,
                                  parts=parts, comparison=extras)
     measures = {part: _origins(table) for part, table in found.get("measures", {}).items()}
     about = {part: _part(table) for part, table in found.get("measures", {}).items()}

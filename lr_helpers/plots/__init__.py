@@ -43,6 +43,7 @@ from lr_helpers.plots.results import (
     show_before_after,
     show_candidates,
     show_learning,
+    show_prediction,
     show_proposals,
     show_terms,
 )
@@ -113,6 +114,7 @@ __all__ = [
     "show_panels",
     "show_pictures",
     "show_points",
+    "show_prediction",
     "show_preferences",
     "show_proposals",
     "show_reads",

@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lr_helpers.anchors import anchor_centres
+from lr_helpers.errors import UserError
 from lr_helpers.plots.charts import show_tables
 from lr_helpers.plots.style import BLACK, BLUE, HEAT, ORANGE, add_box, pixels, show_pictures
 from lr_helpers.result import EditResult
@@ -62,11 +63,48 @@ def show_terms(result: EditResult) -> Figure:
               "occlusion (no edit)": result.terms["occlusion"], "weighted sum": result.loss}
     tables = {title: table for title, table in tables.items() if not table.isnan().all()}
     marked = result.probabilities.argmax(1).tolist()
+    if result.history is None:  # a predictor chose: only anchors with an edit have something to show
+        rows = (~result.loss.isnan()).any(1)
+        tables = {title: table[rows] for title, table in tables.items()}
+        marked = result.loss[rows].nan_to_num(float("inf")).argmin(1).tolist()
     return show_tables(tables, result.method.sizes, dict.fromkeys(tables, marked))
 
 
+def show_prediction(result: EditResult) -> Figure:
+    """Where a predictor would edit: the picture, the probability of all boxes that cover a pixel, and what it chose.
+
+    Raises UserError for a result of a search.
+    """
+    if result.confidence is None:
+        raise UserError("This region was learned on the picture, not predicted; look at it by show_learning.")
+    height, width = result.picture.shape[1:]
+    # Proposals that were clamped to the same box share its probability, so each different box counts once.
+    first = {tuple(box): i for i, box in reversed(list(enumerate(result.boxes.reshape(-1, 4).tolist())))}
+    chance = torch.zeros(height, width)
+    for box, i in first.items():
+        x0, y0, x1, y1 = result.in_frame(torch.tensor(box)).round().int().tolist()
+        chance[y0:y1, x0:x1] += result.probabilities.flatten()[i]
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
+    axes[0].imshow(pixels(result.picture))
+    axes[0].set_title("picture")
+    drawn = axes[1].imshow(chance, cmap=HEAT, vmin=0, vmax=1)
+    axes[1].set_title("probability of being edited")
+    figure.colorbar(drawn, ax=axes[1], shrink=0.8)
+    axes[2].imshow(pixels(result.picture))
+    for i, candidate in reversed(list(enumerate(result.candidates))):
+        add_box(axes[2], result.in_frame(torch.tensor(candidate.box)).tolist(), BLUE if i else ORANGE)
+    axes[2].set_title(f"{len(result.candidates)} edited; confidence {result.confidence:.2f}")
+    for a in axes:
+        a.axis("off")
+    return figure
+
+
 def show_learning(result: EditResult) -> Figure:
-    """Loss and gradient norm of the region network, and how its probabilities moved for the chosen anchor."""
+    """Loss and gradient norm of the region network, and how its probabilities moved for the chosen anchor; where a
+    predictor chose, nothing was learned, and it is `show_prediction`.
+    """
+    if result.history is None:
+        return show_prediction(result)
     history, best = result.history, result.candidates[0].anchor
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 2.9), layout="constrained")
     left.plot(history.loss, color=BLUE)

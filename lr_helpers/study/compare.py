@@ -13,12 +13,14 @@ from pathlib import Path
 import torch
 
 from lr_helpers import plots
-from lr_helpers.baselines import ABLATIONS, BASELINES, TITLES, Edited, Parts, Request, known_row
+from lr_helpers.baselines import ABLATIONS, ACROSS, BASELINES, TITLES, Edited, Parts, Request, known_row, rows_here
 from lr_helpers.baselines.base import smallest_box
 from lr_helpers.files.writing import csv_bytes
 from lr_helpers.intervals import rate
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models, load_models
+from lr_helpers.models.profiles import Profile, get_profile
+from lr_helpers.models.region_weights import which
 from lr_helpers.study import measures, tables
 from lr_helpers.study.regions import kinds_and_seeds
 from lr_helpers.study.run import Done, Study
@@ -28,7 +30,7 @@ from tiny_world.judge import SURE, Judge, load, sees
 from tiny_world.scenes import tensor
 from tiny_world.words import caption
 
-ROWS = tuple(row for row in BASELINES if row not in ABLATIONS)
+ROWS = tuple(row for row in BASELINES if row not in (*ABLATIONS, *ACROSS))
 STEPS = (3, 6, 12, 25)
 """Denoising steps at which a row is tried: its cost."""
 AT = 12
@@ -50,17 +52,18 @@ def at(row: str, steps: int) -> Variant:
 
 
 def variants(rows: Sequence[str] | None = None, steps: Sequence[int] = STEPS) -> list[Variant]:
-    """Each row (default: ROWS) at those of these steps at which it is tried: those in MANY at AT alone, `learned` at
-    no more, LEDITS++ at 6 or more (it leaves out a fifth). Raises UserError for an unknown row.
+    """Each row (default: ROWS, and those of ACROSS if `tiny` has a region predictor) at those of these steps at which
+    it is tried: those in MANY at AT alone, `learned` and `fast` at no more, LEDITS++ at 6 or more (it leaves out a
+    fifth). Raises UserError for an unknown row.
     """
     # The cost of a row is its number of denoising steps.
     found = []
-    for row in rows or ROWS:
+    for row in rows or rows_here(ROWS, get_profile("tiny")):
         known_row(row)
         low, high = 1, max(steps)
         if row in MANY:
             low = high = AT
-        elif row == "learned":
+        elif row in ("learned", "fast"):
             high = AT
         elif row == "ledits_pp":
             low = 6
@@ -130,16 +133,22 @@ class Compare(Study):
     rows: Sequence[str] | None = None
     validation: bool = False
     """On the scenes on which settings are chosen, instead of those that are reported."""
+    regions: str | Path | None = None
+    """The region predictor's file, where it is not the profile's."""
 
     unit = "edits"
 
+    @property
+    def profile(self) -> Profile:
+        return get_profile("tiny").but(regions=self.regions)
+
     def settings(self, about: dict) -> dict:
-        return {"study": "compare", "validation": self.validation,
+        return {"study": "compare", "validation": self.validation, "regions": which(self.profile.regions),
                 "methods": {name: asdict(method) for name, method in METHODS.items()}}
 
     def jobs(self) -> list[tuple[str, int, Variant]]:
         found = []
-        for variant in variants(self.rows):
+        for variant in variants(self.rows or rows_here(ROWS, self.profile)):
             for kind, seed in kinds_and_seeds(self.replace, self.add, self.validation):
                 # No place to add at is known.
                 if kind == "replace" or variant.row not in (*MANY, "known_region"):
@@ -155,7 +164,7 @@ class Compare(Study):
         return job[2].row
 
     def load(self) -> None:
-        self.models, self.judge = load_models("tiny", device="cpu"), load()
+        self.models, self.judge = load_models(self.profile, device="cpu"), load()
         self.parts = Parts(self.models.profile, self.models)
 
     def do(self, job: tuple[str, int, Variant]) -> dict:

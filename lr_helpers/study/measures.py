@@ -10,7 +10,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from lr_helpers.boxes import box_mask, iou
 from lr_helpers.models.loading import Models
-from lr_helpers.study.tasks import Task
+from lr_helpers.study.tasks import NOTHING, Task
 from tiny_world.judge import SURE, Judge, sees
 
 EXACT = 60.0
@@ -30,17 +30,21 @@ def region(task: Task, box: Sequence[int]) -> dict[str, float]:
 
 
 def success(task: Task, box: Sequence[int] | None, edit: torch.Tensor, judge: Judge) -> dict[str, float]:
-    """Does the judge see the target where it was edited, the source no more, and every other object still?
+    """Does the judge see the target where it was edited, the source no more, and every other object still? Where an
+    object is to be removed, the target is that nothing is seen in its place.
 
     `edit` (3, S, S) in 0..1; `box`: where it was edited, None to look for the target everywhere. The parts, and
     "success" if all of them hold. A part is left out where there is nothing to ask: no object to go, no other object.
     """
     # The judge names what it sees in each of these squares, in one batch.
     looks = [*([task.replaced[1]] if task.replaced else []), *(b for _, b in task.others)]
-    if box is not None:
+    if task.target == NOTHING:
+        looks.insert(0, task.replaced[1])
+    elif box is not None:
         looks.insert(0, tuple(box))
     said = judge.name(edit.expand(len(looks), -1, -1, -1), looks) if looks else []
-    parts = {"target_seen": sees(edit, task.target, judge) >= SURE if box is None else said.pop(0) == task.target}
+    anywhere = box is None and task.target != NOTHING
+    parts = {"target_seen": sees(edit, task.target, judge) >= SURE if anywhere else said.pop(0) == task.target}
     if task.replaced:
         parts["source_gone"] = said.pop(0) != task.replaced[0]
     if task.others:

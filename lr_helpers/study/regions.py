@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from lr_helpers import plots
-from lr_helpers.baselines import TITLES, Edited, Request
+from lr_helpers.baselines import TITLES, Edited, Request, rows_here
 from lr_helpers.baselines.request import Share
 from lr_helpers.boxes import iou
 from lr_helpers.candidates import TERMS, occlusion_table
@@ -21,11 +21,13 @@ from lr_helpers.files.writing import csv_bytes
 from lr_helpers.losses import score
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models, load_models
+from lr_helpers.models.profiles import Profile, get_profile
+from lr_helpers.models.region_weights import which
 from lr_helpers.study import measures, tables
 from lr_helpers.study.learning import VARIANTS
 from lr_helpers.study.rules import curves, rules, sweeps
 from lr_helpers.study.run import Done, Study
-from lr_helpers.study.tasks import TEST, VALIDATION, Task, task
+from lr_helpers.study.tasks import TEST, VALIDATION, Task, restyled, task
 from lr_helpers.study.variants import Variant, plain
 from tiny_world import judge
 
@@ -58,7 +60,7 @@ def run_task(one: Task, models: Models, judge_model: judge.Judge, variants: Sequ
         if variant.row == "known_region" and one.truth is None:
             continue
         row = Variant(variant.name, variant.row, {"steps": steps, **variant.settings}).load(models)
-        choices[variant.name] = _measured(one, row.run(request), models, judge_model)
+        choices[variant.name] = measured(one, row.run(request), models, judge_model)
     record = {"task": one.name, "kind": one.kind, "seed": one.seed, "source": one.source, "prompt": one.prompt,
               "objects": len(one.recipe.objects), "truth": one.truth, "choices": choices}
     if table and one.truth is not None:
@@ -66,7 +68,7 @@ def run_task(one: Task, models: Models, judge_model: judge.Judge, variants: Sequ
     return record
 
 
-def _measured(one: Task, made: Edited, models: Models, judge_model: judge.Judge) -> dict:
+def measured(one: Task, made: Edited, models: Models, judge_model: judge.Judge) -> dict:
     """All that is measured of a row's choice, its box, and along its trace how good the box would have been."""
     with torch.no_grad():
         # S of the paper, by which it ranks edits: here it is only measured.
@@ -113,30 +115,50 @@ class Regions(Study):
     """Denoising steps of an edit."""
     validation: bool = False
     """On the scenes on which settings are chosen, instead of those that are reported."""
+    remove: int = 0
+    style: str | None = None
+    """All scenes drawn in this style, instead of the one that the models were trained on."""
+    rows: Sequence[str] | None = None
+    """Of "regions"; None: ROWS, and those of ACROSS if there is a region predictor."""
+    regions: str | Path | None = None
+    """The region predictor's file, where it is not the profile's."""
 
     shows = ("tasks.csv", "success.png", "regions.png", "curves.png", "sweeps_*.png", "rules_*.png")
 
     def settings(self, about: dict) -> dict:
-        return {"study": self.name, "steps": self.steps, "validation": self.validation,
+        return {"study": self.name, "steps": self.steps, "validation": self.validation, "style": self.style,
+                "rows": list(self.variants), "regions": which(self.profile.regions),
                 "methods": {name: asdict(method) for name, method in METHODS.items()}}
 
+    @property
+    def profile(self) -> Profile:
+        return get_profile("tiny").but(regions=self.regions)
+
+    @property
+    def variants(self) -> dict[str, Variant]:
+        """What is compared, by name."""
+        found = VARIANTS if self.name == "learning" else plain(self.rows or rows_here(ROWS, self.profile))
+        return {variant.name: variant for variant in found}
+
     def jobs(self) -> list[tuple[str, int]]:
-        return kinds_and_seeds(self.replace, self.add, self.validation)
+        return kinds_and_seeds(self.replace, self.add, self.validation, self.remove)
 
     def file(self, job: tuple[str, int]) -> str:
         return f"{job[0]}_{job[1]}"
 
     def load(self) -> None:
-        self.models, self.judge = load_models("tiny", device="cpu"), judge.load()
+        self.models, self.judge = load_models(self.profile, device="cpu"), judge.load()
 
     def do(self, job: tuple[str, int]) -> dict:
-        # The study `learning` has no use for the table of candidates, which costs 63 edits a task.
-        variants = VARIANTS if self.name == "learning" else plain(ROWS)
-        return run_task(task(*job), self.models, self.judge, variants, self.steps, table=self.name == "regions")
+        one = task(*job) if self.style is None else restyled(task(*job), self.style)
+        # The table of candidates costs 63 edits a task: only those who compare rules with the paper's need it.
+        table = self.name == "regions" and self.rows is None
+        return run_task(one, self.models, self.judge, list(self.variants.values()), self.steps, table=table)
 
     def summarise(self, done: Done) -> dict:
         return {"study": self.name, "steps": self.steps, "scenes": "validation" if self.validation else "test",
-                "tasks": {"replace": self.replace, "add": self.add}, **summarise(done.records)}
+                "tasks": {"replace": self.replace, "add": self.add, "remove": self.remove}, "style": self.style,
+                **summarise(done.records)}
 
     def show(self, summary: dict, done: Done) -> None:
         self.output.write("tasks.csv", csv_bytes(COLUMNS, flat(done.records)))
@@ -150,10 +172,10 @@ class Regions(Study):
                 print(f"  {rule:40} IoU {tables.said(value['iou'])}   hit {tables.said(value['hit'])}")
 
 
-def kinds_and_seeds(replace: int, add: int, validation: bool) -> list[tuple[str, int]]:
+def kinds_and_seeds(replace: int, add: int, validation: bool, remove: int = 0) -> list[tuple[str, int]]:
     """So many tasks of each kind, as `tasks.task` takes them."""
     first = VALIDATION if validation else TEST
-    return [(kind, seed) for kind, count in (("replace", replace), ("add", add))
+    return [(kind, seed) for kind, count in (("replace", replace), ("add", add), ("remove", remove))
             for seed in range(first, first + count)]
 
 

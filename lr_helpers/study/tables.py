@@ -16,7 +16,8 @@ SHARES = ("hit", "centre_inside", "target_seen", "source_gone", "others_kept", "
 """Measures that are 0 or 1 on each task."""
 
 GROUPS = {"replace, one object": ("replace", 1), "replace, two objects": ("replace", 2), "add, empty scene": ("add", 0),
-          "add, one object there": ("add", 1)}
+          "add, one object there": ("add", 1), "remove, one object": ("remove", 1),
+          "remove, two objects": ("remove", 2)}
 """Tasks are told apart by what is asked, and by how many objects the scene has."""
 
 

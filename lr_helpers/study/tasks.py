@@ -12,7 +12,7 @@ import torch
 
 from lr_helpers.boxes import Box
 from tiny_world.scenes import Recipe, scene, square, tensor
-from tiny_world.words import NAMES, PLACES, held_out, with_article
+from tiny_world.words import NAMES, PLACES, caption, held_out, with_article
 
 VALIDATION, TEST = 300_000, 400_000
 """First seeds of the scenes on which weights are chosen, and of those that are reported."""
@@ -22,19 +22,19 @@ COMPOSITIONAL, TWO = 600_000, 700_000
 
 @dataclass(frozen=True)
 class Task:
-    """"Replace this object by X", or "add X" to a scene that has one object less."""
+    """"Replace this object by X", "add X" to a scene that has one object less, or "remove this object"."""
 
     kind: str
-    """"replace" or "add"; other studies have names of their own."""
+    """"replace", "add" or "remove"; other studies have names of their own."""
     seed: int
     recipe: Recipe
     """The scene as it is given."""
     source: str
     prompt: str
     target: str
-    """The object that the judge must see afterwards."""
+    """The object that the judge must see afterwards; NOTHING where one is to be removed."""
     truth: Box | None
-    """The known region: the replaced object's box. None for "add": any free place would do."""
+    """The known region: the box of the object to be replaced or removed. None for "add": any free place would do."""
     others: tuple[tuple[str, Box], ...]
     """The objects that must stay, with the squares the judge looks at."""
     replaced: tuple[str, Box] | None
@@ -56,8 +56,15 @@ class Task:
         return [o.box for o in self.recipe.objects if o.box != self.truth]
 
 
+KINDS = ("replace", "add", "remove")
+NOTHING = "nothing"
+"""What the judge calls a place without an object."""
+
+
 def task(kind: str, seed: int) -> Task:
-    """The task of this kind and seed: even seeds have one object, odd ones two (an object less for "add")."""
+    """The task of this kind and seed: even seeds have one object, odd ones two (an object less for "add", so that every
+    other scene is empty).
+    """
     full = scene(seed, 1 + seed % 2)
     rng = Random(f"task {seed}")
     index = rng.randrange(len(full.objects))
@@ -70,7 +77,10 @@ def task(kind: str, seed: int) -> Task:
         # The source is the place, and the prompt names both.
         prompt = f"{with_article(target)} {PLACES[full.place]}"
         return Task(kind, seed, full.removed(index), full.place, prompt, target, None, _others(full, index), None)
-    raise ValueError(f"kind is {kind!r}; use 'replace' or 'add'.")
+    if kind == "remove":
+        # The prompt is what is left to see there: the place.
+        return replace(replacing(kind, seed, full, index, target), prompt=caption([], full.place), target=NOTHING)
+    raise ValueError(f"kind is {kind!r}; use one of {', '.join(KINDS)}.")
 
 
 def replacing(kind: str, seed: int, full: Recipe, index: int, target: str) -> Task:

@@ -8,7 +8,18 @@ from dataclasses import replace
 import torch
 from torch.nn import functional as F
 
-from lr_helpers.baselines import ABLATIONS, BASELINES, EDITOR, TITLES, Edited, Parts, Request, known_row, load_baseline
+from lr_helpers.baselines import (
+    ABLATIONS,
+    ACROSS,
+    BASELINES,
+    EDITOR,
+    TITLES,
+    Edited,
+    Parts,
+    Request,
+    known_row,
+    load_baseline,
+)
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import to_tensor
 from lr_helpers.inpainting import composite
@@ -18,8 +29,9 @@ from lr_helpers.study.pie.items import Item
 MASK = "known_region"
 """The row whose region is the benchmark's own mask."""
 FIRST = ("learned", "paper", "official_code", MASK, "whole_picture")
-ROWS = (*FIRST, *(row for row in BASELINES if row not in (*FIRST, *ABLATIONS)))
-"""The rows by name, ours first, in the table's order."""
+ROWS = (*FIRST, *(row for row in BASELINES if row not in (*FIRST, *ABLATIONS, *ACROSS)))
+"""The rows by name, ours first, in the table's order; where there is a region predictor, those of ACROSS come to them.
+"""
 
 
 def title(row: str) -> str:

@@ -19,6 +19,7 @@ from lr_helpers.files.writing import csv_bytes, png_bytes
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import default_device, load_models
 from lr_helpers.models.profiles import Profile
+from lr_helpers.models.region_weights import which
 from lr_helpers.study.measures import EXACT
 from lr_helpers.study.metrics import load_measures
 from lr_helpers.study.pie import table
@@ -72,7 +73,7 @@ class Pie(Study):
     def settings(self, about: dict) -> dict:
         return {"profile": self.profile.name, "models": about["origins"], "steps": self.profile.steps,
                 "screening_steps": self.profile.screening_steps, "solver": self.profile.solver,
-                "seed": self.seed, "data": self.benchmark.digest,
+                "seed": self.seed, "data": self.benchmark.digest, "regions": which(self.profile.regions),
                 "presets": {name: asdict(method) for name, method in METHODS.items()}}
 
     def jobs(self) -> list[Job]:
