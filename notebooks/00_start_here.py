@@ -116,13 +116,13 @@ print(result.cost["different_edits"], "trial edits,",
 #
 # | notebook | the one idea | minutes | exercises |
 # |---|---|---|---|
-# | **00 · Start here** | an editor to play with, the method in one picture, a map of the course | 5 |  |
+# | **00 · Start here** | an editor, the method in one picture, a map of the course | 5 |  |
 # | [01 · The inpainting model](01_the_inpainting_model.ipynb) | mask + prompt → edit; the denoising loop, written by you | 60 | [5](exercises/01_the_inpainting_model.ipynb) |
 # | [02 · Where could we edit?](02_where_could_we_edit.ipynb) | self-attention → anchor points, and how often they hit | 75 | [6](exercises/02_where_could_we_edit.ipynb) |
 # | [03 · The box generator](03_the_box_generator.ipynb) | proposals, RoIAlign, region network, Gumbel-softmax | 80 | [7](exercises/03_the_box_generator.ipynb) |
 # | [04 · The losses](04_the_losses.ipynb) | CLIP guidance, direction and structure, on real edits | 70 | [6](exercises/04_the_losses.ipynb) |
 # | [05 · Learning the region](05_learning_the_region.ipynb) | where the official code loses the gradient, and four ways to get it back | 75 | [6](exercises/05_learning_the_region.ipynb) |
-# | [06 · The whole method](06_the_whole_method.ipynb) | the whole method: your own functions of 02-05, put together and run | 60 | [1](exercises/06_the_whole_method.ipynb) |
+# | [06 · The whole method](06_the_whole_method.ipynb) | your own functions of 02-05, put together and run | 60 | [1](exercises/06_the_whole_method.ipynb) |
 # | [08 · Reproduction](08_reproduction.ipynb) | the paper's claims as measurements: ten ways to choose, every knob | 30 | [2](exercises/08_reproduction.ipynb) |
 # | [09 · Comparison](09_comparison.ipynb) | other editors and regions: the edit, the background, the cost | 45 | [3](exercises/09_comparison.ipynb) |
 # | [10 · Extended experiments](10_extended_experiments.ipynb) | unseen combinations, styles, prompts; failures by cause | 25 | [2](exercises/10_extended_experiments.ipynb) |

@@ -161,7 +161,8 @@ plots.show_terms(result);
 plots.show_learning(result);
 
 # %% [markdown]
-# In the official code this curve is noise: no gradient reaches the network, as [05](05_learning_the_region.ipynb) shows.
+# In the official code no gradient reaches the network, so its curve only jumps from one random box to the next;
+# [05](05_learning_the_region.ipynb) shows where the gradient is lost.
 #
 # ## 6. The final choice
 #
@@ -246,7 +247,7 @@ from lr_helpers.regions import pool_proposals, standardise
 # %% tags=["nbval-check-output"]
 steps = models.editor.screening_steps or models.editor.steps
 small_method = METHODS["learned"].but(
-    anchors=5, distance=0.25, sizes=(0.25, 0.375, 0.5), shortlist=0, occlusion_weight=0.0,
+    anchors=5, distance=0.15, sizes=(0.4375, 0.5, 0.625), shortlist=0, occlusion_weight=0.0,
     entropy_weight=0.0, steps=steps, screening_steps=steps)
 for name in ("anchors", "distance", "sizes", "pool", "direction_weight", "structure_weight",
              "area_weight", "lr", "iterations", "steps"):
@@ -332,18 +333,18 @@ yours = whole_edit(models, part, source, prompt, small_method, seed)
 theirs = checks.whole_edit.reference(models, part, source, prompt, small_method, seed)
 plots.show_pictures(
     [part, yours["image"], theirs["image"]], [source, "your edit", "the package's"], side=2.3,
-    boxes=[part_truth, tuple(yours["box"].tolist()), theirs["box"]],
+    boxes=[part_truth, yours["box"].tolist(), theirs["box"].tolist()],
 );
 
 # %% tags=["nbval-check-output"]
-print("your box:         ", tuple(yours["box"].tolist()))
-print("the package's box:", theirs["box"])
+print("your box:         ", yours["box"].tolist())
+print("the package's box:", theirs["box"].tolist())
 difference = (yours["loss"] - theirs["loss"]).abs().max()
 print(f"tables of {yours['loss'].numel()} losses differ by less than 0.001: {bool(difference < 1e-3)}")
 
 # %% [markdown]
-# The same box from the same table: `edit` does nothing that you have not written yourself. What it does more makes it
-# better, not different. It takes 48 anchors instead of five, of whose boxes a shortlist of twelve is edited, and
+# The same box from the same table: the core of `edit` is what you have just written. The method `learned` adds three
+# things. It takes 48 anchors instead of five; it edits only a shortlist of twelve boxes, chosen by occlusion and area; and
 # a bonus for undecided probabilities keeps the softmax from saturating early. Compare both boxes with the object:
 
 # %%

@@ -107,7 +107,7 @@ def _found(models, picture: torch.Tensor, source: str, prompt: str, method: Meth
     done = search(models, picture, source, prompt, method, seed)
     k, m = done.order[0]
     return {"boxes": done.proposals.boxes, "loss": done.candidates.loss, "probabilities": done.probabilities,
-            "box": tuple(done.proposals.boxes[k, m].tolist()), "image": done.candidates.picture(k, m)}
+            "box": done.proposals.boxes[k, m], "image": done.candidates.picture(k, m)}
 
 
 def _settings() -> Method:
@@ -181,7 +181,7 @@ def _by_hand(wrong: str = "") -> Callable:
         chosen = int(best[winner])
         image = {"its frame": frames, "source": picture.expand_as(edits)}.get(wrong, edits)[winner * m + chosen]
         return {"boxes": boxes, "loss": table, "probabilities": probabilities,
-                "box": tuple(boxes[winner, chosen].tolist()), "image": image}
+                "box": boxes[winner, chosen], "image": image}
 
     return run
 
