@@ -160,7 +160,7 @@ def test_below_each_stub_are_hints_solution_and_the_way_on_and_then_the_check(so
         assert (layer.cell_type, check.cell_type) == ("markdown", "code")
         found = folds(layer.source)
         assert [title for title, _ in found] == ["Hint 1", "Hint 2", "Solution", "Go on with ours"]
-        shown, line = ([t for t in tokens if t.type == "fence"][0] for _, tokens in found[2:])
+        shown, line = (next(t for t in tokens if t.type == "fence") for _, tokens in found[2:])
         assert (shown.info, shown.content.strip()) == ("python", solution.strip())
         called = re.fullmatch(rf'{name} = checks\.ours\("(\w+)"\)\n', line.content)
         assert check.source.startswith(f"checks.{called[1]}({name})")
