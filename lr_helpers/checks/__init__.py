@@ -10,19 +10,31 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from lr_helpers.checks import anchors, batch, comparison, extended, inpainting, learning, losses, regions, study
+from lr_helpers.checks import (
+    anchors,
+    batch,
+    capstone,
+    comparison,
+    extended,
+    inpainting,
+    learning,
+    losses,
+    regions,
+    study,
+)
 from lr_helpers.checks.exercise import CheckFailed, Exercise
+from lr_helpers.checks.own import pieces
 from lr_helpers.course import progress as _progress
 from lr_helpers.errors import UserError
 
 ALL: dict[str, Exercise] = {
     name: value
-    for module in (inpainting, anchors, regions, losses, learning, batch, study, comparison, extended)
+    for module in (inpainting, anchors, regions, losses, learning, capstone, batch, study, comparison, extended)
     for name, value in vars(module).items()
     if isinstance(value, Exercise)
 }
 globals().update(ALL)
-__all__ = ["ALL", "CheckFailed", "Exercise", "keep_progress", "ours", "progress", *ALL]
+__all__ = ["ALL", "CheckFailed", "Exercise", "keep_progress", "ours", "pieces", "progress", *ALL]
 
 
 def ours(name: str) -> Callable:
@@ -35,7 +47,7 @@ def ours(name: str) -> Callable:
         near = difflib.get_close_matches(name, ALL, 3, 0.4)
         raise UserError(f"No exercise is called {name!r}; there are {', '.join(near or ALL)}.")
     _progress.note(name, _progress.OURS)
-    return ALL[name].reference
+    return ALL[name].ours or ALL[name].reference
 
 
 def keep_progress() -> None:

@@ -103,22 +103,24 @@ class Exercise:
     """What is compared: by default the result; a gradient or the facts about a module where that is the point."""
     reminder: str = ""
     """What is asked for, in a sentence: the hint where nothing more precise is found."""
+    ours: Callable | None = None
+    """What a learner may go on with, where the reference returns another type than the notebook's cells take."""
     outcomes: dict = field(default_factory=dict, repr=False, compare=False)
     """What mistakes and reference gave in each case."""
 
     def __call__(self, function: Callable) -> None:
         try:
-            told = self._judge(function)
+            told = self.judge(function)
         except _StillAStub:
             raise
         except CheckFailed:
             progress.note(self.name, progress.OPEN)
             raise
-        progress.note(self.name, progress.OURS if function is self.reference else progress.DONE)
+        progress.note(self.name, progress.OURS if function in (self.reference, self.ours) else progress.DONE)
         print(told)
 
-    def _judge(self, function: Callable) -> str:
-        """What is to be said of a right function; raises `CheckFailed` for a wrong one."""
+    def judge(self, function: Callable) -> str:
+        """What is to be said of a right function; raises `CheckFailed` for a wrong one. It is not counted as a try."""
         cases = self.cases()
         first, notes = None, set()
         for number, given in enumerate(cases, 1):
