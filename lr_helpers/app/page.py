@@ -1,0 +1,260 @@
+"""The editor as a local web page, by Gradio: it asks nothing of the network and tells nobody anything."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+from PIL import Image
+
+from lr_helpers.app import drawing, engine, sources
+from lr_helpers.app.engine import Chosen, Edited, Finished, Prepared, Proposed, Stopped
+from lr_helpers.errors import UserError
+from lr_helpers.files.pictures import read_noted
+from lr_helpers.files.writing import png_bytes
+from lr_helpers.models.loading import Models
+from tiny_world.sprites import SIZES
+from tiny_world.words import NAMES, PLACES
+
+LOOPBACK = "127.0.0.1"
+LARGEST = "100mb"
+"""Of an uploaded file."""
+CSS = """
+.gradio-container {max-width: 1200px !important; margin: 0 auto}
+.pixels img {image-rendering: pixelated}
+mark {border-radius: 3px}
+"""
+
+
+def gradio() -> Any:
+    """The library, told to be silent before it loads. Raises UserError where it is not installed."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import gradio
+    except ModuleNotFoundError as error:
+        raise UserError("The app needs Gradio, which is not installed; in the course's environment run: "
+                        "pip install -e '.[app]'") from error
+    return gradio
+
+
+@contextmanager
+def served(models: Models, host: str = LOOPBACK, port: int | None = None, browser: bool = False) -> Iterator[str]:
+    """The page, served within the context; gives its address. `port`: None takes a free one from 7860 on.
+
+    Temporary files lie in one folder, which goes in the end. Raises UserError if Gradio is missing or the port taken.
+    """
+    with TemporaryDirectory(prefix="learnable_regions_") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "uploads"))
+        gr = gradio()
+        page = build(models, Path(folder))
+        try:
+            _, address, _ = page.launch(
+                server_name=host, server_port=port, inbrowser=browser, prevent_thread_lock=True, quiet=True,
+                share=False, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
+                footer_links=[], max_file_size=LARGEST, strict_cors=True, allowed_paths=[folder], css=CSS,
+                theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]))
+        except OSError as error:
+            raise UserError(f"The port {port or 'from 7860 on'} of {host} can't be opened; give another "
+                            "--port.") from error
+        try:
+            yield address
+        finally:
+            page.close(verbose=False)
+
+
+def build(models: Models, folder: Path) -> Any:
+    """The page as `gradio.Blocks`; `folder` holds the pictures to download."""
+    gr = gradio()
+    running: dict[str, threading.Event] = {}
+    profile = models.profile
+    first = sources.sample(profile, sources.sample_names(profile)[0])
+    private = {"api_visibility": "private", "show_progress": "hidden"}
+
+    with gr.Blocks(title="Learnable regions", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        gr.Markdown("# Edit a picture by learnable regions\n"
+                    "Say what is there and what you want; the method finds where.")
+        picture, edits = gr.State(first.picture), gr.State([])
+        with gr.Row():
+            with gr.Column(min_width=320):
+                with gr.Tab("Sample"):
+                    sample = gr.Dropdown(list(sources.sample_names(profile)), value=first.name, label="sample")
+                    take_sample = gr.Button("Take this sample", elem_id="take_sample")
+                with gr.Tab("Upload"):
+                    upload = gr.File(label="a picture (JPEG, PNG, WebP …)", file_types=["image"], elem_id="upload")
+                if profile.vocabulary:
+                    with gr.Tab("Compose"):
+                        parts = [gr.Dropdown(list(PLACES), value="grass", label="place"),
+                                 gr.Dropdown(list(NAMES), value="wolf", label="object"),
+                                 gr.Dropdown(list(sources.WHERE), value="middle", label="where"),
+                                 gr.Dropdown(list(SIZES), value=32, label="size in pixels"),
+                                 gr.Dropdown([sources.NOBODY, *NAMES], value=sources.NOBODY, label="and also")]
+                        compose = gr.Button("Draw the scene", elem_id="compose")
+                preview = gr.Image(drawing.shown(first.picture), label="picture", interactive=False, buttons=[],
+                                   format="png", elem_classes="pixels", alt_text="the picture to edit", height=320)
+            with gr.Column(min_width=320):
+                source = gr.Textbox(first.source, label="there is", elem_id="source", max_length=1000)
+                source_marks = gr.HTML(elem_id="source_marks")
+                prompt = gr.Textbox(first.prompt, label="I want", elem_id="prompt", max_length=1000)
+                prompt_marks = gr.HTML(elem_id="prompt_marks")
+                names = list(engine.methods(models))
+                method = gr.Radio(names, value=names[0], label="method", elem_id="method")
+                seed = gr.Number(42, label="seed", precision=0, minimum=0, elem_id="seed")
+                cost = gr.HTML(escape(engine.cost_sentence(models, names[0])), elem_id="cost")
+                with gr.Row():
+                    run = gr.Button("Run", variant="primary", elem_id="run", min_width=120)
+                    cancel = gr.Button("Cancel", elem_id="cancel", min_width=120, interactive=False)
+                status = gr.HTML(elem_id="status")
+        with gr.Row(visible=False, elem_id="result") as result_row, gr.Column(min_width=320):
+            slider = gr.ImageSlider(label="before | after", interactive=False, format="png", buttons=[],
+                                    elem_classes="pixels", elem_id="slider")
+            took = gr.HTML(elem_id="took")
+            download = gr.DownloadButton("Download the picture", elem_id="download")
+        with gr.Row():
+            with gr.Column(min_width=320):
+                attention = gr.Image(label="attention and anchors", visible=False, interactive=False, buttons=[],
+                                     format="png", alt_text="attention laid over the picture, anchors as points",
+                                     elem_id="attention")
+            with gr.Column(min_width=320):
+                region = gr.Image(label="how probable each place is", visible=False, interactive=False, buttons=[],
+                                  format="png", alt_text="the region's probabilities over the picture",
+                                  elem_id="region")
+                history = gr.Image(label="the network learns", visible=False, interactive=False, buttons=[],
+                                   format="png", alt_text="the loss at each update", elem_id="history")
+        gallery = gr.Gallery(label="candidate edits; click one", visible=False, columns=4, height="auto", format="png",
+                             allow_preview=False, interactive=False, buttons=[], elem_id="candidates")
+        with gr.Row(visible=False, elem_id="one") as one_row:
+            one = gr.Image(label="one candidate", interactive=False, buttons=[], format="png", elem_classes="pixels",
+                           alt_text="the chosen candidate with its box", min_width=320)
+            figures = gr.HTML(elem_id="figures", min_width=280)
+
+        # The picture
+
+        def chosen_sample(name: str):
+            try:
+                found = sources.sample(profile, name)
+            except UserError as error:
+                return {status: drawing.error_html(str(error))}
+            return {picture: found.picture, preview: drawing.shown(found.picture), source: found.source,
+                    prompt: found.prompt, source_marks: "", prompt_marks: "", status: ""}
+
+        def uploaded(file: str | None):
+            if file is None:
+                return {picture: None, preview: None, status: ""}
+            try:
+                found, notes = read_noted(file)
+            except UserError as error:
+                return {picture: None, preview: None, status: drawing.error_html(str(error))}
+            return {picture: found, preview: drawing.shown(found), status: "<br>".join(map(escape, notes))}
+
+        def composed(*chosen):
+            try:
+                found = sources.compose(*chosen)
+            except UserError as error:
+                return {status: drawing.error_html(str(error))}
+            return {picture: found, preview: drawing.shown(found), source: chosen[1], source_marks: "", status: ""}
+
+        taken = [picture, preview, source, prompt, source_marks, prompt_marks, status]
+        take_sample.click(chosen_sample, sample, taken, **private)
+        upload.change(uploaded, upload, taken, **private)
+        if profile.vocabulary:
+            compose.click(composed, parts, taken, **private)
+
+        # The texts
+
+        for text, marks in ((source, source_marks), (prompt, prompt_marks)):
+            text.input(lambda words: drawing.marked_html(models, words), text, marks, trigger_mode="always_last",
+                       **private)
+        method.change(lambda name: escape(engine.cost_sentence(models, name)), method, cost, **private)
+
+        # The edit
+
+        shown = [status, run, cancel, edits, attention, region, history, gallery, one_row, result_row, slider, took,
+                 download]
+
+        def edit(image: Image.Image | None, there: str, wanted: str, name: str, number: float | None,
+                 request: gr.Request):
+            event = running[request.session_hash] = threading.Event()
+            hidden = {part: gr.update(visible=False)
+                      for part in (attention, region, history, gallery, one_row, result_row)}
+            yield {run: gr.update(interactive=False), cancel: gr.update(interactive=True), edits: [],
+                   status: drawing.bar_html(0, 1, "Looking for places …"), **hidden}
+            done = {run: gr.update(interactive=True), cancel: gr.update(interactive=False)}
+            try:
+                if image is None:
+                    raise UserError("There is no picture yet; choose one first.")
+                if number is None:
+                    raise UserError("The seed is empty; give a whole number, such as 42.")
+                found = _Shown()
+                for stage in engine.stages(models, image, there, wanted, name, int(number), cancel=event):
+                    changes = dict(updates(stage, found))
+                    yield changes | (done if isinstance(stage, (Finished, Stopped)) else {})
+            except UserError as error:
+                yield {status: drawing.error_html(str(error)), **done}
+            finally:
+                running.pop(request.session_hash, None)
+
+        def updates(stage: engine.Stage, found: _Shown):
+            """Which part of the page changes at this stage, and how."""
+            if isinstance(stage, Prepared):
+                found.prepared = stage
+            elif isinstance(stage, Proposed):
+                yield attention, gr.update(value=drawing.attention_picture(found.prepared, stage), visible=True)
+            elif isinstance(stage, Edited):
+                shape = found.prepared.original.height, found.prepared.original.width
+                found.small.append((drawing.with_box(stage.picture, stage.box, shape, 192), drawing.title_of(stage)))
+                found.large.append((drawing.with_box(stage.picture, stage.box, shape), drawing.table_html(stage)))
+                yield status, drawing.bar_html(stage.number + 1, stage.most,
+                                               f"{stage.number + 1} edits made, of at most {stage.most} …")
+                yield gallery, gr.update(value=list(found.small), visible=True, selected_index=None)
+                yield edits, list(found.large)
+            elif isinstance(stage, Chosen):
+                found.chosen = stage
+                curve = drawing.history_picture(stage)
+                yield region, gr.update(value=drawing.region_picture(found.prepared, stage), visible=True)
+                yield history, gr.update(value=curve, visible=curve is not None)
+            elif isinstance(stage, Finished):
+                result = stage.result
+                file = folder / f"edited_{uuid4().hex[:8]}.png"
+                file.write_bytes(png_bytes(result.image))
+                yield region, gr.update(value=drawing.region_picture(found.prepared, found.chosen, result.box))
+                yield slider, (drawing.shown(result.original), drawing.shown(result.image))
+                yield took, drawing.cost_html(result.cost)
+                yield download, gr.update(value=str(file))
+                yield result_row, gr.update(visible=True)
+                yield status, "<br>".join(["Done.", *map(escape, result.warnings)])
+            elif isinstance(stage, Stopped):
+                yield status, (f"Cancelled after {stage.evaluations:,} denoiser evaluations and {stage.seconds:.1f} s.")
+
+        run.click(edit, [picture, source, prompt, method, seed], shown, concurrency_limit=None, **private)
+
+        def stop(request: gr.Request) -> None:
+            if event := running.get(request.session_hash):
+                event.set()
+
+        cancel.click(stop, None, None, queue=False, **private)
+        page.unload(stop)
+
+        def show_one(large: list, event: gr.SelectData):
+            image, table = large[event.index]
+            return {one: image, figures: f"<b>Candidate {event.index + 1}</b>{table}", one_row: gr.update(visible=True)}
+
+        gallery.select(show_one, edits, [one, figures, one_row], **private)
+    return page
+
+
+class _Shown:
+    """What one edit has shown so far."""
+
+    def __init__(self):
+        self.prepared: Prepared | None = None
+        self.chosen: Chosen | None = None
+        self.small: list[tuple[Image.Image, str]] = []
+        self.large: list[tuple[Image.Image, str]] = []

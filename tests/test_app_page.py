@@ -1,0 +1,189 @@
+"""The editor as a web page: what the command says, and the page itself in a headless browser."""
+
+import json
+import os
+import sys
+import tempfile
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+from lr_helpers import edit
+from lr_helpers.app import page as app
+from lr_helpers.cli import main
+from lr_helpers.files.writing import png_bytes
+from lr_helpers.method import METHODS, Method
+
+QUICK = Method(anchors=3, sizes=(0.4, 0.6), iterations=3, steps=2, estimator="expectation")
+SLOW = QUICK.but(steps=500)
+SHOTS = os.environ.get("LR_SHOTS")
+"""A folder for pictures of the page, to be looked at."""
+
+
+def test_without_gradio_one_sentence_says_so(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.setattr("lr_helpers.models.loading.load_models", lambda *_, **__: pytest.fail("models were loaded"))
+    assert main(["app"]) == 2
+    assert "The app needs Gradio" in capsys.readouterr().err and os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+
+
+@pytest.mark.parametrize("port", ["0", "65536"])
+def test_a_port_that_cannot_be_is_told(port, capsys):
+    assert main(["app", "--port", port]) == 2
+    assert f"--port is {port}" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def address(models, tmp_path_factory):
+    """The page, with a quick method and one that takes long; its temporary files lie in a folder of the test's."""
+    pytest.importorskip("gradio", reason="Gradio is not installed (pip install -e '.[app]')")
+    scratch = tmp_path_factory.mktemp("scratch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(scratch))
+        patch.setenv("GRADIO_TEMP_DIR", "")
+        patch.setitem(METHODS, "learned", QUICK)
+        patch.setitem(METHODS, "paper", SLOW)
+        with app.served(models) as found:
+            yield found
+    assert list(scratch.glob("learnable_regions_*")) == []  # nothing stays
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    with playwright.sync_playwright() as engine:
+        try:
+            found = engine.chromium.launch(executable_path=_chromium())
+        except playwright.Error as error:
+            pytest.skip(f"no browser: {str(error).splitlines()[0]}")
+        yield found
+        found.close()
+
+
+def _chromium() -> str | None:
+    return next((str(p) for p in map(Path, ("/usr/bin/chromium", "/usr/bin/google-chrome")) if p.exists()), None)
+
+
+@pytest.fixture(params=[1280, 420])
+def view(browser, address, request):
+    """The page at two widths; in the end nothing went wrong in the browser, and nothing was asked of another host."""
+    view = browser.new_page(viewport={"width": request.param, "height": 1000})
+    wrong, asked = [], []
+    view.on("console", lambda message: message.type == "error" and wrong.append(message.text))
+    view.on("pageerror", lambda error: wrong.append(str(error)))
+    view.on("request", lambda one: asked.append(one.url))
+    view.goto(address)
+    view.wait_for_selector("#run")
+    yield view
+    assert wrong == []
+    local = urlsplit(address).netloc
+    assert {urlsplit(url).netloc for url in asked if url.startswith("http")} == {local}
+    wide = view.evaluate("document.documentElement.scrollWidth")
+    assert wide <= request.param + 1, f"{request.param}: the page is {wide} wide"
+    view.close()
+
+
+def shot(view, name: str) -> None:
+    if SHOTS:
+        view.wait_for_timeout(600)
+        view.screenshot(path=f"{SHOTS}/{name}_{view.viewport_size['width']}.png", full_page=True)
+
+
+def finished(view) -> None:
+    view.wait_for_function("document.querySelector('#status').innerText.includes('Done.')", timeout=60_000)
+
+
+@pytest.mark.all
+def test_upload_type_run_click_and_download(view, models, scene_picture, tmp_path):
+    shot(view, "start")
+    # A picture of one's own.
+    file = tmp_path / "mine.png"
+    file.write_bytes(png_bytes(scene_picture))
+    view.get_by_role("tab", name="Upload").click()
+    view.set_input_files("#upload input[type=file]", str(file))
+    view.wait_for_selector("#upload >> text=mine")
+    # A word that the models don't know is marked while one types.
+    box = view.locator("#prompt textarea")
+    box.fill("")
+    box.press_sequentially("a zeppelin")
+    view.wait_for_selector("#prompt_marks mark:has-text('zeppelin')")
+    shot(view, "typed")
+    box.fill("an apple")
+    view.wait_for_function("!document.querySelector('#prompt_marks mark')")
+    view.locator("#source textarea").fill("wolf")
+    # The edit, and what it shows.
+    view.click("#run")
+    finished(view)
+    for part in ("#attention img", "#region img", "#slider img", "#took"):
+        view.wait_for_selector(part)
+    thumbnails = view.locator("#candidates button:has(img)")
+    known = edit(models, scene_picture, "wolf", "an apple", QUICK, 42, progress=False)
+    assert thumbnails.count() == known.cost["different_edits"]
+    thumbnails.nth(1).click()
+    view.wait_for_selector("#figures >> text=Candidate 2")
+    shot(view, "result")
+    with view.expect_download() as loading:
+        view.click("#download")
+    with Image.open(BytesIO(Path(loading.value.path()).read_bytes())) as picture:
+        assert picture.tobytes() == known.image.tobytes()
+
+
+@pytest.mark.all
+def test_cancel_stops_the_edit_and_run_works_again(view):
+    view.get_by_label("paper").check()
+    view.click("#run")
+    view.wait_for_selector("#cancel:not([disabled])")
+    view.wait_for_selector("#attention img")
+    view.click("#cancel")
+    view.wait_for_function("document.querySelector('#status').innerText.includes('Cancelled after')", timeout=30_000)
+    view.get_by_label("learned").check()
+    view.click("#run")
+    finished(view)
+
+
+@pytest.mark.all
+def test_what_is_wrong_is_one_sentence(view, tmp_path):
+    view.locator("#source textarea").fill(" ")
+    view.click("#run")
+    view.wait_for_selector("#status [role=alert] >> text=The source is empty")
+    file = tmp_path / "page.png"
+    file.write_bytes(b"%PDF-1.7 no picture")
+    view.get_by_role("tab", name="Upload").click()
+    view.set_input_files("#upload input[type=file]", str(file))
+    view.wait_for_selector("#status [role=alert] >> text=it is a PDF document")
+    shot(view, "wrong")
+
+
+@pytest.mark.all
+def test_by_the_keyboard_alone(view):
+    def tab_to(selector: str) -> None:
+        for _ in range(60):
+            view.keyboard.press("Tab")
+            if view.evaluate("s => !!document.activeElement.closest(s)", selector):
+                return
+        pytest.fail(f"Tab does not reach {selector}")
+
+    tab_to("#prompt")
+    view.keyboard.press("Control+A")
+    view.keyboard.type("a fox")
+    tab_to("#run")
+    view.keyboard.press("Enter")
+    finished(view)
+    tab_to("#download")
+    tab_to("#candidates button:has(img)")
+    view.keyboard.press("Enter")
+    view.wait_for_selector("#figures >> text=Candidate")
+
+
+@pytest.mark.all
+def test_the_page_tells_nobody_anything_and_lists_no_api(address, browser):
+    view = browser.new_page()
+    config = json.loads(view.goto(f"{address}config").text())
+    assert config["analytics_enabled"] is False and not config["run_history"] and config["footer_links"] == []
+    assert all(one["api_visibility"] == "private" for one in config["dependencies"] if one["targets"] and one["js"] is None)
+    assert urlsplit(address).hostname == "127.0.0.1"
+    assert view.goto(f"{address}gradio_api/file=/etc/hostname").status in (403, 404)
+    view.close()
