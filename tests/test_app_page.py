@@ -71,6 +71,7 @@ def _chromium() -> str | None:
 def view(browser, address, request):
     """The page at two widths; in the end nothing went wrong in the browser, and nothing was asked of another host."""
     view = browser.new_page(viewport={"width": request.param, "height": 1000})
+    view.set_default_timeout(20_000)
     wrong, asked = [], []
     view.on("console", lambda message: message.type == "error" and wrong.append(message.text))
     view.on("pageerror", lambda error: wrong.append(str(error)))

@@ -1,6 +1,6 @@
 """The editor as a local web page, by Gradio: it asks nothing of the network and tells nobody anything."""
 
-from __future__ import annotations
+# Annotations are not put off here: Gradio reads those of `request` and `event` and must find its own classes.
 
 import os
 import threading
@@ -26,10 +26,13 @@ from tiny_world.words import NAMES, PLACES
 LOOPBACK = "127.0.0.1"
 LARGEST = "100mb"
 """Of an uploaded file."""
+NOTHING = "<span></span>"
+"""Gradio leaves what was there where it is given an empty text."""
 CSS = """
 .gradio-container {max-width: 1200px !important; margin: 0 auto}
 .pixels img {image-rendering: pixelated}
 mark {border-radius: 3px}
+progress {accent-color: #3b82f6}
 """
 
 
@@ -143,23 +146,24 @@ def build(models: Models, folder: Path) -> Any:
             except UserError as error:
                 return {status: drawing.error_html(str(error))}
             return {picture: found.picture, preview: drawing.shown(found.picture), source: found.source,
-                    prompt: found.prompt, source_marks: "", prompt_marks: "", status: ""}
+                    prompt: found.prompt, source_marks: NOTHING, prompt_marks: NOTHING, status: NOTHING}
 
         def uploaded(file: str | None):
             if file is None:
-                return {picture: None, preview: None, status: ""}
+                return {picture: None, preview: None, status: NOTHING}
             try:
                 found, notes = read_noted(file)
             except UserError as error:
                 return {picture: None, preview: None, status: drawing.error_html(str(error))}
-            return {picture: found, preview: drawing.shown(found), status: "<br>".join(map(escape, notes))}
+            return {picture: found, preview: drawing.shown(found), status: "<br>".join(map(escape, notes)) or NOTHING}
 
         def composed(*chosen):
             try:
                 found = sources.compose(*chosen)
             except UserError as error:
                 return {status: drawing.error_html(str(error))}
-            return {picture: found, preview: drawing.shown(found), source: chosen[1], source_marks: "", status: ""}
+            return {picture: found, preview: drawing.shown(found), source: chosen[1], source_marks: NOTHING,
+                    status: NOTHING}
 
         taken = [picture, preview, source, prompt, source_marks, prompt_marks, status]
         take_sample.click(chosen_sample, sample, taken, **private)
@@ -170,8 +174,8 @@ def build(models: Models, folder: Path) -> Any:
         # The texts
 
         for text, marks in ((source, source_marks), (prompt, prompt_marks)):
-            text.input(lambda words: drawing.marked_html(models, words), text, marks, trigger_mode="always_last",
-                       **private)
+            text.change(lambda words: drawing.marked_html(models, words) or NOTHING, text, marks,
+                       trigger_mode="multiple", **private)
         method.change(lambda name: escape(engine.cost_sentence(models, name)), method, cost, **private)
 
         # The edit
@@ -195,7 +199,8 @@ def build(models: Models, folder: Path) -> Any:
                 found = _Shown()
                 for stage in engine.stages(models, image, there, wanted, name, int(number), cancel=event):
                     changes = dict(updates(stage, found))
-                    yield changes | (done if isinstance(stage, (Finished, Stopped)) else {})
+                    if changes:  # Gradio takes no empty answer
+                        yield changes | (done if isinstance(stage, (Finished, Stopped)) else {})
             except UserError as error:
                 yield {status: drawing.error_html(str(error)), **done}
             finally:
