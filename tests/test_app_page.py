@@ -125,6 +125,8 @@ def test_upload_type_run_click_and_download(view, models, scene_picture, tmp_pat
     assert thumbnails.count() == known.cost["different_edits"]
     thumbnails.nth(1).click()
     view.wait_for_selector("#figures >> text=Candidate 2")
+    place = view.locator("#figures table").bounding_box()
+    assert place["x"] + place["width"] <= view.viewport_size["width"], "the figures are cut off"
     shot(view, "result")
     with view.expect_download() as loading:
         view.click("#download")

@@ -33,6 +33,12 @@ CSS = """
 .pixels img {image-rendering: pixelated}
 mark {border-radius: 3px}
 progress {accent-color: #3b82f6}
+#candidates .grid-wrap {max-height: none; height: auto; overflow: visible}
+#candidates .grid-container {min-width: 0}
+#one {flex-wrap: wrap}
+#one > * {flex: 1 1 280px !important; min-width: min(280px, 100%) !important}
+#slider, #slider * {max-width: 100%}
+@media (max-width: 600px) {#candidates .grid-container {grid-template-columns: repeat(2, minmax(0, 1fr)) !important}}
 """
 
 
