@@ -90,8 +90,14 @@ class Editor(ABC):
     denoises_latents = False
     """Does it take noise from latents of nine channels? Then it has `encode`, `decode`, `texts` and `predict`."""
 
+    most_steps: int | None = None
+    """What a distilled sampler knows; None: any number."""
+
     def __init__(self, pipeline: Any, size: int, steps: int, guidance: float, batch: int,
                  screening_steps: int | None = None, decoder: Any = None):
+        sampler = getattr(pipeline, "scheduler", None)
+        if type(sampler).__name__ == "LCMScheduler":
+            self.most_steps = sampler.config.original_inference_steps
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline, self.size = pipeline, size
         self.steps, self.guidance = steps, guidance
@@ -150,9 +156,9 @@ class Editor(ABC):
             return image.new_zeros(0, *image.shape[-3:])
         adapt()  # to what else the machine does now
         steps, guidance = steps or self.steps, self.guidance if guidance is None else guidance
-        most = self.pipeline.scheduler.config.get("original_inference_steps")
-        if most and steps > most and type(self.pipeline.scheduler).__name__ == "LCMScheduler":
-            raise UserError(f"This editor was distilled to at most {most} steps, not {steps}; give fewer --steps.")
+        if self.most_steps and steps > self.most_steps:
+            raise UserError(f"This editor was distilled to at most {self.most_steps} steps, not {steps}; give fewer "
+                            "--steps.")
         images = image.expand(n, *image.shape[-3:])
         # One prompt is encoded once and stands for all; N prompts keep their order.
         texts = self._encode_prompts([prompt] if isinstance(prompt, str) else list(prompt))

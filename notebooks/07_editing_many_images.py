@@ -53,7 +53,6 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from IPython.display import Image as Show
 from PIL import Image
@@ -84,15 +83,12 @@ def example(i: int) -> tuple[Image.Image, str, str]:
     """The i-th picture, what is there, and what we want to see."""
     if get_profile(profile).vocabulary:
         recipe = scene(2477 + i, 1)
-        return (
-            Image.fromarray(recipe.render()),
-            recipe.objects[0].name,
-            wishes[(i + 1) % len(wishes)],
-        )
+        picture = Image.fromarray(recipe.render())
+        return picture, recipe.objects[0].name, wishes[(i + 1) % len(wishes)]
     shown = sample(profile, shipped(profile)[i])
     return shown.picture, shown.source, shown.prompt
 
-
+# %%
 if not get_profile(profile).vocabulary:
     count = min(count, len(shipped(profile)))
 examples = [example(i) for i in range(count)]
@@ -222,28 +218,14 @@ output, record = work / "edited", "item.json"
 
 def start(output: Path, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
     """Begin the batch in a process of its own."""
-    words = [
-        sys.executable,
-        *launcher,
-        "-m",
-        "lr_helpers",
-        "batch",
-        str(work / "batch.json"),
-        "--images",
-        str(work / "images"),
-        "--output",
-        str(output),
-        "--profile",
-        profile,
-        "--seed",
-        str(seed),
-        "--quiet",
-    ]
+    what = [str(work / "batch.json"), "--images", str(work / "images"), "--output", str(output)]
+    how = ["--profile", profile, "--seed", str(seed), "--quiet", *options]
+    words = [sys.executable, *launcher, "-m", "lr_helpers", "batch", *what, *how]
     return subprocess.Popen(
-        [*words, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
-
+# %%
 def finished(output: Path) -> dict[str, tuple]:
     """The items that are done, and by which file and when."""
     return {
@@ -395,61 +377,32 @@ print("exit code", process.returncode)
 
 # %%
 def times(output: Path) -> list[tuple[str, int, float, float]]:
-    """(item, number of the process, begin, seconds) of each item, the times from the first begin
-    on.
-    """
-    lines = re.findall(
-        r"(\S+) \[(\d+)\] begin (.*)", (output / "batch.log").read_text(encoding="utf-8")
-    )
-    lines = [line for line in lines if (output / line[2] / record).exists()]
-    order = list(dict.fromkeys(pid for _, pid, _ in lines))
-    moments = [datetime.fromisoformat(when).timestamp() for when, _, _ in lines]
-    took = [
-        json.loads((output / name / record).read_text(encoding="utf-8"))["row"]["seconds"]
-        for _, _, name in lines
-    ]
-    return [
-        (name, order.index(pid), moment - min(moments), s)
-        for (_, pid, name), moment, s in zip(lines, moments, took)
-    ]
+    """(item, number of the process, begin, seconds) of each item; times from the first begin on."""
+    log = (output / "batch.log").read_text(encoding="utf-8")
+    lines = re.findall(r"(\S+) \[(\d+)\] begin (.*)", log)
+    rows, processes = [], []
+    for when, process, name in lines:
+        if not (output / name / record).exists():
+            continue  # begun, but not finished by this process
+        if process not in processes:
+            processes.append(process)
+        row = json.loads((output / name / record).read_text(encoding="utf-8"))["row"]
+        begun = datetime.fromisoformat(when).timestamp()
+        rows.append((name, processes.index(process), begun, row["seconds"]))
+    first = min(begun for _, _, begun, _ in rows)
+    return [(name, process, begun - first, seconds) for name, process, begun, seconds in rows]
 
-
-def show_times(rows: list[tuple[str, int, float, float]]) -> plt.Figure:
-    """A bar an item, a row a process."""
-    figure, axes = plt.subplots(figsize=(8, 1.8), layout="constrained")
-    for name, process, begin, seconds in rows:
-        axes.barh(
-            process,
-            seconds,
-            left=begin,
-            color=(plots.BLUE, plots.ORANGE)[process % 2],
-            edgecolor="white",
-        )
-        axes.text(begin + seconds / 2, process, name, ha="center", va="center", color="white")
-    axes.set(
-        xlabel="seconds",
-        ylabel="process",
-        yticks=sorted({row[1] for row in rows}),
-        title="Which process edited which item",
-    )
-    return figure
-
-
-show_times(times(shared));
+# %%
+rows = times(shared)
+plots.show_processes(rows);
 
 # %% tags=["nbval-check-output"]
 same = [
     (output / n / "final_output.png").read_bytes() == (shared / n / "final_output.png").read_bytes()
     for n in after
 ]
-rows = times(shared)
-print(
-    "items done:",
-    len(finished(shared)),
-    "by",
-    len({process for _, process, _, _ in rows}),
-    "processes",
-)
+workers = {process for _, process, _, _ in rows}
+print("items done:", len(finished(shared)), "by", len(workers), "processes")
 print("each item by one of them:", sorted(name for name, *_ in rows) == sorted(after))
 print("left behind by them:", len(list(shared.rglob("*.tmp"))))
 

@@ -33,7 +33,7 @@ class DiscPainter(Editor):
     def _encode_prompts(self, prompts):
         return {"prompts": torch.zeros(len(prompts), 1)}
 
-    def _paint(self, images, masks, texts, seed, steps, guidance):
+    def _paint(self, images, masks, texts, seed, steps, guidance, draft):
         frames = []
         for mask in masks[:, 0]:
             rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]

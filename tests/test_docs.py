@@ -302,7 +302,7 @@ def test_every_command_that_is_shown_parses(page: Path, capsys: pytest.CaptureFi
         if words[0] in OTHERS:
             continue
         if words[0] == "./reproduce.sh":
-            options = [w for w in words[1:] if w.startswith("--") or w in ("run", "test", "lab")]
+            options = [w for w in words[1:] if w.startswith("--") or w in ("run", "test", "lab", "site")]
             assert all(re.search(rf"(^|[\s\[|]){re.escape(w)}\b", usage) for w in options), line
             continue
         if words[0] in ("torchrun", "accelerate"):
@@ -324,7 +324,7 @@ def test_every_command_that_is_shown_parses(page: Path, capsys: pytest.CaptureFi
             said = capsys.readouterr().out
             assert all(option in said for option in words[3:] if option.startswith("--")), line
         else:
-            assert words[2] in ("pytest", "ruff", "jupyterlab"), line
+            assert words[2] in ("pytest", "ruff", "jupyterlab", "tests.mutations"), line
 
 
 @on_every_page

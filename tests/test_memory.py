@@ -41,7 +41,7 @@ class Small(Editor):
     def _encode_prompts(self, prompts):
         return {"length": torch.tensor([[float(len(p))] for p in prompts])}
 
-    def _paint(self, images, masks, texts, seed, steps, guidance):
+    def _paint(self, images, masks, texts, seed, steps, guidance, draft):
         call, self.calls = self.calls, self.calls + 1
         if call == self.stop:
             raise KeyboardInterrupt

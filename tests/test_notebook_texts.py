@@ -30,7 +30,7 @@ def test_no_line_of_code_is_wider_than_a_laptop_shows(script: Path) -> None:
 
 
 def test_nor_is_the_set_up_cell_of_a_course_with_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(badges, "_project", lambda: ("https://github.com/somebodys-name/learnable-regions", "0.10.0"))
+    monkeypatch.setattr(badges, "project", lambda: ("https://github.com/somebodys-name/learnable-regions", "0.10.0"))
     assert max(map(len, badges.setup_cell().splitlines())) <= WIDTH
     ast.parse(badges.setup_cell())
 

@@ -276,7 +276,7 @@ def changed(tmp_path: Path, file: str, **changes) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("kind", ["FluxInpaintPipeline", "StableDiffusion3Pipeline", "QwenImagePipeline", "Unheard"])
+@pytest.mark.parametrize("kind", ["KandinskyV22InpaintPipeline", "PixArtAlphaPipeline", "QwenImagePipeline", "Unheard"])
 def test_other_families_are_refused_by_name(kind, tmp_path):
     folder = changed(tmp_path, "model_index.json", _class_name=kind)
     assert f"{folder} (it holds a {kind}, which can't be driven here); give an inpainting checkpoint" in refused(editor=folder)

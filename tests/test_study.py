@@ -140,7 +140,7 @@ def test_shared_edits_are_the_same_and_are_made_once(models, one):
     def table(**more):
         return Candidates(models, one.picture, one.source, one.prompt, found.boxes, method, 42, kept=found.kept, **more)
 
-    alone, first, second = table(), table(edits=lambda steps: store), table(edits=lambda steps: store)
+    alone, first, second = table(), table(edits=lambda *_, **__: store), table(edits=lambda *_, **__: store)
     losses = [t.losses(None) for t in (alone, first)]
     spent = models.editor.evaluations
     losses.append(second.losses(None))

@@ -84,7 +84,7 @@ def test_rows_are_kept_by_profile_and_device(small_ones, tmp_path, capsys):
     assert rows[0]["weights_gb"] == 5.16  # of the true architecture, by its parameters
     out = capsys.readouterr().out
     table = out[out.rindex(true_size.HEAD):].splitlines()
-    assert sum("not measured" in line for line in table) == 4 * 2 + 2  # GPUs of four profiles; two without a CPU's row
+    assert sum("not measured" in line for line in table) == 6 * 2 + 4  # GPUs of six profiles; four without a CPU's row
     assert sum("computed from the parts" in line for line in table) == 2
     assert len({line.count("|") for line in table}) == 1
 

@@ -266,7 +266,7 @@ def zoo(tmp_path_factory):
     """Every part trained for one step at a tiny size, then resumed for another."""
     folder = tmp_path_factory.mktemp("two")
     for steps in ("1", "2"):
-        main(["train", "--part", "vae", "judge", "dino", "clip", "--steps", steps, "--batch", "2",
+        main(["train", "--part", "critic", "wide_vae", "vae", "judge", "dino", "clip", "--steps", steps, "--batch", "2",
               "--runs", str(folder / "runs"), "--output", str(folder / "zoo")])
         inpainting.run(folder / "runs" / "inpainting", folder / "zoo", int(steps), 2, "cpu", shelves=1, examples=8)
     main(["train", "--part", "decoder", "--steps", "1", "--batch", "2", "--runs", str(folder / "runs"),
@@ -275,7 +275,7 @@ def zoo(tmp_path_factory):
 
 
 def test_trainings_resume(zoo):
-    for part in ("vae", "judge", "dino", "clip", "inpainting"):
+    for part in ("critic", "wide_vae", "vae", "judge", "dino", "clip", "inpainting"):
         log = (zoo / "runs" / part / "log.jsonl").read_text().splitlines()
         assert ['"step": 1,' in log[0], '"step": 2,' in log[-1]] == [True, True], part
         assert torch.load(zoo / "runs" / part / "last.pt", weights_only=True)["step"] == 2
@@ -283,7 +283,7 @@ def test_trainings_resume(zoo):
 
 def latents_after(zoo, *changes) -> torch.Tensor:
     """Of eight pictures, after changes of the latents' basis, which must leave the pictures as they are."""
-    book = vae.AutoencoderKL.from_pretrained(zoo / "runs" / "vae" / "averaged", torch_dtype=torch.float32).eval()
+    book = vae.AutoencoderKL.from_pretrained(zoo / "runs" / "wide_vae" / "averaged", torch_dtype=torch.float32).eval()
     images = vae.batch(-1, 8, SIZE)
     with torch.no_grad():
         before = book.decode(book.encode(images).latent_dist.mode()).sample
@@ -300,12 +300,39 @@ def test_whitened_latents(zoo):
 
 
 def test_the_basis_of_the_latents_tells_directions_apart(zoo):
-    """Channels are not correlated, and none drowns the others."""
-    latents = latents_after(zoo, vae.whiten, lambda book, images: vae.rebase(book, *vae.basis(book, images)))
-    flat = latents.permute(1, 0, 2, 3).flatten(1)
+    """Directions are not correlated, and none drowns the others."""
+    book = vae.AutoencoderKL.from_pretrained(zoo / "zoo" / "wide", torch_dtype=torch.float32).eval()
+    images = vae.batch(-1, 8, SIZE)
+    matrix, mean = vae.basis(book, images)
+    with torch.no_grad():
+        latents = book.encode(images).latent_dist.mode() - mean[:, None, None]
+    flat = torch.einsum("kc,nchw->nkhw", matrix, latents).permute(1, 0, 2, 3).flatten(1)
     deviations = flat.std(1, correction=0)
     assert flat.mean(1).abs().max() < 0.02 and float(deviations.square().mean()) == pytest.approx(1, abs=0.02)
     assert (torch.corrcoef(flat) - torch.eye(len(flat))).abs().max() < 0.05
+
+
+def test_a_narrowed_autoencoder_says_what_the_wide_one_does(zoo):
+    """With all directions kept, the decoder is given the same; with fewer, the latents are whitened."""
+    wide = vae.AutoencoderKL.from_pretrained(zoo / "zoo" / "wide", torch_dtype=torch.float32).eval()
+    images = vae.batch(-1, 8, SIZE)
+    with torch.no_grad():
+        # All that the decoder takes in is there, but for its border, which is padded with other zeros.
+        same = vae.narrow(wide, images, vae.WIDE)
+        mine, theirs = (a.decoder.conv_in(a.post_quant_conv(a.encode(images).latent_dist.mode())) for a in (same, wide))
+        assert torch.allclose(mine[:, :, 1:-1, 1:-1], theirs[:, :, 1:-1, 1:-1], atol=1e-3)
+        few = vae.narrow(wide, images)
+        latents = few.encode(images).latent_dist.mode()
+    assert few.config.latent_channels == vae.CHANNELS == latents.shape[1]
+    assert latents.mean((0, 2, 3)).abs().max() < 0.02 and (latents.std((0, 2, 3)) - 1).abs().max() < 0.02
+
+
+def test_noise_is_in_proportion_to_the_latents():
+    latents = torch.randn(64, 2, 16, 16, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 50.0])[:, None, None]
+    noise = vae.noisy(latents, torch.Generator().manual_seed(1)) - latents
+    each = noise.std((2, 3)) / torch.tensor([1.0, 50.0])
+    assert 0.1 < each.mean() < 0.2 and each.max() < 1.1 * vae.NOISE
+    assert (each[:, 0] / each[:, 1] - 1).abs().max() < 0.3
 
 
 def test_evaluate_measures_every_part(zoo, capsys, monkeypatch):

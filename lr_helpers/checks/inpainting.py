@@ -184,15 +184,22 @@ Predict = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
 
 def _denoise(predict: Predict, scheduler, latents: torch.Tensor, steps: int, scale: float,
              ready: bool = True, swapped: bool = False, scaled_on: bool = False, set_steps: bool = True,
-             guided: Callable = _guide, times: Callable = lambda times: times) -> torch.Tensor:
+             guided: Callable = _guide, times: Callable = lambda times: times, numbered: bool = False,
+             forgetful: bool = False, taken: str = "prev_sample") -> torch.Tensor:
+    """The loop; each option is a slip: `numbered` asks about the number of the step, `forgetful` goes on with the first
+    noise, `taken` names another of the things that `step` returns.
+    """
     if set_steps:
         scheduler.set_timesteps(steps)
-    for time in times(scheduler.timesteps):
+    made = latents
+    for i, time in enumerate(times(scheduler.timesteps)):
         scaled = scheduler.scale_model_input(latents, time) if ready else latents
-        without, with_prompt = predict(scaled, time, swapped), predict(scaled, time, not swapped)
-        latents = scheduler.step(guided(without, with_prompt, scale), time,
-            scaled if scaled_on else latents).prev_sample
-    return latents
+        asked = i if numbered else time
+        without, with_prompt = predict(scaled, asked, swapped), predict(scaled, asked, not swapped)
+        step = scheduler.step(guided(without, with_prompt, scale), time, scaled if scaled_on else latents)
+        made = getattr(step, taken)
+        latents = latents if forgetful else made
+    return made
 
 
 def _pretended(latents: torch.Tensor, time: torch.Tensor, with_prompt: bool) -> torch.Tensor:
@@ -209,37 +216,10 @@ def _denoise_cases() -> list[tuple]:
             one(EulerDiscreteScheduler, 6, 1.0, about="at scale 1 the prediction with prompt decides")]
 
 
-def _some(few: Callable) -> Callable:
-    """The loop over only some of the timesteps, or over them in another order."""
+def _slip(**options) -> Callable:
+    """The loop with a slip, as `_denoise` names it."""
     return lambda predict, scheduler, latents, steps, scale: _denoise(
-        predict, scheduler, latents, steps, scale, times=few)
-
-
-def _from_the_start(predict, scheduler, latents, steps, scale):
-    scheduler.set_timesteps(steps)
-    for time in scheduler.timesteps:
-        scaled = scheduler.scale_model_input(latents, time)
-        prediction = _guide(predict(scaled, time, False), predict(scaled, time, True), scale)
-        clean = scheduler.step(prediction, time, latents).prev_sample
-    return clean
-
-
-def _predicted_clean(predict, scheduler, latents, steps, scale):
-    scheduler.set_timesteps(steps)
-    for time in scheduler.timesteps:
-        scaled = scheduler.scale_model_input(latents, time)
-        prediction = _guide(predict(scaled, time, False), predict(scaled, time, True), scale)
-        latents = scheduler.step(prediction, time, latents).pred_original_sample
-    return latents
-
-
-def _numbered(predict, scheduler, latents, steps, scale):
-    scheduler.set_timesteps(steps)
-    for i, time in enumerate(scheduler.timesteps):
-        scaled = scheduler.scale_model_input(latents, time)
-        prediction = _guide(predict(scaled, i, False), predict(scaled, i, True), scale)
-        latents = scheduler.step(prediction, time, latents).prev_sample
-    return latents
+        predict, scheduler, latents, steps, scale, **options)
 
 
 def _once_asked(predict, scheduler, latents, steps, scale):
@@ -260,33 +240,31 @@ denoise = Exercise(
     mistakes={
         "the guidance scale has no effect: combine both predictions with guide": (
             lambda predict, scheduler, latents, steps, scale: _denoise(predict, scheduler, latents, steps, 1.0),
-            lambda predict, scheduler, latents, steps, scale: _denoise(
-                predict, scheduler, latents, steps, scale, guided=lambda u, c, s: c),
+            _slip(guided=lambda u, c, s: c),
             lambda predict, scheduler, latents, steps, scale: _denoise(predict, scheduler, latents, steps, 7.5)),
         "only the prediction without prompt is used: ask with prompt too, and guide": (
             lambda predict, scheduler, latents, steps, scale: _denoise(predict, scheduler, latents, steps, 0.0)),
-        "with and without prompt are swapped": (
-            lambda predict, scheduler, latents, steps, scale: _denoise(
-                predict, scheduler, latents, steps, scale, swapped=True)),
-        "some schedulers scale what the model sees: pass scheduler.scale_model_input(latents, time) to predict": (
-            lambda predict, scheduler, latents, steps, scale: _denoise(
-                predict, scheduler, latents, steps, scale, ready=False)),
-        "step takes the latents as they were, not the scaled ones that the denoiser saw": (
-            lambda predict, scheduler, latents, steps, scale: _denoise(
-                predict, scheduler, latents, steps, scale, scaled_on=True)),
+        "with and without prompt are swapped":
+            _slip(swapped=True),
+        "some schedulers scale what the model sees: pass scheduler.scale_model_input(latents, time) to predict":
+            _slip(ready=False),
+        "step takes the latents as they were, not the scaled ones that the denoiser saw":
+            _slip(scaled_on=True),
         "only one step was taken: go through all of scheduler.timesteps, and keep what step returns":
-            _some(lambda times: times[:1]),
-        "every step began with the first noise again: go on with what the last step returned": _from_the_start,
-        "the last step is missing: go through all of scheduler.timesteps": _some(lambda times: times[:-1]),
-        "the first step is missing: go through all of scheduler.timesteps": _some(lambda times: times[1:]),
+            _slip(times=lambda times: times[:1]),
+        "every step began with the first noise again: go on with what the last step returned":
+            _slip(forgetful=True),
+        "the last step is missing: go through all of scheduler.timesteps": _slip(times=lambda times: times[:-1]),
+        "the first step is missing: go through all of scheduler.timesteps": _slip(times=lambda times: times[1:]),
         "the timesteps run from much noise to none: take them in the scheduler's order":
-            _some(lambda times: times.flip(0)),
-        "the next latents are step(…).prev_sample, not its guess of the clean ones": _predicted_clean,
-        "predict takes the time itself, one of scheduler.timesteps, not the number of the step": _numbered,
+            _slip(times=lambda times: times.flip(0)),
+        "the next latents are step(…).prev_sample, not its guess of the clean ones":
+            _slip(taken="pred_original_sample"),
+        "predict takes the time itself, one of scheduler.timesteps, not the number of the step":
+            _slip(numbered=True),
         "ask the denoiser anew at every step: its prediction belongs to these latents and this time": _once_asked,
         "the number of steps has no effect: call scheduler.set_timesteps(steps) first": (
-            lambda predict, scheduler, latents, steps, scale: _denoise(
-                predict, scheduler, latents, steps, scale, set_steps=False),
+            _slip(set_steps=False),
             lambda predict, scheduler, latents, steps, scale: _denoise(predict, scheduler, latents, 50, scale)),
         "nothing was done to the latents: keep what step returns":
             lambda predict, scheduler, latents, steps, scale: latents.clone(),

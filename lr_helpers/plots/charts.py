@@ -54,6 +54,18 @@ def show_bars(names: Sequence[str], groups: dict[str, Sequence[float] | Sequence
     return figure
 
 
+def show_processes(rows: Sequence[tuple[str, int, float, float]]) -> Figure:
+    """Who did what, and when: a bar for each (item, number of the process, begin, seconds), a row a process."""
+    figure, axes = plt.subplots(figsize=(8, 1.8), layout="constrained")
+    for name, process, begin, seconds in rows:
+        axes.barh(process, seconds, left=begin, color=(BLUE, ORANGE)[process % 2], edgecolor="white")
+        axes.text(begin + seconds / 2, process, name, ha="center", va="center", color="white")
+    workers = sorted({process for _, process, _, _ in rows})
+    axes.set(xlabel="seconds", ylabel="process", yticks=workers, title="Which process edited which item")
+    figure.set_label(f"Which of {len(workers)} processes edited which of {len(rows)} items, over the seconds")
+    return figure
+
+
 def show_curves(curves: dict[str, Sequence[Sequence[float]]], xlabel: str, ylabel: str) -> Figure:
     """Lines over the iterations: one colour a name, a thin line a run."""
     figure, axes = plt.subplots(figsize=(5.6, 3.1), layout="constrained")

@@ -11,12 +11,14 @@ from tiny_world.two import DATA
 
 # part -> (module, function, steps, batch)
 PARTS = {
-    "vae": ("vae", "run", 40_000, 4),
+    "critic": ("judge", "run_critic", 1500, 64),
+    "wide_vae": ("vae", "run_wide", 40_000, 4),
+    "vae": ("vae", "run", 10_000, 4),
     "decoder": ("vae", "run_decoder", 6000, 4),
-    "inpainting": ("inpainting", "run", 30_000, 32),
+    "inpainting": ("inpainting", "run", 24_000, 32),
     "judge": ("judge", "run", 4000, 64),
     "dino": ("dino", "run", 2000, 48),
-    "clip": ("clip", "run", 4000, 96),
+    "clip": ("clip", "run", 3000, 96),
 }
 RUNS = Path("runs/two")
 
@@ -29,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", formatter_class=show, help="train parts of the zoo; resumes where it stopped")
     train.add_argument("--part", choices=PARTS, nargs="+", required=True,
-                       help="one after the other: vae, then inpainting (and decoder, which sharpens the vae); the "
-                            "others stand alone")
+                       help="one after the other: critic and wide_vae, then vae, then inpainting (and decoder, which "
+                            "sharpens the vae); the others stand alone")
     train.add_argument("--steps", type=int, help="updates (default: as for the shipped zoo)")
     train.add_argument("--batch", type=int, help="samples an update (default: as for the shipped zoo)")
     train.add_argument("--device", default="cpu", help="cpu or cuda")

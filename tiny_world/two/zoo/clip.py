@@ -81,8 +81,10 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
         raw, texts, truth = batch(step, size)
         pictures, lots = torch.from_numpy(raw).permute(0, 3, 1, 2).float() / 255, Lots(size, step)
         pictures = worn(recoloured(bent(pictures, lots, 0.06, 0.06, 0.02), lots), lots).to(device)
-        seen = model.encode_image((pictures - mean) / std, normalize=True)
-        read = model.encode_text(tokens_of(texts).to(device), normalize=True)
+        with torch.autocast(device, torch.bfloat16):
+            seen = model.encode_image((pictures - mean) / std).float()
+            read = model.encode_text(tokens_of(texts).to(device)).float()
+        seen, read = F.normalize(seen, dim=1), F.normalize(read, dim=1)
         logits = model.logit_scale.exp().clamp(max=100) * seen @ read.T
         same = torch.arange(size, device=device)
         # True of this picture but written for another: neither a positive nor a negative.

@@ -1,4 +1,4 @@
-"""The editor: a 25-channel inpainting UNet and its text encoder, stored as a diffusers pipeline."""
+"""The editor: a 17-channel inpainting UNet and its text encoder, stored as a diffusers pipeline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from lr_helpers.boxes import square_around
 from tiny_world.two import GRID, SIZE, tokenizer
 from tiny_world.two.scenes import Box, Placed, Recipe, paint, random_placed, random_recipe
-from tiny_world.two.sprites import STYLES, TURNS
+from tiny_world.two.sprites import STYLES
 from tiny_world.two.words import NAMES, held_out, prompt_for, prompt_for_place
 from tiny_world.two.zoo.judge import overlap_share
 from tiny_world.two.zoo.vae import CHANNELS
@@ -27,7 +27,7 @@ CROP = 96
 
 
 def build_unet() -> UNet2DConditionModel:
-    """An untrained UNet of 6.7 M weights: 12 noisy + 1 mask + 12 masked-picture channels → 12."""
+    """An untrained UNet of 6.7 M weights: 8 noisy + 1 mask + 8 masked-picture channels → 8."""
     return UNet2DConditionModel(
         sample_size=SIZE // GRID, in_channels=2 * CHANNELS + 1, out_channels=CHANNELS,
         block_out_channels=(64, 128, 128),
@@ -51,8 +51,10 @@ def build_scheduler() -> DDIMScheduler:
                          rescale_betas_zero_snr=True, timestep_spacing="trailing")
 
 
-OBJECT_SIZES = range(32, 113, GRID)
-"""Sizes that the editor paints; a scene's own objects have 40-80 pixels."""
+OBJECT_SIZES = (32, 48, 64, 80, 96)
+"""Sizes that the editor paints, all upright and none mirrored: every further size, lean and mirror is one more picture
+of each object in each style to learn. A scene's own objects have 40-80 pixels.
+"""
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,13 @@ def fade(box: Box, pixels: int = 8) -> np.ndarray:
 
 
 def _fitting(thing: Placed, box: Box, rng: Random) -> Placed:
-    """The object as large as the mask allows (3 times of 10 one grid step smaller), near its middle.
+    """The object in the largest size that the mask has room for on the grid, near its middle.
 
     An inpainting model fills its mask. A nearly fixed place makes it learn crisp objects many times
     faster than "anywhere in the mask" would.
     """
     side = min(box[2] - box[0], box[3] - box[1])
-    size = max((side - GRID) // GRID * GRID - GRID * (rng.random() < 0.3), OBJECT_SIZES[0])
-    size = min(size, OBJECT_SIZES[-1])
+    size = max([s for s in OBJECT_SIZES if s <= side - GRID], default=OBJECT_SIZES[0])
     corner = []
     for low, high in ((box[0], box[2]), (box[1], box[3])):
         middle = round(((low + high - size) / 2 + rng.uniform(-3, 3)) / GRID) * GRID
@@ -122,8 +123,7 @@ def example(rng: Random, largest: int = SIZE) -> Example:
     recipe, kind = random_recipe(rng), rng.random()
     absent = [n for n in NAMES if n not in {o.name for o in recipe.objects} and not held_out(n, recipe.place)]
     name, style = rng.choice(absent), rng.choice(STYLES)
-    turn = rng.choice(TURNS) if rng.random() < 0.25 else 0
-    thing = Placed(name, 0, 0, OBJECT_SIZES[0], style, rng.random() < 0.5, turn)
+    thing = Placed(name, 0, 0, OBJECT_SIZES[0], style)
     x, y = (rng.uniform(8, SIZE - 8) for _ in range(2))
     box = square_around(x, y, rng.uniform(OBJECT_SIZES[0] + GRID, largest), SIZE)
     prompt = prompt_for(name, recipe.place, rng, style if rng.random() < 0.5 else None)
@@ -172,8 +172,9 @@ def prepare(vae: AutoencoderKL, count: int, crop: int, seed: str, device: str) -
             masks.append(one.mask()[cut])
             prompts.append(one.prompt)
         mask = torch.from_numpy(np.array(masks))[:, None]
-        both = torch.cat([_tensor(after), _tensor(before) * (mask < 0.5)]).to(device)
-        latent, masked = vae.encode(both).latent_dist.mode().half().cpu().chunk(2)
+        both = torch.cat([_tensor(after), _tensor(before) * (mask < 0.5)]).to(device, memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16):  # on a CPU in half the time
+            latent, masked = vae.encode(both).latent_dist.mode().half().cpu().chunk(2)
         ids = words(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
         # The pipeline shrinks masks by the nearest pixel too.
         values = (latent, masked, F.interpolate(mask, size=crop // GRID).half(), ids.short())
@@ -205,7 +206,8 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str, shelves: in
     """
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
-    vae = AutoencoderKL.from_pretrained(out / "inpainting" / "vae", torch_dtype=torch.float32).to(device).eval()
+    vae = AutoencoderKL.from_pretrained(out / "inpainting" / "vae", torch_dtype=torch.float32).eval()
+    vae.to(device, memory_format=torch.channels_last)
     caches: dict[int, list[dict]] = {CROP: [], SIZE: []}
     words, scheduler = tokenizer.build(), build_scheduler()
     empty = words("", padding="max_length", return_tensors="pt").input_ids
@@ -232,8 +234,11 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str, shelves: in
         latent, masked, mask = (t.float().to(device) for t in planes)
         tokens = torch.where(torch.rand(size, 1, generator=draw) < 0.12, empty, tokens.long()).to(device)
         noise = torch.randn(latent.shape, generator=draw).to(device)
-        # What an object looks like is decided in the noisy half; the last few levels are never sampled.
-        times = (1000 * torch.rand(size, generator=draw) ** 0.6).long().to(device)
+        # Shapes are decided where there is about as much noise as picture: three levels of four are drawn from there.
+        middle = (0.2 + torch.randn(size, generator=draw)).sigmoid()
+        any_level = torch.rand(size, generator=draw)
+        times = torch.where(torch.rand(size, generator=draw) < 0.75, middle, any_level)
+        times = (1000 * times).long().clamp(max=999).to(device)
         noisy = scheduler.add_noise(latent, noise, times)
         target = scheduler.get_velocity(latent, noise, times)
         with torch.autocast(device, torch.bfloat16):

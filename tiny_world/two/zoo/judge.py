@@ -114,19 +114,29 @@ def batch(step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
     """Train on crops of real scenes; write `out/classifier`."""
-    torch.manual_seed(0)
+    _run(folder, out / "classifier", steps, size, device, seed=0)
+
+
+def run_critic(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
+    """The same network from other weights and other crops, `out/critic`: what the autoencoder's pictures are compared
+    by in training. The judge itself stays out of every training.
+    """
+    _run(folder, out / "critic", steps, size, device, seed=1)
+
+
+def _run(folder: Path, target: Path, steps: int, size: int, device: str, seed: int) -> None:
+    torch.manual_seed(seed)
     judge = Judge().to(device, memory_format=torch.channels_last)
 
     def loss_of(step: int) -> dict[str, torch.Tensor]:
-        crops, labels = (t.to(device) for t in batch(step, size))
-        torch.manual_seed(step)
+        crops, labels = (t.to(device) for t in batch(step + seed * 10**7, size))
+        torch.manual_seed(step + seed * 10**7)
         with torch.autocast(device, torch.bfloat16):
             logits = judge(crops.contiguous(memory_format=torch.channels_last)).float()
         right = (logits.argmax(1) == labels).float().mean()
         return {"loss": F.cross_entropy(logits, labels, label_smoothing=0.05), "right": right}
 
     def export(modules: dict[str, nn.Module]) -> None:
-        target = out / "classifier"
         target.mkdir(parents=True, exist_ok=True)
         state = {k: v.half().cpu().contiguous() for k, v in modules["judge"].state_dict().items()}
         save_file(state, target / "model.safetensors")

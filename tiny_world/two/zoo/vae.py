@@ -1,7 +1,14 @@
-"""The autoencoder: 128×128 pictures to 12×16×16 latents and back (diffusers `AutoencoderKL`)."""
+"""The autoencoder: 128×128 pictures to 8×16×16 latents and back (diffusers `AutoencoderKL`).
+
+It is trained in two parts. The first learns with 12 latent channels and hardly any noise in them: pictures come back
+crisp, but from latents that are a little wrong, as a small denoiser's are, the decoder paints blots (after 9,000
+updates an editor painted nothing else). `narrow` keeps the eight directions that are worth most in pixels and trains on
+with noise in the latents, so that the decoder draws objects from fewer and inexact numbers.
+"""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from random import Random
 
@@ -13,18 +20,25 @@ from torch.nn import functional as F
 
 from tiny_world.two import SIZE
 from tiny_world.two.scenes import Recipe, random_recipe
+from tiny_world.two.zoo.judge import Judge
+from tiny_world.two.zoo.judge import load as load_judge
 from tiny_world.zoo.training import save_half, train
 
-CHANNELS = 12
-"""Latent channels: 16 numbers of a picture for each number of its latent."""
+WIDE, CHANNELS = 12, 8
+"""Latent channels of the first part, and of the autoencoder as it is used: 24 numbers of a picture for each of its
+latent.
+"""
+
+NOISE = 0.3
+"""The most noise in the latents while the autoencoder is narrow, in deviations of each channel."""
 
 CROP = 64
 
 
-def build() -> AutoencoderKL:
+def build(channels: int = WIDE) -> AutoencoderKL:
     """An untrained autoencoder of 1.7 M weights."""
     vae = AutoencoderKL(
-        in_channels=3, out_channels=3, latent_channels=CHANNELS, sample_size=SIZE, scaling_factor=1.0,
+        in_channels=3, out_channels=3, latent_channels=channels, sample_size=SIZE, scaling_factor=1.0,
         block_out_channels=(16, 32, 64, 96), layers_per_block=1, norm_num_groups=2,
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
         mid_block_add_attention=False)
@@ -56,8 +70,9 @@ def open_up(vae: AutoencoderKL) -> None:
                 layer.weight[:, :, 1, 1] += torch.eye(out)
             else:
                 layer.weight[:, :, side // 2, side // 2] += nn.init.orthogonal_(torch.empty(out, into))
-    vae.quant_conv.weight[CHANNELS:] = 0
-    vae.quant_conv.bias[CHANNELS:] = -5
+    channels = vae.config.latent_channels
+    vae.quant_conv.weight[channels:] = 0
+    vae.quant_conv.bias[channels:] = -5
 
 
 def recipes(step: int, size: int) -> list[Recipe]:
@@ -104,7 +119,7 @@ def whiten(vae: AutoencoderKL, pictures: torch.Tensor) -> None:
     """
     latents = vae.encode(pictures).latent_dist.mode()
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    quant, post, n = vae.quant_conv, vae.post_quant_conv, CHANNELS
+    quant, post, n = vae.quant_conv, vae.post_quant_conv, vae.config.latent_channels
     quant.weight[:n] /= deviation[:, None, None, None]
     quant.bias[:n] = (quant.bias[:n] - mean) / deviation
     quant.bias[n:] -= 2 * deviation.log()
@@ -138,16 +153,36 @@ def basis(vae: AutoencoderKL, pictures: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 @torch.no_grad()
-def rebase(vae: AutoencoderKL, matrix: torch.Tensor, mean: torch.Tensor) -> None:
-    """Fold z → A (z − μ) into the (de)quantising convolutions; pictures in give the same pictures out, and
-    scaling_factor is 1. What the posterior says of its variance, which is next to nothing, is set to e⁻⁹.
+def narrow(wide: AutoencoderKL, pictures: torch.Tensor, channels: int = CHANNELS) -> AutoencoderKL:
+    """An autoencoder of fewer latent channels: the directions of `wide` that are worth most in pixels, each with mean 0
+    and deviation 1. Its (de)quantising convolutions are folded into their neighbours and begin as identities.
     """
-    quant, post, n = vae.quant_conv, vae.post_quant_conv, CHANNELS
-    quant.weight[:n] = torch.einsum("kc,cihw->kihw", matrix, quant.weight[:n])
-    quant.bias[:n] = matrix @ (quant.bias[:n] - mean)
-    quant.weight[n:], quant.bias[n:] = 0, -9
-    post.bias += post.weight[:, :, 0, 0] @ mean
-    post.weight.copy_(torch.einsum("ochw,ck->okhw", post.weight, torch.linalg.inv(matrix)))
+    matrix, mean = basis(wide, pictures)
+    latents = torch.einsum("kc,nchw->nkhw", matrix, wide.encode(pictures).latent_dist.mode() - mean[:, None, None])
+    deviation = latents.std((0, 2, 3))
+    best = deviation.argsort(descending=True)[:channels]
+    into = matrix[best] / deviation[best, None]  # (channels, wide)
+    back = torch.linalg.inv(matrix)[:, best] * deviation[best]  # (wide, channels)
+
+    result = AutoencoderKL.from_config({**wide.config, "latent_channels": channels})
+    state = result.state_dict()
+    changed = ("quant_conv", "encoder.conv_out", "decoder.conv_in")
+    state.update({key: value for key, value in wide.state_dict().items() if not any(c in key for c in changed)})
+    n = wide.config.latent_channels
+    last, quant = wide.encoder.conv_out, wide.quant_conv
+    mix = into @ quant.weight[:n, :, 0, 0]
+    weight = torch.einsum("kd,dihw->kihw", mix, last.weight)
+    state["encoder.conv_out.weight"] = torch.cat([weight, torch.zeros_like(weight)])
+    bias = mix @ last.bias + into @ (quant.bias[:n] - mean)
+    state["encoder.conv_out.bias"] = torch.cat([bias, torch.full_like(bias, -9)])  # a posterior without spread
+    first, post = wide.decoder.conv_in, wide.post_quant_conv
+    state["decoder.conv_in.weight"] = torch.einsum("oihw,ik->okhw", first.weight, post.weight[:, :, 0, 0] @ back)
+    bias = torch.einsum("oihw,i->o", first.weight, post.bias + post.weight[:, :, 0, 0] @ mean)
+    state["decoder.conv_in.bias"] = first.bias + bias
+    for key, size in (("quant_conv", 2 * channels), ("post_quant_conv", channels)):
+        state[f"{key}.weight"], state[f"{key}.bias"] = torch.eye(size)[:, :, None, None], torch.zeros(size)
+    result.load_state_dict(state)
+    return result
 
 
 def _losses(result: torch.Tensor, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -155,8 +190,8 @@ def _losses(result: torch.Tensor, pictures: torch.Tensor) -> dict[str, torch.Ten
     return {"loss": reconstruction_loss(result, pictures), "psnr": -10 * torch.log10(error)}
 
 
-def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
-    """Train on crops, in the last quarter on whole pictures too; write `out/inpainting/vae`."""
+def run_wide(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
+    """The first part: 12 channels. Train on crops, in the last quarter on whole pictures too; write `out/wide`."""
     torch.manual_seed(0)
     vae = build().to(device, memory_format=torch.channels_last)
 
@@ -178,23 +213,74 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
 
     train({"vae": vae}, loss_of, folder=folder, steps=steps, rate=8e-4, weight_decay=0.0, export=export)
     finished = AutoencoderKL.from_pretrained(folder / "averaged", torch_dtype=torch.float32)
-    pictures = batch(-1, 24 * size, SIZE)
-    whiten(finished, pictures)
-    rebase(finished, *basis(finished, pictures))
-    save_half(finished, out / "inpainting" / "vae")
+    whiten(finished, batch(-1, 24 * size, SIZE))
+    save_half(finished, out / "wide")
+
+
+FEATURES = (5, 11, 17)
+"""Layers of the critic, at a half, a quarter and an eighth of a crop's side, whose features are compared."""
+
+
+def feature_loss(judge: Judge, result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """How unlike two batches of crops in -1..1 look to a judge: squared distance of its features, each scaled to
+    length 1 (as LPIPS does), averaged over places and summed over three layers.
+    """
+    loss = torch.zeros(())
+    for number, layer in enumerate(judge.layers):
+        result, target = layer(result), layer(target)
+        if number in FEATURES:
+            difference = F.normalize(result, dim=1) - F.normalize(target, dim=1)
+            loss = loss + difference.square().sum(1).mean()
+    return loss
+
+
+def noisy(latents: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+    """Latents as a denoiser leaves them: each picture's with noise of up to NOISE deviations of each channel. So
+    larger latents don't drown it.
+    """
+    deviation = latents.detach().float().std((0, 2, 3), keepdim=True)
+    level = NOISE * torch.rand(len(latents), 1, 1, 1, generator=draw).to(latents.device) * deviation
+    noise = level * torch.randn(latents.shape, generator=draw).to(latents.device)
+    return latents + noise.to(latents)
+
+
+def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
+    """The second part: 8 channels, from `out/wide`, compared by `out/critic` too; write `out/inpainting/vae`."""
+    torch.manual_seed(0)
+    wide = AutoencoderKL.from_pretrained(out / "wide", torch_dtype=torch.float32).eval()
+    vae = narrow(wide, batch(-1, 24 * size, SIZE)).to(device, memory_format=torch.channels_last)
+    critic = load_judge(out / "critic").requires_grad_(False).to(device, memory_format=torch.channels_last)
+
+    def loss_of(step: int) -> dict[str, torch.Tensor]:
+        whole = step > steps // 2 and step % 4 == 0
+        pictures = batch(step, max(size // 4, 1) if whole else size, SIZE if whole else CROP)
+        pictures = pictures.to(device, memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16):
+            mean = vae.encode(pictures).latent_dist.mean
+            result = vae.decode(noisy(mean, torch.Generator().manual_seed(step))).sample.float()
+            features = feature_loss(critic, result, pictures)
+        losses, scale = _losses(result, pictures), 0.5 * mean.float().square().mean()
+        # The last term slows the latents' growth, which means nothing; it has no other use.
+        return {**losses, "loss": losses["loss"] + 0.1 * features + 1e-4 * scale, "features": features, "scale": scale}
+
+    def export(modules: dict[str, nn.Module]) -> None:
+        finished = copy.deepcopy(modules["vae"]).float().cpu()
+        whiten(finished, batch(-1, 24 * size, SIZE))
+        save_half(finished, out / "inpainting" / "vae")
+
+    train({"vae": vae}, loss_of, folder=folder, steps=steps, rate=5e-4, weight_decay=0.0, export=export, every=1000)
 
 
 def run_decoder(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
-    """Sharpen the decoder of `out/inpainting/vae` while the encoder stays: latents keep their meaning, so
-    this can run beside the training of the UNet.
-
-    Half of the latents carry a little noise, as those of a denoiser do.
+    """Sharpen the decoder of `out/inpainting/vae` while the encoder stays: latents keep their meaning, so this can run
+    beside the training of the UNet.
     """
     source = folder / "start"
     if not source.exists():
         AutoencoderKL.from_pretrained(out / "inpainting" / "vae", torch_dtype=torch.float32).save_pretrained(source)
     vae = AutoencoderKL.from_pretrained(source).to(device, memory_format=torch.channels_last).requires_grad_(False)
     learned = {"decoder": vae.decoder.requires_grad_(True), "post_quant_conv": vae.post_quant_conv.requires_grad_(True)}
+    critic = load_judge(out / "critic").requires_grad_(False).to(device, memory_format=torch.channels_last)
 
     def loss_of(step: int) -> dict[str, torch.Tensor]:
         whole = step % 3 == 0
@@ -203,9 +289,10 @@ def run_decoder(folder: Path, out: Path, steps: int, size: int, device: str) -> 
         with torch.autocast(device, torch.bfloat16):
             with torch.no_grad():
                 latents = vae.encode(pictures).latent_dist.mode()
-            noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step)).to(device)
-            result = vae.decode(latents + (0.05 if step % 4 < 2 else 0.0) * noise).sample
-        return _losses(result.float(), pictures)
+            result = vae.decode(noisy(latents, torch.Generator().manual_seed(step))).sample.float()
+            features = feature_loss(critic, result, pictures)
+        losses = _losses(result, pictures)
+        return {**losses, "loss": losses["loss"] + 0.1 * features, "features": features}
 
     def export(modules: dict[str, nn.Module]) -> None:
         averaged = AutoencoderKL.from_pretrained(source)
