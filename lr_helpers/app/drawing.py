@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from html import escape
 
 import numpy as np
@@ -11,10 +12,11 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from lr_helpers.anchors import anchor_centres
-from lr_helpers.app.engine import Chosen, Edited, Prepared, Proposed, marked
+from lr_helpers.app.engine import MOST, SAID, Chosen, Edited, Prepared, Proposed, Stopped, cost_sentence, marked
 from lr_helpers.boxes import Box, Size, box_mask
 from lr_helpers.files.canvas import scaled
 from lr_helpers.files.pictures import draw_box, on_white, to_image
+from lr_helpers.files.writing import png_bytes
 from lr_helpers.models.loading import Models
 from lr_helpers.plots.anchors import heat_picture
 from lr_helpers.plots.style import BLACK, BLUE
@@ -23,6 +25,8 @@ SIDE = 384
 """Pixels of the longer side of a shown picture."""
 SMALL = 128
 """Of a candidate among others."""
+TINY = 64
+"""Of a sample to choose."""
 UNKNOWN = "background:#ffe08a;color:#222;border-bottom:2px solid #d55e00;padding:0 2px"
 """How an unknown word looks."""
 
@@ -89,14 +93,30 @@ def history_picture(chosen: Chosen) -> Image.Image | None:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
-def halves(before: Image.Image, after: Image.Image, share: float) -> Image.Image:
-    """`after`, whose left `share` (0..1) shows `before`, with a line between."""
+def compared_html(before: Image.Image, after: Image.Image) -> str:
+    """`after`, over whose left part lies `before`; the slider below moves the line between. The browser does it alone,
+    so it is smooth, and works where no kernel runs any more.
+    """
     first, second = shown(before), shown(after)
-    at = round(share * second.width)
-    second.paste(first.crop((0, 0, at, first.height)), (0, 0))
-    if 0 < at < second.width:
-        ImageDraw.Draw(second).line((at, 0, at, second.height), fill="white", width=3)
-    return second
+    pixels = "image-rendering:pixelated;" if max(after.size) < SIDE else ""
+    whole = f"display:block;width:100%;height:auto;margin:0;{pixels}"
+    return (
+        f'<div style="--at:50%;width:{second.width}px;max-width:100%">'
+        f'<div style="position:relative;overflow:hidden;border-radius:6px">'
+        f'<img alt="after" src="{data_uri(second)}" style="{whole}">'
+        f'<img alt="before" src="{data_uri(first)}" style="{whole}position:absolute;left:0;top:0;'
+        'clip-path:inset(0 calc(100% - var(--at)) 0 0)">'
+        '<div style="position:absolute;top:0;bottom:0;left:calc(var(--at) - 1px);width:2px;background:#fff;'
+        'box-shadow:0 0 4px #000"></div></div>'
+        '<input type="range" min="0" max="100" value="50" aria-label="how much of the picture before is shown, %" '
+        'style="display:block;width:100%;margin:8px 0 0;accent-color:#0072b2" '
+        "oninput=\"this.parentNode.style.setProperty('--at', this.value + '%')\">"
+        '<div style="display:flex;justify-content:space-between"><small>after</small><small>before</small></div></div>')
+
+
+def data_uri(picture: Image.Image) -> str:
+    """A picture as an address that holds it."""
+    return "data:image/png;base64," + base64.b64encode(png_bytes(picture)).decode()
 
 
 # Words
@@ -104,6 +124,8 @@ def halves(before: Image.Image, after: Image.Image, share: float) -> Image.Image
 
 def marked_html(models: Models, text: str) -> str:
     """The text's unknown words marked, and what the models say of them; "" where there is nothing to say."""
+    if len(text) > MOST:
+        return f'<div role="status"><small>At most {MOST:,} characters; these are {len(text):,}.</small></div>'
     pieces = marked(models, text)
     warnings = models.warnings_for(text) if text.strip() else []
     if not warnings:
@@ -119,10 +141,16 @@ def error_html(sentence: str) -> str:
             f"{escape(sentence)}</div>")
 
 
-def bar_html(done: int, most: int, said: str) -> str:
-    """A progress bar and what it stands for."""
-    return (f'<div role="status"><progress value="{done}" max="{max(most, 1)}" style="width:100%" '
-            f'aria-label="progress"></progress><br>{escape(said)}</div>')
+def bar_html(said: str, done: int = 0, most: int = 0) -> str:
+    """A progress bar and what it stands for; of 0 the bar says only that something goes on."""
+    value = f'value="{done}" max="{most}" ' if most else ""
+    return (f'<div role="status"><progress {value}style="display:block;width:100%;height:12px;accent-color:#0072b2" '
+            f'aria-label="progress"></progress>{escape(said)}</div>')
+
+
+def edits_bar_html(edit: Edited) -> str:
+    """The bar after this edit."""
+    return bar_html(f"{edit.number + 1} edits made, of at most {edit.most} …", edit.number + 1, edit.most)
 
 
 def title_of(edit: Edited) -> str:
@@ -143,3 +171,25 @@ def cost_html(cost: dict) -> str:
     """What a finished edit took."""
     return (f"<div>{cost['different_edits']} different edits, {cost['denoiser_evaluations']:,} denoiser evaluations, "
             f"{cost['seconds']['total']:.1f} s</div>")
+
+
+def preset_html(models: Models, name: str) -> str:
+    """What a preset does, and what it will cost."""
+    return f"<small><b>{escape(name)}</b> {escape(SAID[name])}<br>{escape(cost_sentence(models, name))}</small>"
+
+
+def stopped_html(stopped: Stopped) -> str:
+    """What a cancelled edit took."""
+    return (f'<div role="status">Cancelled after {stopped.evaluations:,} denoiser evaluations and '
+            f"{stopped.seconds:.1f} s.</div>")
+
+
+def done_html(warnings: list[str]) -> str:
+    """That an edit is finished, and what there is to say of it."""
+    return f'<div role="status">{"<br>".join(["Done.", *map(escape, warnings)])}</div>'
+
+
+def chosen_html(chosen: Chosen) -> str:
+    """Where the probabilities come from."""
+    how = "learned on this picture" if chosen.history else f"predicted, with a confidence of {chosen.confidence:.2f}"
+    return f"<small>How probable each place is, {how}; the box is the place chosen.</small>"

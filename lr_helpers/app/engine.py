@@ -111,6 +111,17 @@ class Stopped:
 
 Stage = Prepared | Proposed | Edited | Chosen | Finished | Stopped
 
+MOST = 1000
+"""Characters of a text; models read far less."""
+SAID = {
+    "learned": "learns on this picture where to edit: edits some places, and looks which edits fit both texts.",
+    "fast": "one network for all pictures says where; as a rule one edit.",
+    "predicted": "one network for all pictures says where; the best few places are edited.",
+    "paper": "as the paper describes it, more slowly.",
+    "official_code": "as the authors' code does it, with its faults, for comparison.",
+}
+"""What a preset does, in a few words."""
+
 _busy = threading.Lock()
 """Models count their evaluations, so one edit runs at a time."""
 
@@ -128,7 +139,7 @@ def stages(models: Models, image: str | Path | Image.Image, source: str, prompt:
     """
     cancel = threading.Event() if cancel is None else cancel
     method = get_method(method) if isinstance(method, str) else method
-    source, prompt = check_input(source, prompt, seed)
+    source, prompt = check_input(*_short(source, prompt), seed)
     original, notes = open_noted(image)
     warnings = [*notes, *models.warnings_for(prompt), *models.warnings_for(source)]
     if not _busy.acquire(blocking=False):
@@ -230,6 +241,14 @@ class _Teller:
 # What is told before
 
 
+def _short(*texts: str) -> tuple[str, ...]:
+    """The texts, if neither is longer than MOST; raises UserError otherwise."""
+    for name, text in zip(("source", "prompt"), texts, strict=True):
+        if len(text) > MOST:
+            raise UserError(f"The {name} has {len(text):,} characters; give at most {MOST:,}.")
+    return texts
+
+
 def in_one_sentence(error: Exception) -> str:
     """What a user can do about an exception; of a fault of ours, that it is one."""
     said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -237,12 +256,15 @@ def in_one_sentence(error: Exception) -> str:
 
 
 def methods(models: Models) -> tuple[str, ...]:
-    """The presets that these models can do: those that predict need a predictor that fits them."""
+    """The presets that these models can do, the cheapest first: those that predict need a predictor that fits them."""
     try:
         predictor_of(models)
     except UserError:
-        return tuple(name for name, method in METHODS.items() if not method.predicts)
-    return tuple(METHODS)
+        known = [name for name, method in METHODS.items() if not method.predicts]
+    else:
+        known = list(METHODS)
+    # `fast` costs as much as `predicted` at most, but less as a rule.
+    return tuple(sorted(known, key=lambda name: (cost(models, name).evaluations, name != "fast")))
 
 
 def cost(models: Models, method: Method | str) -> Part:
@@ -264,7 +286,7 @@ def _speed(models: Models) -> Speed | None:
 
 def marked(models: Models, text: str) -> list[tuple[str, bool]]:
     """The text in pieces, in order: (piece, is it a word that the models don't know?)."""
-    pieces, at = [], 0
+    pieces, at, text = [], 0, text[:MOST]
     for found in WORD.finditer(text):
         if models.words is not None and found[0].lower() not in models.words:
             pieces += [(text[at:found.start()], False), (found[0], True)]
