@@ -23,7 +23,10 @@ def browser() -> Iterator:
         pytest.skip(f"no browser is on the PATH ({', '.join(NAMES)})")
     # Its sandbox can't be had by root, nor in most containers; the pages are our own.
     with playwright.sync_playwright() as engine:
-        running = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        try:
+            running = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"the browser does not start: {str(error).splitlines()[0]}")
         yield running
         running.close()
 
@@ -39,7 +42,11 @@ def watched(running, address: str, width: int, ours=lambda text: True) -> Iterat
     view.on("pageerror", lambda error: ours(str(error)) and wrong.append(str(error)))
     view.on("request", lambda one: asked.append(one.url))
     view.goto(address)
-    yield view
+    try:
+        yield view
+    except BaseException:
+        view.close()
+        raise
     assert wrong == []
     assert {urlsplit(url).netloc for url in asked if url.startswith("http")} == {urlsplit(address).netloc}
     wide = view.evaluate("document.documentElement.scrollWidth")

@@ -9,18 +9,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from browsing import WIDTHS, browser, shot, tab_to, watched
 from PIL import Image
 
 from lr_helpers import edit
 from lr_helpers.app import page as app
+from lr_helpers.app import sources
 from lr_helpers.cli import main
 from lr_helpers.files.writing import png_bytes
 from lr_helpers.method import METHODS, Method
 
 QUICK = Method(anchors=3, sizes=(0.4, 0.6), iterations=3, steps=2, estimator="expectation")
 SLOW = QUICK.but(steps=500)
-SHOTS = os.environ.get("LR_SHOTS")
-"""A folder for pictures of the page, to be looked at."""
 
 
 def test_without_gradio_one_sentence_says_so(monkeypatch, capsys):
@@ -46,51 +46,29 @@ def address(models, tmp_path_factory):
         patch.setenv("GRADIO_TEMP_DIR", "")
         patch.setitem(METHODS, "learned", QUICK)
         patch.setitem(METHODS, "paper", SLOW)
+        patch.setattr(sources, "LARGEST", 1)
         with app.served(models) as found:
             yield found
     assert list(scratch.glob("learnable_regions_*")) == []  # nothing stays
 
 
 @pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    with playwright.sync_playwright() as engine:
-        try:
-            found = engine.chromium.launch(executable_path=_chromium())
-        except playwright.Error as error:
-            pytest.skip(f"no browser: {str(error).splitlines()[0]}")
+def running():
+    with browser() as found:
         yield found
-        found.close()
 
 
-def _chromium() -> str | None:
-    return next((str(p) for p in map(Path, ("/usr/bin/chromium", "/usr/bin/google-chrome")) if p.exists()), None)
+def ours(text: str) -> bool:
+    """Is an error in the console of ours? A file that is too large is refused by its status."""
+    return "413" not in text
 
 
-@pytest.fixture(params=[1280, 420])
-def view(browser, address, request):
-    """The page at two widths; in the end nothing went wrong in the browser, and nothing was asked of another host."""
-    view = browser.new_page(viewport={"width": request.param, "height": 1000})
-    view.set_default_timeout(20_000)
-    wrong, asked = [], []
-    view.on("console", lambda message: message.type == "error" and wrong.append(message.text))
-    view.on("pageerror", lambda error: wrong.append(str(error)))
-    view.on("request", lambda one: asked.append(one.url))
-    view.goto(address)
-    view.wait_for_selector("#run")
-    yield view
-    assert wrong == []
-    local = urlsplit(address).netloc
-    assert {urlsplit(url).netloc for url in asked if url.startswith("http")} == {local}
-    wide = view.evaluate("document.documentElement.scrollWidth")
-    assert wide <= request.param + 1, f"{request.param}: the page is {wide} wide"
-    view.close()
-
-
-def shot(view, name: str) -> None:
-    if SHOTS:
-        view.wait_for_timeout(600)
-        view.screenshot(path=f"{SHOTS}/{name}_{view.viewport_size['width']}.png", full_page=True)
+@pytest.fixture(params=WIDTHS)
+def view(running, address, request):
+    """The page at two widths."""
+    with watched(running, address, request.param, ours) as found:
+        found.wait_for_selector("#run")
+        yield found
 
 
 def finished(view) -> None:
@@ -118,7 +96,7 @@ def test_upload_type_run_click_and_download(view, models, scene_picture, tmp_pat
     # The edit, and what it shows.
     view.click("#run")
     finished(view)
-    for part in ("#attention img", "#region img", "#slider img", "#took"):
+    for part in ("#attention img", "#region img", "#slider img[alt=before]", "#took"):
         view.wait_for_selector(part)
     thumbnails = view.locator("#candidates button:has(img)")
     known = edit(models, scene_picture, "wolf", "an apple", QUICK, 42, progress=False)
@@ -128,10 +106,32 @@ def test_upload_type_run_click_and_download(view, models, scene_picture, tmp_pat
     place = view.locator("#figures table").bounding_box()
     assert place["x"] + place["width"] <= view.viewport_size["width"], "the figures are cut off"
     shot(view, "result")
+    # The line between before and after goes where the slider goes.
+    edges = []
+    for value in ("0", "50", "100"):
+        view.locator("#slider input[type=range]").fill(value)
+        edges.append(view.locator("#slider img[alt=before]").evaluate("one => getComputedStyle(one).clipPath"))
+    assert len(set(edges)) == 3
     with view.expect_download() as loading:
         view.click("#download")
     with Image.open(BytesIO(Path(loading.value.path()).read_bytes())) as picture:
         assert picture.tobytes() == known.image.tobytes()
+
+
+@pytest.mark.all
+def test_a_sample_is_taken_and_a_scene_is_composed(view):
+    """A choice is drawn at once."""
+    for tab, label, choice, there in (("Sample", "sample", "rabbit", "rabbit"), ("Compose", "object", "cat", "cat")):
+        view.get_by_role("tab", name=tab).click()
+        view.get_by_label(label, exact=True).click()
+        view.get_by_role("option", name=choice, exact=True).click()
+        view.wait_for_function("there => document.querySelector('#source textarea').value == there", arg=there)
+    view.get_by_role("button", name="a cake").click()
+    view.wait_for_function("document.querySelector('#prompt textarea').value == 'a cake'")
+    shot(view, "compose")
+    view.get_by_label("learned").check()
+    view.click("#run")
+    finished(view)
 
 
 @pytest.mark.all
@@ -148,7 +148,7 @@ def test_cancel_stops_the_edit_and_run_works_again(view):
 
 
 @pytest.mark.all
-def test_what_is_wrong_is_one_sentence(view, tmp_path):
+def test_what_is_wrong_is_one_sentence(view, scene_picture, tmp_path):
     view.locator("#source textarea").fill(" ")
     view.click("#run")
     view.wait_for_selector("#status [role=alert] >> text=The source is empty")
@@ -157,33 +157,37 @@ def test_what_is_wrong_is_one_sentence(view, tmp_path):
     view.get_by_role("tab", name="Upload").click()
     view.set_input_files("#upload input[type=file]", str(file))
     view.wait_for_selector("#status [role=alert] >> text=it is a PDF document")
+    for name, data, said in (("half.png", png_bytes(scene_picture)[:900], "#status [role=alert] >> text=is damaged"),
+                             ("large.png", bytes(1_500_000), "text=/exceeds|too large|maximum/i")):
+        (tmp_path / name).write_bytes(data)
+        view.locator("#upload [aria-label*=lear], #upload [aria-label*=emove]").first.click()
+        view.set_input_files("#upload input[type=file]", str(tmp_path / name))
+        view.wait_for_selector(said)
+    view.click("#run")
+    view.wait_for_selector("#status [role=alert] >> text=There is no picture yet")
     shot(view, "wrong")
 
 
 @pytest.mark.all
 def test_by_the_keyboard_alone(view):
-    def tab_to(selector: str) -> None:
-        for _ in range(60):
-            view.keyboard.press("Tab")
-            if view.evaluate("s => !!document.activeElement.closest(s)", selector):
-                return
-        pytest.fail(f"Tab does not reach {selector}")
-
-    tab_to("#prompt")
+    tab_to(view, "#prompt")
     view.keyboard.press("Control+A")
     view.keyboard.type("a fox")
-    tab_to("#run")
+    tab_to(view, "#run")
     view.keyboard.press("Enter")
     finished(view)
-    tab_to("#download")
-    tab_to("#candidates button:has(img)")
+    tab_to(view, "#slider input[type=range]")
+    view.keyboard.press("ArrowRight")
+    assert view.evaluate("document.activeElement.value") == "51"
+    tab_to(view, "#download")
+    tab_to(view, "#candidates button:has(img)")
     view.keyboard.press("Enter")
     view.wait_for_selector("#figures >> text=Candidate")
 
 
 @pytest.mark.all
-def test_the_page_tells_nobody_anything_and_lists_no_api(address, browser):
-    view = browser.new_page()
+def test_the_page_tells_nobody_anything_and_lists_no_api(address, running):
+    view = running.new_page()
     config = json.loads(view.goto(f"{address}config").text())
     assert config["analytics_enabled"] is False and not config["run_history"] and config["footer_links"] == []
     assert all(one["api_visibility"] == "private" for one in config["dependencies"] if one["targets"] and one["js"] is None)

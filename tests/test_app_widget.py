@@ -53,7 +53,7 @@ def test_an_edit_from_the_first_click_to_the_download(form, models):
     (data,) = re.findall(r"base64,([^\"]+)", form.download.value)
     assert Image.open(BytesIO(base64.b64decode(data))).tobytes() == known.image.tobytes()
     assert f"{known.cost['denoiser_evaluations']} denoiser evaluations" in form.took.value
-    assert form.status.value == "Done." and not form.run.disabled and form.cancel.disabled
+    assert ">Done.<" in form.status.value and not form.run.disabled and form.cancel.disabled
 
 
 def test_a_click_on_a_candidate_shows_it_and_its_losses(form):
@@ -68,16 +68,28 @@ def test_a_click_on_a_candidate_shows_it_and_its_losses(form):
     assert len(seen) == len(form.candidates.children)
 
 
-def test_the_slider_goes_from_before_to_after(form):
+def test_before_lies_over_after_up_to_the_slider(form):
+    assert form.compared.value == ""
     run(form)
-    shown = {}
-    for share in (0, 50, 100):
-        form.slider.value = share
-        shown[share] = picture(form.after).convert("RGB")
-    large = form.result.original.resize((384, 384), Image.Resampling.NEAREST)
-    assert shown[100].tobytes() == large.tobytes() and shown[0].tobytes() != large.tobytes()
-    assert shown[50].crop((0, 0, 190, 384)).tobytes() == large.crop((0, 0, 190, 384)).tobytes()
-    assert shown[50].crop((194, 0, 384, 384)).tobytes() == shown[0].crop((194, 0, 384, 384)).tobytes()
+    large = {name: Image.open(BytesIO(base64.b64decode(data))) for name, data in
+             re.findall(r'alt="(before|after)" src="data:image/png;base64,([^"]+)"', form.compared.value)}
+    for name, known in (("before", form.result.original), ("after", form.result.image)):
+        assert large[name].tobytes() == known.resize((384, 384), Image.Resampling.NEAREST).tobytes()
+    assert large["before"].tobytes() != large["after"].tobytes()
+    assert 'type="range"' in form.compared.value and "clip-path:inset(0 calc(100% - var(--at)) 0 0)" in form.compared.value
+
+
+def test_samples_are_taken_by_a_click_and_prompts_too(form):
+    taken = {}
+    for name, cell in form.thumbnails.items():
+        cell.children[1].click()
+        assert (form.source.value, form.prompt.value) == (name, form.samples[name].prompt)
+        taken[name] = form.picture.tobytes()
+    assert len(set(taken.values())) == len(taken) > 1
+    for idea in form.ideas.children:
+        idea.click()
+        assert form.prompt.value == idea.description and not form.models.warnings_for(idea.description)
+    assert "run this cell" in repr(form)
 
 
 def test_unknown_words_are_marked_while_one_types(form):
@@ -100,13 +112,17 @@ def test_cancel_stops_and_run_works_again(form, models):
     hook.remove()
     assert len(made) == 1 and "Cancelled after 12 denoiser evaluations" in form.status.value and form.result is None
     run(form)
-    assert form.result is not None and form.status.value == "Done."
+    assert form.result is not None and ">Done.<" in form.status.value
 
 
 def test_what_is_wrong_is_one_sentence_in_the_form(form, monkeypatch):
     form.prompt.value = " "
     run(form)
     assert "The prompt is empty" in form.status.value and 'role="alert"' in form.status.value
+    form.source.value, form.prompt.value = "wolf", "a fox " * 200
+    assert "At most 1,000 characters; these are 1,200" in form.prompt_marks.value
+    run(form)
+    assert "The prompt has 1,200 characters; give at most 1,000." in form.status.value
     form.kind.value = UPLOAD
     form.run.click()
     assert "There is no picture yet" in form.status.value
@@ -132,9 +148,9 @@ def test_an_upload_is_read_by_the_houses_reader(form):
     buffer = BytesIO()
     given.save(buffer, "PNG")
     form.upload.set_trait("value", (file_of("grey.png", buffer.getvalue()),))
-    assert form.picture.size == (90, 60) and "grey.png is grey" in form.status.value
+    assert form.picture.size == (90, 60) and "grey.png is grey" in form.read.value
     form.upload.set_trait("value", (file_of("page.png", b"%PDF-1.7"),))
-    assert form.picture is None and "it is a PDF document" in form.status.value
+    assert form.picture is None and "it is a PDF document" in form.read.value
     run_before = form.thread
     form.run.click()
     assert form.thread is run_before
@@ -153,6 +169,8 @@ def test_an_uploads_name_leads_nowhere(name, tmp_path, monkeypatch, scene_pictur
     assert found.tobytes() == scene_picture.tobytes() and notes == []
     with pytest.raises(UserError, match="is empty"):
         uploaded(name, b"")
+    with pytest.raises(UserError, match="The file has 101 MB; give one of at most 100 MB"):
+        uploaded(name, bytes(101_000_000))
     assert list(tmp_path.iterdir()) == []
 
 

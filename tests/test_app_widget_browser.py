@@ -17,7 +17,6 @@ from browsing import WIDTHS, browser, shot, tab_to, watched
 from PIL import Image
 
 from lr_helpers import edit
-from lr_helpers.app.sources import sample
 from lr_helpers.files.writing import png_bytes
 from lr_helpers.method import Method
 
@@ -25,11 +24,13 @@ pytestmark = pytest.mark.all
 QUICK = Method(anchors=3, sizes=(0.4, 0.6), iterations=3, steps=2, estimator="expectation")
 CELL = """
 from lr_helpers import load_models
+from lr_helpers.app import sources
 from lr_helpers.course import editor
 from lr_helpers.method import METHODS, Method
 
 METHODS["learned"] = Method(anchors=3, sizes=(0.4, 0.6), iterations=3, steps=2, estimator="expectation")
 METHODS["paper"] = METHODS["learned"].but(steps=500)
+sources.LARGEST = 1
 if "models" not in globals():
     models = load_models("tiny", device="cpu")
 editor(models)
@@ -204,7 +205,7 @@ def test_a_scene_is_composed(view):
     finished(view)
 
 
-def test_what_is_wrong_is_one_sentence(view, tmp_path):
+def test_what_is_wrong_is_one_sentence(view, scene_picture, tmp_path):
     field(view, "I want").fill(" ")
     button(view, "Run").click()
     view.wait_for_selector(".lr-editor [role=alert]:has-text('The prompt is empty')")
@@ -213,7 +214,8 @@ def test_what_is_wrong_is_one_sentence(view, tmp_path):
     view.wait_for_selector(".lr-editor [role=alert]:has-text('The prompt has 2,400 characters; give at most 1,000.')")
     button(view, "my own").click()
     for name, data, said in (("page.png", b"%PDF-1.7 no picture", "it is a PDF document"),
-                             ("half.png", png_bytes(sample("tiny", "wolf").picture)[:900], "is damaged")):
+                             ("large.png", bytes(1_500_000), "The file has 2 MB; give one of at most 1 MB."),
+                             ("half.png", png_bytes(scene_picture)[:900], "is damaged")):
         file = tmp_path / name
         file.write_bytes(data)
         with view.expect_file_chooser() as choosing:

@@ -100,6 +100,8 @@ def compared_html(before: Image.Image, after: Image.Image) -> str:
     first, second = shown(before), shown(after)
     pixels = "image-rendering:pixelated;" if max(after.size) < SIDE else ""
     whole = f"display:block;width:100%;height:auto;margin:0;{pixels}"
+    badge = ("position:absolute;top:6px;padding:0 7px;border-radius:9px;background:rgba(0,0,0,.6);color:#fff;"
+             "font-size:12px;line-height:18px;")
     return (
         f'<div style="--at:50%;width:{second.width}px;max-width:100%">'
         f'<div style="position:relative;overflow:hidden;border-radius:6px">'
@@ -107,11 +109,13 @@ def compared_html(before: Image.Image, after: Image.Image) -> str:
         f'<img alt="before" src="{data_uri(first)}" style="{whole}position:absolute;left:0;top:0;'
         'clip-path:inset(0 calc(100% - var(--at)) 0 0)">'
         '<div style="position:absolute;top:0;bottom:0;left:calc(var(--at) - 1px);width:2px;background:#fff;'
-        'box-shadow:0 0 4px #000"></div></div>'
-        '<input type="range" min="0" max="100" value="50" aria-label="how much of the picture before is shown, %" '
+        'box-shadow:0 0 4px #000"></div>'
+        f'<div style="{badge}left:6px">before</div><div style="{badge}right:6px">after</div></div>'
+        # JupyterLab leaves the arrow keys to what is marked so.
+        '<input type="range" min="0" max="100" value="50" data-lm-suppress-shortcuts="true" '
+        'aria-label="how much of the picture before is shown, %" '
         'style="display:block;width:100%;margin:8px 0 0;accent-color:#0072b2" '
-        "oninput=\"this.parentNode.style.setProperty('--at', this.value + '%')\">"
-        '<div style="display:flex;justify-content:space-between"><small>after</small><small>before</small></div></div>')
+        "oninput=\"this.parentNode.style.setProperty('--at', this.value + '%')\"></div>")
 
 
 def data_uri(picture: Image.Image) -> str:

@@ -24,20 +24,20 @@ from tiny_world.sprites import SIZES
 from tiny_world.words import NAMES, PLACES
 
 LOOPBACK = "127.0.0.1"
-LARGEST = "100mb"
-"""Of an uploaded file."""
 NOTHING = "<span></span>"
 """Gradio leaves what was there where it is given an empty text."""
 CSS = """
 .gradio-container {max-width: 1200px !important; margin: 0 auto}
 .pixels img {image-rendering: pixelated}
 mark {border-radius: 3px}
-progress {accent-color: #3b82f6}
+progress {accent-color: #0072b2}
 #candidates .grid-wrap {max-height: none; height: auto; overflow: visible}
 #candidates .grid-container {min-width: 0}
 #one {flex-wrap: wrap}
 #one > * {flex: 1 1 280px !important; min-width: min(280px, 100%) !important}
-#slider, #slider * {max-width: 100%}
+#ideas {flex-wrap: wrap; gap: 6px}
+#ideas button {flex: 0 0 auto; min-width: 0; border-radius: 14px}
+button:focus-visible, input:focus-visible {outline: 2px solid #0072b2; outline-offset: 1px}
 @media (max-width: 600px) {#candidates .grid-container {grid-template-columns: repeat(2, minmax(0, 1fr)) !important}}
 """
 
@@ -68,7 +68,8 @@ def served(models: Models, host: str = LOOPBACK, port: int | None = None, browse
             _, address, _ = page.launch(
                 server_name=host, server_port=port, inbrowser=browser, prevent_thread_lock=True, quiet=True,
                 share=False, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
-                footer_links=[], max_file_size=LARGEST, strict_cors=True, allowed_paths=[folder], css=CSS,
+                footer_links=[], max_file_size=f"{sources.LARGEST}mb", strict_cors=True, allowed_paths=[folder],
+                css=CSS,
                 theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]))
         except OSError as error:
             raise UserError(f"The port {port or 'from 7860 on'} of {host} can't be opened; give another "
@@ -93,19 +94,20 @@ def build(models: Models, folder: Path) -> Any:
         picture, edits = gr.State(first.picture), gr.State([])
         with gr.Row():
             with gr.Column(min_width=320):
-                with gr.Tab("Sample"):
-                    sample = gr.Dropdown(list(sources.sample_names(profile)), value=first.name, label="sample")
-                    take_sample = gr.Button("Take this sample", elem_id="take_sample")
-                with gr.Tab("Upload"):
-                    upload = gr.File(label="a picture (JPEG, PNG, WebP …)", file_types=["image"], elem_id="upload")
+                with gr.Tab("Sample") as sample_tab:
+                    sample = gr.Dropdown(list(sources.sample_names(profile)), value=first.name, label="sample",
+                                         elem_id="sample")
+                with gr.Tab("Upload") as upload_tab:
+                    upload = gr.File(label=f"a picture (JPEG, PNG, WebP …), at most {sources.LARGEST} MB",
+                                     file_types=["image"], elem_id="upload", height=140)
                 if profile.vocabulary:
-                    with gr.Tab("Compose"):
-                        parts = [gr.Dropdown(list(PLACES), value="grass", label="place"),
-                                 gr.Dropdown(list(NAMES), value="wolf", label="object"),
-                                 gr.Dropdown(list(sources.WHERE), value="middle", label="where"),
-                                 gr.Dropdown(list(SIZES), value=32, label="size in pixels"),
-                                 gr.Dropdown([sources.NOBODY, *NAMES], value=sources.NOBODY, label="and also")]
-                        compose = gr.Button("Draw the scene", elem_id="compose")
+                    with gr.Tab("Compose") as compose_tab, gr.Row():
+                        parts = [gr.Dropdown(list(PLACES), value="grass", label="place", min_width=120),
+                                 gr.Dropdown(list(NAMES), value="wolf", label="object", min_width=120),
+                                 gr.Dropdown(list(sources.WHERE), value="middle", label="where", min_width=120),
+                                 gr.Dropdown(list(SIZES), value=32, label="size in pixels", min_width=120),
+                                 gr.Dropdown([sources.NOBODY, *NAMES], value=sources.NOBODY, label="and also",
+                                             min_width=120)]
                 preview = gr.Image(drawing.shown(first.picture), label="picture", interactive=False, buttons=[],
                                    format="png", elem_classes="pixels", alt_text="the picture to edit", height=320)
             with gr.Column(min_width=320):
@@ -113,17 +115,20 @@ def build(models: Models, folder: Path) -> Any:
                 source_marks = gr.HTML(elem_id="source_marks")
                 prompt = gr.Textbox(first.prompt, label="I want", elem_id="prompt", max_length=1000)
                 prompt_marks = gr.HTML(elem_id="prompt_marks")
+                ideas = []
+                if profile.vocabulary:  # its models know few words
+                    with gr.Row(elem_id="ideas"):
+                        ideas = [gr.Button(one, size="sm") for one in first.prompts]
                 names = list(engine.methods(models))
                 method = gr.Radio(names, value=names[0], label="method", elem_id="method")
                 seed = gr.Number(42, label="seed", precision=0, minimum=0, elem_id="seed")
-                cost = gr.HTML(escape(engine.cost_sentence(models, names[0])), elem_id="cost")
+                cost = gr.HTML(drawing.preset_html(models, names[0]), elem_id="cost")
                 with gr.Row():
                     run = gr.Button("Run", variant="primary", elem_id="run", min_width=120)
                     cancel = gr.Button("Cancel", elem_id="cancel", min_width=120, interactive=False)
                 status = gr.HTML(elem_id="status")
         with gr.Row(visible=False, elem_id="result") as result_row, gr.Column(min_width=320):
-            slider = gr.ImageSlider(label="before | after", interactive=False, format="png", buttons=[],
-                                    elem_classes="pixels", elem_id="slider")
+            slider = gr.HTML(elem_id="slider")
             took = gr.HTML(elem_id="took")
             download = gr.DownloadButton("Download the picture", elem_id="download")
         with gr.Row():
@@ -172,17 +177,22 @@ def build(models: Models, folder: Path) -> Any:
                     status: NOTHING}
 
         taken = [picture, preview, source, prompt, source_marks, prompt_marks, status]
-        take_sample.click(chosen_sample, sample, taken, **private)
-        upload.change(uploaded, upload, taken, **private)
+        for event in (sample.input, sample_tab.select):
+            event(chosen_sample, sample, taken, **private)
+        for event in (upload.change, upload_tab.select):
+            event(uploaded, upload, taken, **private)
         if profile.vocabulary:
-            compose.click(composed, parts, taken, **private)
+            for event in (*(part.input for part in parts), compose_tab.select):
+                event(composed, parts, taken, **private)
 
         # The texts
 
         for text, marks in ((source, source_marks), (prompt, prompt_marks)):
             text.change(lambda words: drawing.marked_html(models, words) or NOTHING, text, marks,
                        trigger_mode="multiple", **private)
-        method.change(lambda name: escape(engine.cost_sentence(models, name)), method, cost, **private)
+        method.change(lambda name: drawing.preset_html(models, name), method, cost, **private)
+        for idea in ideas:
+            idea.click(lambda words: words, idea, prompt, **private)
 
         # The edit
 
@@ -195,7 +205,7 @@ def build(models: Models, folder: Path) -> Any:
             hidden = {part: gr.update(visible=False)
                       for part in (attention, region, history, gallery, one_row, result_row)}
             yield {run: gr.update(interactive=False), cancel: gr.update(interactive=True), edits: [],
-                   status: drawing.bar_html(0, 1, "Looking for places …"), **hidden}
+                   status: drawing.bar_html("Looking for places …"), **hidden}
             done = {run: gr.update(interactive=True), cancel: gr.update(interactive=False)}
             try:
                 if image is None:
@@ -222,8 +232,7 @@ def build(models: Models, folder: Path) -> Any:
                 shape = found.prepared.original.height, found.prepared.original.width
                 found.small.append((drawing.with_box(stage.picture, stage.box, shape, 192), drawing.title_of(stage)))
                 found.large.append((drawing.with_box(stage.picture, stage.box, shape), drawing.table_html(stage)))
-                yield status, drawing.bar_html(stage.number + 1, stage.most,
-                                               f"{stage.number + 1} edits made, of at most {stage.most} …")
+                yield status, drawing.edits_bar_html(stage)
                 yield gallery, gr.update(value=list(found.small), visible=True, selected_index=None)
                 yield edits, list(found.large)
             elif isinstance(stage, Chosen):
@@ -236,13 +245,13 @@ def build(models: Models, folder: Path) -> Any:
                 file = folder / f"edited_{uuid4().hex[:8]}.png"
                 file.write_bytes(png_bytes(result.image))
                 yield region, gr.update(value=drawing.region_picture(found.prepared, found.chosen, result.box))
-                yield slider, (drawing.shown(result.original), drawing.shown(result.image))
+                yield slider, drawing.compared_html(result.original, result.image)
                 yield took, drawing.cost_html(result.cost)
                 yield download, gr.update(value=str(file))
                 yield result_row, gr.update(visible=True)
-                yield status, "<br>".join(["Done.", *map(escape, result.warnings)])
+                yield status, drawing.done_html(result.warnings)
             elif isinstance(stage, Stopped):
-                yield status, (f"Cancelled after {stage.evaluations:,} denoiser evaluations and {stage.seconds:.1f} s.")
+                yield status, drawing.stopped_html(stage)
 
         run.click(edit, [picture, source, prompt, method, seed], shown, concurrency_limit=None, **private)
 

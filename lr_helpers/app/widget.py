@@ -36,8 +36,10 @@ CSS = """<style>
 .lr-editor button.lr-idea {border-radius: 14px; width: auto; padding: 0 10px; font-size: 12px}
 .lr-editor button:focus-visible, .lr-editor input:focus-visible, .lr-editor select:focus-visible,
 .lr-editor a:focus-visible {outline: 2px solid #0072b2; outline-offset: 1px}
+.lr-editor .lr-one {gap: 16px}
 .lr-editor table {border-collapse: collapse; font-size: 12px}
 .lr-editor td, .lr-editor th {padding: 2px 12px 2px 0; border-bottom: 1px solid var(--line)}
+.lr-editor .widget-html:has(> .widget-html-content:empty) {display: none}
 .lr-editor .widget-label {width: 64px !important; text-align: left; justify-content: flex-start}
 .lr-editor button.lr-run {font-weight: 600}
 </style>"""
@@ -141,6 +143,7 @@ class EditorWidget(ipywidgets.VBox):
                 ipywidgets.HTML("<small>Each edit that was tried, with its place; the lower the loss, the better it "
                                 "fits your words. Click one.</small>"), self.candidates], "1 1 100%"),
             "one": _card("One candidate", [_row([self.one, self.figures])], "1 1 100%")}
+        self.blocks["one"].children[1].add_class("lr-one")
         self.answer = _row(list(self.blocks.values()))
         self._clear()
 
