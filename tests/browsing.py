@@ -47,7 +47,7 @@ def watched(running, address: str, width: int, ours=lambda text: True) -> Iterat
     except BaseException:
         view.close()
         raise
-    assert wrong == []
+    assert wrong == [], wrong
     assert {urlsplit(url).netloc for url in asked if url.startswith("http")} == {urlsplit(address).netloc}
     wide = view.evaluate("document.documentElement.scrollWidth")
     assert wide <= width + 1, f"{width}: the page is {wide} wide"

@@ -103,7 +103,7 @@ def compared_html(before: Image.Image, after: Image.Image) -> str:
     badge = ("position:absolute;top:6px;padding:0 7px;border-radius:9px;background:rgba(0,0,0,.6);color:#fff;"
              "font-size:12px;line-height:18px;")
     return (
-        f'<div style="--at:50%;width:{second.width}px;max-width:100%">'
+        f'<div style="--at:50%;width:min({second.width}px, 100%)">'
         f'<div style="position:relative;overflow:hidden;border-radius:6px">'
         f'<img alt="after" src="{data_uri(second)}" style="{whole}">'
         f'<img alt="before" src="{data_uri(first)}" style="{whole}position:absolute;left:0;top:0;'
@@ -186,6 +186,11 @@ def stopped_html(stopped: Stopped) -> str:
     """What a cancelled edit took."""
     return (f'<div role="status">Cancelled after {stopped.evaluations:,} denoiser evaluations and '
             f"{stopped.seconds:.1f} s.</div>")
+
+
+def notes_html(notes: list[str]) -> str:
+    """What is lost of a picture that was read; "" where nothing is."""
+    return f'<div role="status"><small>{"<br>".join(map(escape, notes))}</small></div>' if notes else ""
 
 
 def done_html(warnings: list[str]) -> str:

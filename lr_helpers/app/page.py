@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,6 +32,8 @@ mark {border-radius: 3px}
 progress {accent-color: #0072b2}
 #candidates .grid-wrap {max-height: none; height: auto; overflow: visible}
 #candidates .grid-container {min-width: 0}
+#source_marks:not(:has([role])), #prompt_marks:not(:has([role])), #status:not(:has([role])) {display: none}
+#result, #slider {min-width: 0 !important}
 #one {flex-wrap: wrap}
 #one > * {flex: 1 1 280px !important; min-width: min(280px, 100%) !important}
 #ideas {flex-wrap: wrap; gap: 6px}
@@ -127,22 +128,25 @@ def build(models: Models, folder: Path) -> Any:
                     run = gr.Button("Run", variant="primary", elem_id="run", min_width=120)
                     cancel = gr.Button("Cancel", elem_id="cancel", min_width=120, interactive=False)
                 status = gr.HTML(elem_id="status")
-        with gr.Row(visible=False, elem_id="result") as result_row, gr.Column(min_width=320):
-            slider = gr.HTML(elem_id="slider")
-            took = gr.HTML(elem_id="took")
-            download = gr.DownloadButton("Download the picture", elem_id="download")
+        with gr.Row():
+            with gr.Column(visible=False, min_width=320, elem_id="result") as result_column:
+                slider = gr.HTML(elem_id="slider")
+                took = gr.HTML(elem_id="took")
+                download = gr.DownloadButton("Download the picture", elem_id="download")
+            with gr.Column(min_width=320):
+                region = gr.Image(label="how probable each place is", visible=False, interactive=False, buttons=[],
+                                  format="png", alt_text="the region's probabilities over the picture",
+                                  elem_id="region")
         with gr.Row():
             with gr.Column(min_width=320):
                 attention = gr.Image(label="attention and anchors", visible=False, interactive=False, buttons=[],
                                      format="png", alt_text="attention laid over the picture, anchors as points",
                                      elem_id="attention")
             with gr.Column(min_width=320):
-                region = gr.Image(label="how probable each place is", visible=False, interactive=False, buttons=[],
-                                  format="png", alt_text="the region's probabilities over the picture",
-                                  elem_id="region")
-                history = gr.Image(label="the network learns", visible=False, interactive=False, buttons=[],
-                                   format="png", alt_text="the loss at each update", elem_id="history")
-        gallery = gr.Gallery(label="candidate edits; click one", visible=False, columns=4, height="auto", format="png",
+                # A label would lie on its axis.
+                history = gr.Image(show_label=False, visible=False, interactive=False, buttons=[], format="png",
+                                   alt_text="the loss at each update of the network", elem_id="history")
+        gallery = gr.Gallery(label="candidate edits; click one", visible=False, columns=6, height="auto", format="png",
                              allow_preview=False, interactive=False, buttons=[], elem_id="candidates")
         with gr.Row(visible=False, elem_id="one") as one_row:
             one = gr.Image(label="one candidate", interactive=False, buttons=[], format="png", elem_classes="pixels",
@@ -166,7 +170,7 @@ def build(models: Models, folder: Path) -> Any:
                 found, notes = read_noted(file)
             except UserError as error:
                 return {picture: None, preview: None, status: drawing.error_html(str(error))}
-            return {picture: found, preview: drawing.shown(found), status: "<br>".join(map(escape, notes)) or NOTHING}
+            return {picture: found, preview: drawing.shown(found), status: drawing.notes_html(notes) or NOTHING}
 
         def composed(*chosen):
             try:
@@ -196,14 +200,14 @@ def build(models: Models, folder: Path) -> Any:
 
         # The edit
 
-        shown = [status, run, cancel, edits, attention, region, history, gallery, one_row, result_row, slider, took,
+        shown = [status, run, cancel, edits, attention, region, history, gallery, one_row, result_column, slider, took,
                  download]
 
         def edit(image: Image.Image | None, there: str, wanted: str, name: str, number: float | None,
                  request: gr.Request):
             event = running[request.session_hash] = threading.Event()
             hidden = {part: gr.update(visible=False)
-                      for part in (attention, region, history, gallery, one_row, result_row)}
+                      for part in (attention, region, history, gallery, one_row, result_column)}
             yield {run: gr.update(interactive=False), cancel: gr.update(interactive=True), edits: [],
                    status: drawing.bar_html("Looking for places …"), **hidden}
             done = {run: gr.update(interactive=True), cancel: gr.update(interactive=False)}
@@ -248,7 +252,7 @@ def build(models: Models, folder: Path) -> Any:
                 yield slider, drawing.compared_html(result.original, result.image)
                 yield took, drawing.cost_html(result.cost)
                 yield download, gr.update(value=str(file))
-                yield result_row, gr.update(visible=True)
+                yield result_column, gr.update(visible=True)
                 yield status, drawing.done_html(result.warnings)
             elif isinstance(stage, Stopped):
                 yield status, drawing.stopped_html(stage)

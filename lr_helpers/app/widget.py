@@ -175,7 +175,7 @@ class EditorWidget(ipywidgets.VBox):
                 self.source.value = self.first.value
             elif files := _files(self.upload):
                 self.picture, notes = sources.uploaded(*files[-1])
-                self.read.value = f"<small>{'<br>'.join(map(escape, notes))}</small>"
+                self.read.value = drawing.notes_html(notes)
         except UserError as error:
             self.read.value = drawing.error_html(str(error))
         # Words that fit: a sample's own; in the emoji world the same for every picture, since its models know few.
