@@ -32,14 +32,20 @@ def browser() -> Iterator:
 
 
 @contextmanager
-def watched(running, address: str, width: int, ours=lambda text: True) -> Iterator:
+def watched(running, address: str, width: int, ours=lambda text, url: True) -> Iterator:
     """A page of this width at the address. In the end nothing went wrong in it that is `ours`, nothing was asked of another
     host, and it is no wider than its window."""
     view = running.new_page(viewport={"width": width, "height": 1000})
     view.set_default_timeout(30_000)
     wrong, asked = [], []
-    view.on("console", lambda message: message.type == "error" and ours(message.text) and wrong.append(message.text))
-    view.on("pageerror", lambda error: ours(str(error)) and wrong.append(str(error)))
+
+    def noted(message) -> None:
+        url = message.location.get("url", "")
+        if message.type == "error" and ours(message.text, url):
+            wrong.append(f"{message.text} ({url})")
+
+    view.on("console", noted)
+    view.on("pageerror", lambda error: wrong.append(str(error)))
     view.on("request", lambda one: asked.append(one.url))
     view.goto(address)
     try:

@@ -114,7 +114,8 @@ def test_one_edit_at_a_time(models, scene_picture):
 @pytest.mark.parametrize(("changes", "said"), [
     ({"source": " "}, "The source is empty"), ({"prompt": "\x1b"}, "control character"), ({"seed": -1}, "seed is -1"),
     ({"method": "best"}, "The method 'best' is unknown"), ({"image": "no such file.png"}, "There is no file"),
-    ({"method": "predicted"}, "predict")])
+    ({"method": "predicted"}, "predict"), ({"source": "x" * 1001}, "The source has 1,001 characters; give at most 1,000"),
+    ({"prompt": "x " * 900}, "The prompt has 1,800 characters")])
 def test_what_is_wrong_is_one_sentence_and_the_next_edit_works(models, scene_picture, tmp_path, changes, said):
     if changes.get("method") == "predicted":  # models that have no predictor
         models = type(models)(**{**vars_of(models), "profile": models.profile.but(regions=tmp_path / "none"), "predictor": None})
@@ -153,6 +154,8 @@ def test_unknown_words_are_marked_where_they_stand(models):
 
 def test_the_cost_is_told_before(models):
     said = {name: engine.cost_sentence(models, name) for name in engine.methods(models)}
-    assert {"learned", "paper", "official_code"} <= said.keys()
+    assert {"learned", "paper", "official_code"} <= said.keys() and engine.SAID.keys() == METHODS.keys()
+    costs = [engine.cost(models, name).evaluations for name in said]
+    assert costs == sorted(costs)  # the quickest is offered first
     assert said["learned"].startswith("288 denoiser evaluations, about ")
     assert said["paper"].startswith("At most ")

@@ -58,9 +58,10 @@ def running():
         yield found
 
 
-def ours(text: str) -> bool:
-    """Is an error in the console of ours? A file that is too large is refused by its status."""
-    return "413" not in text
+def ours(text: str, url: str) -> bool:
+    """Is an error in the console of ours? Gradio asks how far an upload is, also of one that is done already or was refused,
+    and writes "Response" where it gets no answer."""
+    return "upload" not in url and text != "Response"
 
 
 @pytest.fixture(params=WIDTHS)

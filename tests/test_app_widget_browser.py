@@ -105,7 +105,7 @@ def run_cell(view) -> None:
     pytest.fail("the kernel takes no cell")
 
 
-def ours(text: str) -> bool:
+def ours(text: str, url: str) -> bool:
     """Is an error in the console of ours? JupyterLab asks for files that need not be there."""
     return "Failed to load resource" not in text
 

@@ -100,7 +100,9 @@ class EditorWidget(ipywidgets.VBox):
         self.size = _dropdown("pixels", SIZES, 32)
         self.second = _dropdown("and also", (sources.NOBODY, *NAMES))
         self.panels = {
-            SAMPLE: _row(list(self.thumbnails.values())), UPLOAD: ipywidgets.VBox([self.upload]),
+            SAMPLE: _row(list(self.thumbnails.values())),
+            UPLOAD: ipywidgets.VBox([self.upload, ipywidgets.HTML(
+                "<small>JPEG, PNG, WebP …; notebook servers take at most 10 MB.</small>")]),
             COMPOSE: ipywidgets.VBox([self.place, self.first, self.where, self.size, self.second])}
         self.preview, self.read = _picture(256), ipywidgets.HTML()
         self.kind.observe(lambda _: self._choose_kind(), names="value")
