@@ -114,7 +114,7 @@ def ours(text: str, url: str) -> bool:
 def view(running, lab, request):
     with watched(running, lab, request.param, ours) as found:
         run_cell(found)
-        found.wait_for_selector(".lr-editor", timeout=120_000)  # torch is imported, models are loaded
+        found.wait_for_selector(".lr-editor", timeout=400_000)  # torch is imported, models are loaded
         yield found
 
 
@@ -189,7 +189,7 @@ def test_the_picture_in_the_docs(running, lab):
     """LR_SHOTS=docs/figures makes it: the first sample, edited by `learned` as it is."""
     with watched(running, lab, 1100, ours) as view:
         run_cell(view)
-        view.wait_for_selector(".lr-editor", timeout=120_000)
+        view.wait_for_selector(".lr-editor", timeout=400_000)
         field(view, "Method").select_option("learned")
         button(view, "Run").click()
         finished(view)
