@@ -20,7 +20,8 @@ usage: ./reproduce.sh [run | test | lab | site] [--profile NAME] [--allow-cpu] [
   --time-limit MINUTES
                   how long `run` lets a notebook take; the default is 120 with a GPU, without one 60, or 1440 for
                   full-size models
-  --all           let `test` run everything: also what needs many processes, other models or full sizes (40 minutes)
+  --all           let `test` run everything: also what needs many processes, other models, full sizes or a browser (40
+                  minutes); installs Gradio, JupyterLab and Playwright first, once
   --help          show this text
 
 The first call makes a virtual environment in .venv and installs the versions of constraints.txt there (about 3 GB
@@ -172,14 +173,17 @@ if [ "$command" = run ]; then
     ${allow_cpu:+"$allow_cpu"} ${again:+"$again"} ${time_limit:+--time-limit "$time_limit"}
 fi
 
+# Install extras of pyproject.toml later than .venv was made: add NAMES WHAT
+add() {
+  echo "Installing $2 (once)"
+  for uv in "$(command -v uv || true)" .venv/bin/uv .cache/uv/bin/uv ''; do
+    if [ -x "$uv" ]; then break; fi
+  done
+  install "$1"
+}
+
 if [ "$command" = lab ]; then
-  if ! "$python" -c 'import jupyterlab' >/dev/null 2>&1; then
-    echo "Installing JupyterLab (once)"
-    for uv in "$(command -v uv || true)" .venv/bin/uv .cache/uv/bin/uv ''; do
-      if [ -x "$uv" ]; then break; fi
-    done
-    install lab
-  fi
+  "$python" -c 'import jupyterlab' >/dev/null 2>&1 || add lab JupyterLab
   [ -z "$allow_cpu" ] || export LR_ALLOW_CPU=1
   # Before the first notebook, and visibly; `run` does so too.
   [ "$profile" = tiny ] || "$python" -m lr_helpers fetch --profile "$profile" || exit $?
@@ -187,6 +191,10 @@ if [ "$command" = lab ]; then
 fi
 
 export LR_PROFILE=tiny
+if [ -n "$all" ] && ! "$python" -c 'import gradio, jupyterlab, playwright' >/dev/null 2>&1; then
+  (add app,lab,browser "what drives the editor in a browser") ||
+    echo "The tests that drive the editor in a browser are skipped."
+fi
 # Our own packages are byte-compiled too; where the folder can't be written to, each process does it for itself.
 "$python" -m compileall -q lr_helpers tiny_world >/dev/null 2>&1 || true
 status=0

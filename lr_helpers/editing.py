@@ -29,6 +29,11 @@ from lr_helpers.result import Candidate, EditResult
 FEATHER = 0.06
 """Width of the blend at a region's edges, as a share of its side, where the picture is not of the editor's size."""
 
+Watch = Callable[[object], None]
+"""Told how an edit goes on: the Proposals; the Candidates after each batch of edits; the Region that was learned, or
+the Ranking of a predictor. It may raise, which ends the edit.
+"""
+
 
 @dataclass
 class Proposals:
@@ -169,23 +174,26 @@ class Prediction:
 
 def search(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: str, method: Method, seed: int, *,
            avoid: Sequence[Box] = (), found: Proposals | None = None, edits: Callable[..., Edits] | None = None,
-           estimator: Estimator | None = None, progress: bool = False) -> Search:
+           estimator: Estimator | None = None, progress: bool = False, watch: Watch | None = None) -> Search:
     """Learn where to edit one picture, a canvas or (3, H, W) in 0..1: propose, learn, choose, finish the winner.
 
     `avoid` as in `propose`; `found`: what was proposed already; `edits`: gives the stores that searches in the same
-    picture share (see `Candidates`); `estimator` replaces the method's own.
+    picture share (see `Candidates`); `estimator` replaces the method's own; `watch`: see `Watch`.
     """
     adapt()  # torch's threads to what else the machine does now
     picture = Canvas.of(picture, models.editor.size)
     found = found or propose(models, picture, source, method, avoid)
+    watch = watch or _nobody
+    watch(found)
     # Edits are made as the estimator asks for them.
     candidates = Candidates(models, picture, source, prompt, found.boxes, method, seed, kept=found.kept,
                             occlusion=found.occlusion, edits=edits)
     count = candidates.count + candidates.to_finish
     with tqdm(total=count, desc="editing", unit="edit", disable=not progress, leave=False) as bar:
-        begun, candidates.on_edit = time.perf_counter(), bar.update
+        begun, candidates.on_edit = time.perf_counter(), _after_edits(bar, candidates, watch)
         region = learn_region(found, candidates, method, seed, estimator)
         seconds = time.perf_counter() - begun - candidates.seconds
+        watch(region)
         winner = region.order[0]
         candidates.finish(winner, int(region.best[winner]))
     return Search(found, candidates, region, seconds)
@@ -193,7 +201,7 @@ def search(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: 
 
 def predict(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: str, method: Method, seed: int, *,
             avoid: Sequence[Box] = (), found: Proposals | None = None, edits: Callable[[int], Edits] | None = None,
-            progress: bool = False) -> Prediction:
+            progress: bool = False, watch: Watch | None = None) -> Prediction:
     """Ask the profile's predictor where to edit one picture, edit the places that it likes best, finish the winner.
 
     Arguments as for `search`. Where it is confident enough for the method, its first box alone is edited, at once in
@@ -203,6 +211,8 @@ def predict(models: Models, picture: Canvas | torch.Tensor, source: str, prompt:
     adapt()
     picture = Canvas.of(picture, models.editor.size)
     found = found or propose(models, picture, source, method, avoid)
+    watch = watch or _nobody
+    watch(found)
     begun = time.perf_counter()
     seen = (found.features, found.attention) if "raw_backbone" not in method.defects else None
     view = view_of(models, picture, source, prompt, seen)
@@ -210,6 +220,7 @@ def predict(models: Models, picture: Canvas | torch.Tensor, source: str, prompt:
     confidence = ranked.confidence
     places = ranked.places(1 if confidence >= method.confident else method.shortlist)
     seconds = time.perf_counter() - begun
+    watch(ranked)
 
     # As tables over the proposals; a box that stands there several times is edited at its first place.
     probabilities, order = torch.zeros(found.kept.shape), []
@@ -230,7 +241,7 @@ def predict(models: Models, picture: Canvas | torch.Tensor, source: str, prompt:
                             occlusion=found.occlusion, edits=edits)
     with tqdm(total=len(order) + candidates.to_finish, desc="editing", unit="edit", disable=not progress,
               leave=False) as bar:
-        candidates.on_edit = bar.update
+        candidates.on_edit = _after_edits(bar, candidates, watch)
         candidates.losses(None)
         best = final_value(candidates, rows, columns, method).argsort(descending=True, stable=True)
         order = [order[i] for i in best.tolist()]
@@ -270,8 +281,9 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
 
 def edit_checked(models: Models, original: Image.Image, source: str, prompt: str, method: Method, seed: int, *,
                  progress: bool = False, full_frame: bool = False, avoid: Sequence[Box] = (),
-                 notes: Sequence[str] = ()) -> EditResult:
-    """`edit` for a picture with its notes as `open_noted` returns them, and texts as `check_input` does.
+                 notes: Sequence[str] = (), watch: Watch | None = None) -> EditResult:
+    """`edit` for a picture with its notes as `open_noted` returns them, and texts as `check_input` does; and it can be
+    watched.
 
     The command line and the batch call it: they read and check before they load a model.
     """
@@ -279,7 +291,7 @@ def edit_checked(models: Models, original: Image.Image, source: str, prompt: str
     canvas = Canvas(original, size)
 
     choose = predict if method.predicts else search
-    found = choose(models, canvas, source, prompt, method, seed, avoid=avoid, progress=progress)
+    found = choose(models, canvas, source, prompt, method, seed, avoid=avoid, progress=progress, watch=watch)
     best, *others = (Candidate.of(found.candidates, found.probabilities, *place) for place in found.order)
     patch = found.candidates.patch(best.anchor, best.proposal)
     feather = 0 if original.size == (size, size) else FEATHER
@@ -321,3 +333,15 @@ def final_value(candidates: Candidates, rows: torch.Tensor, best: torch.Tensor, 
         return -candidates.loss[rows, best]
     return softmax_score(candidates.text_similarity[rows, best], candidates.image_similarity[rows, best],
                          method.alpha, method.beta)
+
+
+def _nobody(_: object) -> None:
+    """Watches nothing."""
+
+
+def _after_edits(bar: tqdm, candidates: Candidates, watch: Watch) -> Callable[[int], None]:
+    """What a table of edits calls after each batch: the bar goes on, and who watches sees the table."""
+    def told(count: int) -> None:
+        bar.update(count)
+        watch(candidates)
+    return told

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 STUB = """#!/bin/sh
-[ "$1" = -c ] && exit 0
+[ "$1" = -c ] && { [ "$2" != "$LACKS" ]; exit; }
 echo "$*" >>calls
 [ "$2" != "$FAILS" ] || exit 7
 """
@@ -38,7 +38,7 @@ def clone(tmp_path):
 def call(clone: Path, *words: str | Path, cwd: Path | None = None, fails: str = "nothing") -> tuple[int, list[str], str]:
     """Exit code, the calls of Python, and what was said."""
     (clone / "calls").unlink(missing_ok=True)
-    done = subprocess.run([*map(str, words)], cwd=cwd or clone, env=os.environ | {"FAILS": fails}, capture_output=True,
+    done = subprocess.run([*map(str, words)], cwd=cwd or clone, env=os.environ | {"FAILS": fails, "LR_BROWSER_SOUGHT": "1"}, capture_output=True,
                           text=True, timeout=60)
     calls = (clone / "calls").read_text().splitlines() if (clone / "calls").exists() else []
     return done.returncode, calls, done.stdout + done.stderr
@@ -64,6 +64,39 @@ def test_all_runs_them_all_and_so_does_the_ci(clone, words):
     code, calls, _ = call(clone, *words)
     assert code == 0 and pytest_words(calls)[-3:] == ["tests", "notebooks/01_one.ipynb", "notebooks/02_two.ipynb"]
     assert pytest_words(calls).count("-m") == 1
+
+
+def test_all_installs_what_drives_a_browser_once_and_goes_on_where_it_cannot_be_had(clone, monkeypatch):
+    needed = "import gradio, jupyterlab, playwright"
+    monkeypatch.setenv("PATH", str(clone / "tools") + os.pathsep + os.environ["PATH"])
+    (clone / "tools").mkdir()
+    uv = clone / "tools" / "uv"
+    uv.write_text('#!/bin/sh\necho "uv $*" >>calls\n[ "$FAILS" != uv ]\n')
+    uv.chmod(0o755)
+    for words, fails, asked in ((("--all",), "nothing", 1), (("--all",), "uv", 1), ((), "nothing", 0)):
+        monkeypatch.setenv("LACKS", needed)
+        code, calls, said = call(clone, "bash", "reproduce.sh", "test", *words, fails=fails)
+        assert code == 0 and pytest_words(calls) and sum(".[app,lab,browser]" in c for c in calls) == asked
+        assert ("are skipped" in said) == (fails == "uv")
+    monkeypatch.delenv("LACKS")
+    _, calls, said = call(clone, "bash", "reproduce.sh", "test", "--all")
+    assert not any(c.startswith("uv") for c in calls) and "Installing" not in said
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_ci_fetches_a_browser_where_it_may_and_none_stops_it(clone, monkeypatch, there):
+    tools = clone / "tools"
+    tools.mkdir()
+    for name, line in (("apt-get", 'echo "apt-get $*" >>calls; exit 1'), ("id", "echo 0"), *([("chromium", "")] if there else [])):
+        (tools / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tools / name).chmod(0o755)
+    for name in ("bash", "sh", "cat", "cksum", "dirname", "timeout"):
+        (tools / name).symlink_to(shutil.which(name))
+    env = {"PATH": str(tools), "FAILS": "nothing", "HOME": str(clone)}
+    done = subprocess.run([shutil.which("bash"), ".ci/run"], cwd=clone, env=env, capture_output=True, text=True, timeout=60)
+    calls = (clone / "calls").read_text().splitlines()
+    assert done.returncode == 0 and pytest_words(calls)
+    assert any(c.startswith("apt-get") for c in calls) != there
 
 
 def test_all_belongs_to_test(clone):

@@ -1,5 +1,5 @@
-"""The command line: `python -m lr_helpers edit | batch | train-regions | scene | study | report | doctor | fetch |
-benchmark | progress | notebooks | docs | site`.
+"""The command line: `python -m lr_helpers edit | app | batch | train-regions | scene | study | report | doctor |
+fetch | benchmark | progress | notebooks | docs | site`.
 
 One file a command. Each has `add(commands)`, which declares its options, and `run(options)`, which returns the exit
 code. What takes seconds to import (torch, diffusers) is imported in `run`, so that a wrong option is told at once.
@@ -11,6 +11,7 @@ import argparse
 import sys
 
 from lr_helpers.cli import (
+    app,
     batch,
     benchmark,
     docs,
@@ -27,7 +28,7 @@ from lr_helpers.cli import (
 )
 from lr_helpers.machine.boundary import answered
 
-COMMANDS = (edit, batch, train_regions, scene, study, report, doctor, fetch, benchmark, progress, notebooks,
+COMMANDS = (edit, app, batch, train_regions, scene, study, report, doctor, fetch, benchmark, progress, notebooks,
             docs, site)
 
 

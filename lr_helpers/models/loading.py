@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 SHIPPED = "use the profile 'tiny', which is shipped"
 """The last fix that is offered where a profile's model can't be had."""
+WORD = re.compile(r"[^\s!-/:-@\[-`{-~]+")
+"""Words are what stands between spaces and ASCII punctuation."""
 
 
 @dataclass
@@ -70,9 +72,7 @@ class Models:
         """
         found = []
         if self.words is not None:
-            # Words are what stands between spaces and ASCII punctuation.
-            words = dict.fromkeys(re.findall(r"[^\s!-/:-@\[-`{-~]+", text.lower()))
-            unknown = [word[:40] for word in words if word not in self.words]
+            unknown = [word[:40] for word in dict.fromkeys(WORD.findall(text.lower())) if word not in self.words]
             for word in unknown[:10]:
                 near = difflib.get_close_matches(word, sorted(self.words), n=3, cutoff=0.0)
                 found.append(f"The models of profile {self.profile.name!r} do not know the word {word!r}; "
