@@ -1,5 +1,5 @@
 """The command line: `python -m lr_helpers edit | batch | train-regions | scene | study | report | doctor | fetch |
-benchmark | notebooks | docs | site`.
+benchmark | notebooks | docs | site | vote`.
 
 One file a command. Each has `add(commands)`, which declares its options, and `run(options)`, which returns the exit
 code. What takes seconds to import (torch, diffusers) is imported in `run`, so that a wrong option is told at once.
@@ -23,11 +23,12 @@ from lr_helpers.cli import (
     site,
     study,
     train_regions,
+    vote,
 )
 from lr_helpers.machine.boundary import answered
 
 COMMANDS = (edit, batch, train_regions, scene, study, report, doctor, fetch, benchmark, notebooks, docs,
-            site)
+            site, vote)
 
 
 def parser() -> argparse.ArgumentParser:
