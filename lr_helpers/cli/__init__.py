@@ -1,5 +1,5 @@
 """The command line: `python -m lr_helpers edit | batch | train-regions | scene | study | report | doctor | fetch |
-benchmark | notebooks | docs | site | vote`.
+benchmark | notebooks | docs | site | slides | vote`.
 
 One file a command. Each has `add(commands)`, which declares its options, and `run(options)`, which returns the exit
 code. What takes seconds to import (torch, diffusers) is imported in `run`, so that a wrong option is told at once.
@@ -21,6 +21,7 @@ from lr_helpers.cli import (
     report,
     scene,
     site,
+    slides,
     study,
     train_regions,
     vote,
@@ -28,7 +29,7 @@ from lr_helpers.cli import (
 from lr_helpers.machine.boundary import answered
 
 COMMANDS = (edit, batch, train_regions, scene, study, report, doctor, fetch, benchmark, notebooks, docs,
-            site, vote)
+            site, slides, vote)
 
 
 def parser() -> argparse.ArgumentParser:
