@@ -98,6 +98,9 @@ def test_pages_fetch_nothing_from_elsewhere(built):
         for address in addresses:
             assert address.startswith("data:") or (built / address).is_file(), (page.name, address[:80])
         assert page.stem == "index" or sum(a.startswith("reveal/") for a in addresses) == 3
+        pictures = re.findall(r"<img [^>]*>", text)
+        assert page.stem == "index" or len(pictures) >= 5
+        assert all(re.search(r'alt="[^"]{5,}"', p) and "No description" not in p for p in pictures)
         assert "MathJax" not in text and not re.search(r"@import\s+url\(['\"]?http", text)
     assert b"MIT" in (built / "reveal" / "LICENSE").read_bytes() or (built / "reveal" / "LICENSE").stat().st_size > 500
 

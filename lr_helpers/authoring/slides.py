@@ -12,11 +12,12 @@ import re
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lr_helpers.errors import UserError
 from lr_helpers.files.outputs import Output
@@ -133,7 +134,7 @@ def _shown(slide: Slide, here: list[nbformat.NotebookNode]) -> list[nbformat.Not
     else:
         outputs = [output for cell in code for output in cell.get("outputs", [])]
         if slide.show == "figure":
-            wanted = [o for o in outputs if "image/png" in o.get("data", {})]
+            wanted = [_described(o) for o in outputs if "image/png" in o.get("data", {})]
         else:
             wanted = [o for o in outputs if o.output_type == "stream" and o.name == "stdout"]
         choice = [new_code_cell(outputs=[output], metadata={"tags": [HIDDEN]}) for output in wanted]
@@ -141,6 +142,14 @@ def _shown(slide: Slide, here: list[nbformat.NotebookNode]) -> list[nbformat.Not
         raise UserError(f"{slide.notebook} has {len(choice)} of what {LIST.name} shows ({slide.show}) under "
                         f"{slide.heading!r}, not {slide.which}; set the list right, or execute the notebook.")
     return [choice[slide.which - 1]]
+
+
+def _described(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A figure with its alternative text, which nbconvert leaves away."""
+    said = output.metadata.get("image/png", {}).get("alt", "a figure")
+    source = "".join(output.data["image/png"]).replace("\n", "")
+    return new_output("display_data", {"text/html": f'<div class="jp-RenderedImage"><img alt="{escape(said)}" '
+                                                    f'src="data:image/png;base64,{source}"></div>'})
 
 
 ASIDE = re.compile(r"\s*\([A-Z](?:[^()]|\([^()]*\))*[.!?]\)", re.DOTALL)
