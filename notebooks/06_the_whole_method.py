@@ -16,16 +16,17 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/learnable-regions/blob/main/notebooks/06_the_whole_method.ipynb)
 #
-# **You will** give a picture, a word for what is there now, and a sentence for what you want. No mask: the
-# method finds out where to edit, and the frozen inpainting model edits there. We walk through all of it:
-# anchors, proposals, candidate edits, losses, learning, and the final choice.
+# **You will** give a picture, a word for what is there now, and a sentence for what you want, and look over the
+# method's shoulder: anchors, proposals, candidate edits, losses, learning, the final choice. Then you put the functions
+# that you wrote in notebooks 02 to 05 together, so that one function of your own does all of it, and compare its edit
+# with the package's.
 #
 # | | |
 # |---|---|
-# | time | 1-2 minutes on a laptop without GPU (profile `tiny`) |
+# | time | 1-2 minutes on a laptop without GPU (profile `tiny`), 60 with the exercise |
 # | memory | about 1.5 GB |
 # | paper | sections 3.1-3.4, equations 1-7 of [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
-# | before | [01 The inpainting model](01_the_inpainting_model.ipynb) |
+# | before | the walk: nothing; the exercise: [02](02_where_could_we_edit.ipynb), [03](03_the_box_generator.ipynb), [04](04_the_losses.ipynb) and [05](05_learning_the_region.ipynb), or ours instead |
 
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
@@ -52,11 +53,11 @@ course.say("06", profile)
 # %%
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
-from lr_helpers import METHODS, EditResult, edit, load_models, plots
-from lr_helpers.files.pictures import read_image
-from lr_helpers.course.samples import sample
+from lr_helpers import METHODS, EditResult, checks, edit, load_models, plots
+from lr_helpers.course.samples import sample, square
+from lr_helpers.files.pictures import read_image, to_tensor
 
 models = load_models(profile)
 print(models.profile.title)
@@ -141,26 +142,13 @@ plots.show_pictures(
 # ## 4. The losses
 #
 # CLIP judges each edit: does it look like the prompt ($L_{Clip}$)? Did the picture change the way the text
-# did ($L_{Dir}$)? Is its inner structure still that of the source ($L_{Str}$)? Dark is good; white boxes are not in the
-# shortlist, and were not edited. The rings are the proposals that the region network has learned to prefer.
+# did ($L_{Dir}$)? Is its inner structure still that of the source ($L_{Str}$)? Two terms of ours need no edit: does hiding
+# the box take the source away, and how large is the box? Dark is good; white boxes are not in the shortlist, and were not
+# edited. The rings are the proposals that the region network has learned to prefer. (A full table, and what each
+# term alone would choose: [04 The losses](04_the_losses.ipynb).)
 
 # %%
 plots.show_terms(result);
-
-# %% [markdown]
-# The shortlist leaves only a dozen cells, too few for a pattern; the full table is in [04 The losses](04_the_losses.ipynb).
-# There $L_{Clip}$ is happy once there is room for the new object, wherever it is, $L_{Str}$ alone prefers small boxes
-# that change nothing, and $L_{Dir}$ falls only where the *old* object goes. Two terms of ours help: does hiding the box
-# take the source away, and how large is the box? Here, compare the cells that each of the three likes best:
-
-# %% tags=["nbval-check-output"]
-for name in ("clip", "structure", "direction"):
-    values = result.terms[name].nan_to_num(float("inf"))
-    k, m = divmod(int(values.argmin()), values.shape[1])
-    print(
-        f"{name:10} is lowest for anchor {k}, side {result.method.sizes[m]}, box "
-        f"{result.boxes[k, m].tolist()}"
-    )
 
 # %% [markdown]
 # ## 5. Learning
@@ -173,32 +161,8 @@ for name in ("clip", "structure", "direction"):
 plots.show_learning(result);
 
 # %% [markdown]
-# The official code runs the same loop, but its edits return as 8-bit pictures, cut off from the network.
-# `estimator="none"` does what it does: no weight ever gets a gradient.
-
-# %%
-without = edit(
-    models,
-    picture,
-    source,
-    prompt,
-    METHODS["learned"].but(estimator="none", iterations=10),
-    seed=seed,
-    progress=slow,
-)
-plots.show_learning(without);
-
-# %% tags=["nbval-check-output"]
-print(
-    "iterations with a gradient, estimator none:       ",
-    sum(g is not None for g in without.history.gradient_norm),
-)
-print(
-    "iterations with a gradient, estimator expectation:",
-    sum(g is not None for g in result.history.gradient_norm),
-)
-
-# %% [markdown]
+# In the official code this curve is noise: no gradient reaches the network, as [05](05_learning_the_region.ipynb) shows.
+#
 # ## 6. The final choice
 #
 # Each anchor offers its best proposal; one of these edits is the answer. The paper takes the highest
@@ -244,6 +208,151 @@ for name, r in (("paper", paper), ("official_code", official)) if known else ():
 # `official_code` *is* random, the best of nine by its ranking: where it beats `paper` on this picture, that is chance,
 # not learning. [08 Reproduction](08_reproduction.ipynb) measures hundreds.
 #
+# ## All of it, by you
+#
+# Now without `edit`: one function that goes from picture and words to the edited picture. Its pieces are those that you
+# wrote. `checks.pieces()` looks for them in the notebooks beside this one, tries each by its check, and takes ours where
+# yours is missing or not right yet. (Save a notebook after you have changed it.)
+
+# %% tags=["nbval-check-output"]
+mine = checks.pieces()
+print(mine)
+
+# %% [markdown]
+# Where the notebooks are not at hand, as on Colab, paste a function into a cell here and put it in:
+# `mine.proposals = proposals`.
+#
+# The other pieces are the models, and five functions of the package:
+#
+# | call | gives |
+# |---|---|
+# | `models.backbone.encode_image(picture)` | features (d, h, w), attention (heads, h, w) |
+# | `models.editor.inpaint(picture, masks, prompt, seed=…, steps=…)` | the model's own frames (N, 3, S, S), of masks (N, 1, S, S); all start from the same noise |
+# | `models.clip.encode_image(pictures)` | embeddings (N, D), visual tokens (N, L, d) |
+# | `models.clip.encode_text([text, …])` | embeddings (N, D) |
+# | `pool_proposals(features, boxes, size, side)` | RoIAlign of (K, M, 4) boxes: (K, M·d, side, side) |
+# | `standardise(pooled)` | the same with mean 0 and deviation 1 over the anchors |
+# | `box_mask(box, height, width)`, `composite(frame, picture, mask)`, `area(boxes)` | a mask (1, height, width); the edit pasted into the picture; pixels of each box |
+
+# %%
+from lr_helpers.boxes import area, box_mask
+from lr_helpers.inpainting import composite
+from lr_helpers.regions import pool_proposals, standardise
+
+# %% [markdown]
+# The settings are a `Method`, as always; here a small one, in which every box is edited. Of the terms it has three:
+# direction, structure and area, which is the share of the picture that the box takes.
+
+# %% tags=["nbval-check-output"]
+steps = models.editor.screening_steps or models.editor.steps
+small_method = METHODS["learned"].but(
+    anchors=5, distance=0.25, sizes=(0.25, 0.375, 0.5), shortlist=0, occlusion_weight=0.0,
+    entropy_weight=0.0, steps=steps, screening_steps=steps)
+for name in ("anchors", "distance", "sizes", "pool", "direction_weight", "structure_weight",
+             "area_weight", "lr", "iterations", "steps"):
+    print(f"method.{name:17} {getattr(small_method, name)}")
+
+# %% [markdown]
+# **Exercise 1** ★★★ · 45 minutes. The whole method.
+#
+# 1. **Anchors** that keep `method.distance` times the grid's shorter side, in patches.
+# 2. **Proposals** around their centres, and their pooled features, standardised.
+# 3. **Edits**: a mask for each box, in the order of `boxes.flatten(0, 1)`; all frames by one call; pasted.
+# 4. **Losses**: each term times its weight, added up, as a (K, M) table.
+# 5. **Learning**: set `seed`, make the network, and let Adam go down the expected loss `method.iterations` times.
+# 6. **The choice**: each anchor's most probable box; of these the one with the lowest loss.
+
+# %% tags=["solution"]
+def whole_edit(models, picture: torch.Tensor, source: str, prompt: str, method, seed: int) -> dict:
+    """A picture and words in, an edit out.
+
+    models: with `backbone`, `editor` and `clip`. picture: (3, S, S) in 0..1. source: what is there
+    now; prompt: what is wanted. method: the settings listed above. seed: of the edits' noise and of
+    the network's first weights, which `torch.manual_seed(seed)` gives right before it is made.
+
+    Returns a dict: "boxes" (K, M, 4), K anchors, M sizes; "loss" (K, M); "probabilities" (K, M) of
+    the trained network, without gradient; "box" (4,), the chosen one; "image" (3, S, S), its edit.
+    """
+    size = picture.shape[-1]
+    # 1. Where the ViT looks.
+    features, attention = models.backbone.encode_image(picture)
+    grid = tuple(attention.shape[1:])
+    anchors = mine.spread_anchors(attention, method.anchors, method.distance * min(grid))
+    # 2. Squares around these places, and what the ViT sees in them.
+    boxes = mine.proposals(mine.anchor_centres(anchors, grid, size), method.sizes, size)
+    pooled = standardise(pool_proposals(features, boxes, size, method.pool))
+    # 3. An edit in each of them.
+    masks = [box_mask(box, size, size) for box in boxes.flatten(0, 1).tolist()]
+    masks = torch.stack(masks)
+    frames = models.editor.inpaint(picture, masks, prompt, seed=seed, steps=method.steps)
+    edits = composite(frames, picture, masks)
+    # 4. How good each is.
+    seen, tokens = models.clip.encode_image(edits)
+    (before,), (inside,) = models.clip.encode_image(picture[None])
+    wanted, now = models.clip.encode_text([prompt, source])
+    loss = method.direction_weight * mine.direction_loss(seen, before, now, wanted)
+    loss = loss + method.structure_weight * mine.structure_loss(tokens, inside)
+    loss = loss + method.area_weight * area(boxes).flatten() / size**2
+    table = loss.reshape(boxes.shape[:2])
+    # 5. Learn which of its boxes each anchor should take.
+    torch.manual_seed(seed)
+    network = mine.RegionNetwork(len(method.sizes), len(features), method.pool)
+    optimiser = torch.optim.Adam(network.parameters(), lr=method.lr)
+    for _ in range(method.iterations):
+        optimiser.zero_grad()
+        mine.expected_loss(network(pooled), table).backward()
+        optimiser.step()
+    probabilities = network(pooled).softmax(dim=1).detach()
+    # 6. The best of the anchors' choices.
+    best = probabilities.argmax(dim=1)
+    k = int(table[torch.arange(len(best)), best].argmin())
+    image = edits.unflatten(0, table.shape)[k, best[k]]
+    return {"boxes": boxes, "loss": table, "probabilities": probabilities,
+            "box": boxes[k, best[k]], "image": image}
+
+# %% tags=["nbval-check-output"]
+checks.whole_edit(whole_edit)
+
+# %% [markdown]
+# The check ran it on stand-ins, random matrices with the calls of the three models, and compared every number with what
+# the package's own search finds there. Now on the real ones, in a square part of the picture:
+
+# %%
+size = models.profile.size
+if main:
+    part, part_truth = square(main, size)
+else:
+    part, part_truth = to_tensor(ImageOps.fit(picture, (size, size)), size), None
+yours = whole_edit(models, part, source, prompt, small_method, seed)
+
+# %% [markdown]
+# And the package's, by the same method from the same seed:
+
+# %%
+theirs = checks.whole_edit.reference(models, part, source, prompt, small_method, seed)
+plots.show_pictures(
+    [part, yours["image"], theirs["image"]], [source, "your edit", "the package's"], side=2.3,
+    boxes=[part_truth, tuple(yours["box"].tolist()), theirs["box"]],
+);
+
+# %% tags=["nbval-check-output"]
+print("your box:         ", tuple(yours["box"].tolist()))
+print("the package's box:", theirs["box"])
+difference = (yours["loss"] - theirs["loss"]).abs().max()
+print(f"tables of {yours['loss'].numel()} losses differ by less than 0.001: {bool(difference < 1e-3)}")
+
+# %% [markdown]
+# The same box from the same table: `edit` does nothing that you have not written yourself. What it does more makes it
+# better, not different. It takes 48 anchors instead of five, of whose boxes a shortlist of twelve is edited, and
+# a bonus for undecided probabilities keeps the softmax from saturating early. Compare both boxes with the object:
+
+# %%
+for name, box, of in (("five anchors, yours", yours["box"], part_truth),
+                      ("48 anchors, `learned`", torch.tensor(result.box), known)):
+    if of:
+        print(f"{name:22} IoU {iou(box.float(), torch.tensor(of).float()):.2f}")
+
+# %% [markdown]
 # ## Keep it
 #
 # `save` writes the pictures first and the record last, each whole or not at all; `load` brings it back.
@@ -294,10 +403,7 @@ plots.show_before_after(big);
 #
 # * Attention proposes places, squares propose sizes, the inpainting model makes the edits, CLIP judges them.
 # * With the whole table of edits in hand, learning the region is an exact and cheap gradient descent.
-# * In the official code no gradient arrives; what is left is a random choice, ranked afterwards.
+# * The whole method is thirty lines, once its pieces are there.
 # * The final choice matters as much as the learning.
-#
-# Notebooks [01](01_the_inpainting_model.ipynb) to [05](05_learning_the_region.ipynb) take each step apart, and you
-# write it yourself.
 #
 # **Next:** [08 Reproduction](08_reproduction.ipynb): what hundreds of edits say about the method.

@@ -473,4 +473,4 @@ for hours in (8, 24, 7 * 24):
 # **More exercises.** ★★☆ Kill the two processes in the middle (`kill -9` one of them), start them again, and compare with
 # `edited`. ★★☆ Change one prompt in `batch.json`, start the batch again, and find in the log why one item was edited.
 #
-# **Next:** you have reached the end. Edit [a picture of your own](06_the_whole_method.ipynb), or take a real profile.
+# **Next:** you have reached the end. Edit [pictures of your own](00_start_here.ipynb), or take a real profile.

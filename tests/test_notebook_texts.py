@@ -41,6 +41,21 @@ def test_the_order_of_the_list_is_the_order_by_name() -> None:
     assert notebooks.order()[-1].startswith("A1_")  # appendices come last
 
 
+def test_the_map_of_the_course_is_what_the_notebooks_say() -> None:
+    """If not: put what `notebooks.course_map()` gives into notebook 00."""
+    (start,) = (s for s in SCRIPTS if s.stem.startswith("00_"))
+    assert notebooks.course_map() in texts(notebooks.read_script(start).cells)
+    rows = notebooks.course_map().splitlines()[2:]
+    assert [re.search(r"(\w+) · ", row)[1] for row in rows] == [name[:2] for name in notebooks.order()]
+    for row, name in zip(rows, notebooks.order(), strict=True):
+        _, title, idea, minutes, exercises, _ = (cell.strip() for cell in re.split(r"(?<!`)\|", row))
+        assert idea and int(minutes) >= 2 and ("with the exercise" not in title)
+        if exercises:
+            count, link = re.fullmatch(r"\[(\d+)\]\(([^)]+)\)", exercises).groups()
+            assert int(count) == (notebooks.FOLDER / link).read_text(encoding="utf-8").count("your code here\\\")")
+            assert link == f"exercises/{name}.ipynb"
+
+
 def test_next_leads_from_each_solved_notebook_to_the_one_after_it() -> None:
     leads = {s.stem: NEXT.findall(texts(notebooks.read_script(s).cells)) for s in SCRIPTS}
     for this, after in pairwise(notebooks.order()):

@@ -42,11 +42,14 @@ class Run:
 def run() -> Run:
     """Edit the course's sample scene with the miniatures and the default method."""
     models, wolf = load_models("tiny", "cpu"), sample("tiny")
-    method = METHODS["learned"]
-    result = edit(models, wolf.picture, wolf.source, wolf.prompt, method, SEED, progress=False)
-    grid = tuple(result.attention.shape[1:])
+    return of(wolf, edit(models, wolf.picture, wolf.source, wolf.prompt, METHODS["learned"], SEED, progress=False))
+
+
+def of(found: Sample, result: EditResult) -> Run:
+    """What the diagram shows of an edit of this sample, of a square picture in the editor's size."""
+    method, grid = result.method, tuple(result.attention.shape[1:])
     anchors = spread_anchors(result.attention, method.anchors, method.distance * min(grid))
-    return Run(wolf, wolf.prompt, result, anchor_centres(anchors, grid, result.picture.shape[-1]))
+    return Run(found, result.prompt, result, anchor_centres(anchors, grid, result.picture.shape[-1]))
 
 
 def draw(made: Run) -> Figure:
@@ -93,7 +96,7 @@ def draw(made: Run) -> Figure:
     _lead_over(figure, columns, top)
 
     figure.set_label(
-        f"The method in pictures: a {made.sample.source} on the grass; 1, {len(made.centres)} anchor points from the "
+        f"The method in pictures: a picture of a {made.sample.source}; 1, {len(made.centres)} anchor points from the "
         f"attention of a vision transformer; 2, squares of {len(method.sizes)} sizes; 3, {len(edits)} boxes with "
         f"{made.prompt} painted inside; 4, the losses of these edits; 5, the loss falls as a network learns the box; "
         f"the learned region around the {made.sample.source}; the result, {made.prompt} in its place")

@@ -16,6 +16,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from lr_helpers.authoring import badges
+from lr_helpers.authoring.exercises import SOLUTION
 from lr_helpers.authoring.pairs import (
     MAX_BYTES,
     keep_tags_only,
@@ -44,6 +45,29 @@ def order(root: Path = ROOT) -> list[str]:
     docs/notebooks.toml lists them. Numbers may be left out, and each notebook's "Next" leads to the one after it here.
     """
     return list(tomllib.loads((root / "docs" / "notebooks.toml").read_text(encoding="utf-8")))
+
+
+MINUTES = re.compile(r"(?m)^# \| time \| (?:.*\D)?(\d+)(?: minutes?)?(?: with the|(?! .*with the).* on a laptop)")
+"""What a notebook's first table says: the minutes with the exercises, or else those that it runs."""
+
+
+def course_map(root: Path = ROOT) -> str:
+    """The map of the course in notebook 00 as Markdown: a row a notebook, from docs/notebooks.toml and the scripts.
+
+    Raises UserError for a notebook whose first table does not say how many minutes it takes.
+    """
+    ideas = tomllib.loads((root / "docs" / "notebooks.toml").read_text(encoding="utf-8"))
+    rows = ["| notebook | the one idea | minutes | exercises |", "|---|---|---|---|"]
+    for name, idea in ideas.items():
+        script = (root / "notebooks" / f"{name}.py").read_text(encoding="utf-8")
+        title, minutes = re.search(r"(?m)^# # (.+)$", script)[1], MINUTES.search(script)
+        if minutes is None:
+            raise UserError(f"{name}.py does not say how long it takes; begin its table with: | time | N minutes …")
+        count = script.count(f'tags=["{SOLUTION}"]')
+        exercises = f"[{count}](exercises/{name}.ipynb)" if count else ""
+        title = f"**{title}**" if name.startswith("00_") else f"[{title}]({name}.ipynb)"
+        rows.append(f"| {title} | {idea} | {minutes[1]} | {exercises} |")
+    return "\n".join(rows)
 
 
 def kernel_spec() -> KernelSpec:

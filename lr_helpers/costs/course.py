@@ -49,6 +49,10 @@ def _knows_emoji(profile: Profile) -> bool:
 # One function for each notebook. Its parameters, and their defaults, are those of the notebook's cell of parameters.
 
 
+def _00(profile: Profile) -> Cost:
+    return Cost([search(profile, "learned")])
+
+
 def _01(profile: Profile, scenes: int = 12) -> Cost:
     counts, scales = (1, 2, 4, 8, 16), (1.0, 2.0, 4.0, 7.5, 15.0)
     parts = [
@@ -91,10 +95,11 @@ def _05(profile: Profile) -> Cost:
 
 
 def _06(profile: Profile) -> Cost:
+    steps = profile.screening_steps or profile.steps
+    by_hand = Part("the learner's edit, and the package's", full_edits(profile, 2 * 15, steps), True)
     return Cost([
-        search(profile, "learned"), search(profile, METHODS["learned"].but(estimator="none", iterations=10),
-                                           "the same without a gradient"),
-        search(profile, "paper"), search(profile, "official_code"), search(profile, "learned", "a wide picture")])
+        search(profile, "learned"), search(profile, "paper"), search(profile, "official_code"), by_hand,
+        search(profile, "learned", "a wide picture")])
 
 
 def _08(profile: Profile, live: int = 2) -> Cost:
@@ -152,7 +157,8 @@ def _a1(profile: Profile, count: int = 8) -> Cost:
 
 
 NOTEBOOKS: dict[str, Callable[..., Cost]] = {
-    "01": _01, "02": _02, "03": _03, "04": _04, "05": _05, "06": _06, "08": _08, "09": _09, "10": _10, "A1": _a1}
+    "00": _00, "01": _01, "02": _02, "03": _03, "04": _04, "05": _05, "06": _06, "08": _08, "09": _09, "10": _10,
+    "A1": _a1}
 """By the notebook's number."""
 
 
