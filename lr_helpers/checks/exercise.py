@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from lr_helpers.checks.diagnosis import CONSTANT, diagnose, hint_of_error, is_constant
+from lr_helpers.course import progress
 
 
 class CheckFailed(AssertionError):  # noqa: N818, what a learner reads
@@ -26,6 +27,10 @@ class CheckFailed(AssertionError):  # noqa: N818, what a learner reads
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for this name
         return [str(self)]
+
+
+class _StillAStub(CheckFailed):
+    """Nothing was written yet, so it is no attempt."""
 
 
 class Case(tuple):
@@ -98,16 +103,30 @@ class Exercise:
     """What is compared: by default the result; a gradient or the facts about a module where that is the point."""
     reminder: str = ""
     """What is asked for, in a sentence: the hint where nothing more precise is found."""
+    ours: Callable | None = None
+    """What a learner may go on with, where the reference returns another type than the notebook's cells take."""
     outcomes: dict = field(default_factory=dict, repr=False, compare=False)
     """What mistakes and reference gave in each case."""
 
     def __call__(self, function: Callable) -> None:
+        try:
+            told = self.judge(function)
+        except _StillAStub:
+            raise
+        except CheckFailed:
+            progress.note(self.name, progress.OPEN)
+            raise
+        progress.note(self.name, progress.OURS if function in (self.reference, self.ours) else progress.DONE)
+        print(told)
+
+    def judge(self, function: Callable) -> str:
+        """What is to be said of a right function; raises `CheckFailed` for a wrong one. It is not counted as a try."""
         cases = self.cases()
         first, notes = None, set()
         for number, given in enumerate(cases, 1):
             expected, came = self._outcome(self.reference, given), self._outcome(function, given)
             if isinstance(came.value, Raised) and isinstance(came.value.error, NotImplementedError):
-                raise CheckFailed(f"✗ {self.name} is still a stub: write its body, run that cell, then this one.")
+                raise _StillAStub(f"✗ {self.name} is still a stub: write its body, run that cell, then this one.")
             if came.changed:
                 raise CheckFailed(f"✗ {self.name} changed its input in place ({came.changed}); make a new tensor "
                                   "(or clone() or copy() it) instead.")
@@ -118,8 +137,7 @@ class Exercise:
             notes.add(other_type(came.value, expected.value))
         if first is None:
             note = next((f" ({note})" for note in sorted(filter(None, notes))), "")
-            print(f"✓ {self.name}: right in all {len(cases)} cases{note}")
-            return
+            return f"✓ {self.name}: right in all {len(cases)} cases{note}"
         with _quietly():
             message = self._message(function, cases, *first)
         raise CheckFailed(message) from (first[3].error if isinstance(first[3], Raised) else None)

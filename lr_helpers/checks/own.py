@@ -82,7 +82,7 @@ def _problem(function: Callable | None, check: Exercise) -> str | None:
         return "yours is not defined there"
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            check(function)
+            check.judge(function)
     except CheckFailed as told:
         return "yours is still a stub" if "still a stub" in str(told) else "yours does not pass its check yet"
     if isinstance(function, type) and _shapes(function) != _shapes(check.reference):

@@ -395,8 +395,13 @@ def _gumbel_cases() -> list[tuple]:
                  about="there may be more axes before M: softmax runs over the last one, -1")]
 
 
+def _gumbel_softmax(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> torch.Tensor:
+    """As the notebook asks for it: the same logits may stand for many rows of random numbers."""
+    return _regions.gumbel_softmax(logits.expand_as(uniform), temperature, uniform)
+
+
 gumbel_softmax = Exercise(
-    name="gumbel_softmax", reference=_regions.gumbel_softmax, observe=forward_and_gradient, cases=_gumbel_cases,
+    name="gumbel_softmax", reference=_gumbel_softmax, observe=forward_and_gradient, cases=_gumbel_cases,
     reminder="softmax over the last axis of (logits + noise) / temperature, where the noise is −log(−log(uniform))",
     mistakes={
         "the noise is missing: this is the plain softmax, without chance":

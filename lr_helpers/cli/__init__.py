@@ -1,5 +1,5 @@
 """The command line: `python -m lr_helpers edit | batch | train-regions | scene | study | report | doctor | fetch |
-benchmark | notebooks | docs | site | slides | vote`.
+benchmark | progress | vote | notebooks | slides | docs | site`.
 
 One file a command. Each has `add(commands)`, which declares its options, and `run(options)`, which returns the exit
 code. What takes seconds to import (torch, diffusers) is imported in `run`, so that a wrong option is told at once.
@@ -18,6 +18,7 @@ from lr_helpers.cli import (
     edit,
     fetch,
     notebooks,
+    progress,
     report,
     scene,
     site,
@@ -28,8 +29,8 @@ from lr_helpers.cli import (
 )
 from lr_helpers.machine.boundary import answered
 
-COMMANDS = (edit, batch, train_regions, scene, study, report, doctor, fetch, benchmark, notebooks, docs,
-            site, slides, vote)
+COMMANDS = (edit, batch, train_regions, scene, study, report, doctor, fetch, benchmark, progress, vote, notebooks,
+            slides, docs, site)
 
 
 def parser() -> argparse.ArgumentParser:

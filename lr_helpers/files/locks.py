@@ -23,15 +23,15 @@ class TakenError(Exception):
 
 
 @contextlib.contextmanager
-def alone(file: Path, refusal: str | None = None) -> Iterator[None]:
+def alone(file: Path, refusal: str | None = None, patience: float = 0) -> Iterator[None]:
     """Hold the lock `file` while the block runs; the file is made if need be, and stays.
 
-    While another process holds it, this waits, or raises UserError with the sentence `refusal` if there is one.
-    Raises OSError if the file can't be made.
+    While another process holds it, this waits, or raises UserError with the sentence `refusal` if there is one, after
+    `patience` seconds. Raises OSError if the file can't be made.
     """
     lock = FileLock(file)
     try:
-        lock.acquire(timeout=-1 if refusal is None else 0)
+        lock.acquire(timeout=-1 if refusal is None else patience)
     except Timeout as error:
         raise UserError(refusal) from error
     try:
