@@ -5,7 +5,7 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: ./reproduce.sh [run | test | lab | site] [--profile NAME] [--allow-cpu] [--again] [--time-limit MINUTES] [--all]
+usage: ./reproduce.sh [run | test | lab | site | slides] [--profile NAME] [--allow-cpu] [--again] [--time-limit MINUTES] [--all]
        ./reproduce.sh --help
 
   run             check that the profile can run here, then run all notebooks and write results/NAME/index.html (the
@@ -14,6 +14,7 @@ usage: ./reproduce.sh [run | test | lab | site] [--profile NAME] [--allow-cpu] [
                   most 7 minutes
   lab             open the notebooks in JupyterLab (installs it first, once)
   site            build the course as a web site in site/: notebooks, pages, reference (a minute; nothing is run)
+  slides          build the slides of the teacher's meetings in slides/ (seconds; nothing is run)
   --profile NAME  which models `run` uses; the default is $LR_PROFILE, else tiny (shipped, no GPU needed)
   --allow-cpu     do without a GPU where the profile needs one (very slow)
   --again         let `run` run unchanged notebooks too
@@ -44,8 +45,8 @@ time_limit=
 all=
 while [ $# -gt 0 ]; do
   case $1 in
-    run | test | lab | site)
-      [ -z "$command" ] || fail 2 "Give one of run, test, lab and site, once, not also '$1'; see ./reproduce.sh --help."
+    run | test | lab | site | slides)
+      [ -z "$command" ] || fail 2 "Give one of run, test, lab, site and slides, once, not also '$1'; see ./reproduce.sh --help."
       command=$1
       ;;
     --profile)
@@ -155,7 +156,9 @@ install() {
 }
 
 prepare
-if [ "$command" = site ]; then exec "$python" -m lr_helpers site --output site; fi
+case $command in
+  site | slides) exec "$python" -m lr_helpers "$command" --output "$command" ;;
+esac
 
 # Kernels come from .venv even if the user's home folder holds another kernel named python3.
 export JUPYTER_PREFER_ENV_PATH=1 TOKENIZERS_PARALLELISM=false

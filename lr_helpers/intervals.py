@@ -29,6 +29,30 @@ def mean_with_interval(values: Sequence[float], seed: int = 0, share: bool = Fal
     return _rounded(mean, low, high, len(data))
 
 
+def share_with_interval(right: np.ndarray, count: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """A share of judgements by several people on several things, with its 95 % interval over other people *and* other
+    things; "count" is the number of judgements.
+
+    `right`, `count`: (people, things), how many of whose judgements on what were right, and how many there are (at
+    least one). People and things are resampled at once, 2,000 times (Owen's pigeonhole bootstrap, 2007), and whichever
+    there is only one of is kept; the interval is the percentiles'. Judgements of one person, or on one thing, are
+    alike, so they count for less than as many independent ones. Where all are right, or all wrong, resampling says
+    nothing: then Wilson's interval for as many judgements as there are things.
+    """
+    right, count = np.asarray(right, float), np.asarray(count, float)
+    share = right.sum() / count.sum()
+    if share in (0, 1):
+        things = int((count.sum(axis=0) > 0).sum())
+        return {**rate(round(share) * things, things), "count": int(count.sum())}
+    rng = np.random.default_rng(seed)
+    # How often each person, and each thing, is drawn.
+    people, things = (rng.multinomial(n, np.full(n, 1 / n), size=2000) for n in count.shape)
+    drawn = np.einsum("bi,ij,bj->b", people, count, things)
+    won = np.einsum("bi,ij,bj->b", people, right, things)
+    low, high = np.percentile(won[drawn > 0] / drawn[drawn > 0], [2.5, 97.5])
+    return _rounded(share, low, high, int(count.sum()))
+
+
 def _rounded(value: float, low: float, high: float, count: int) -> dict[str, float]:
     return {"value": round(float(value), 4), "low": round(float(low), 4), "high": round(float(high), 4),
             "count": count}

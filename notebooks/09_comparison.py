@@ -395,39 +395,61 @@ Markdown("\n\n".join("### " + part for part in tables if part.startswith(("all",
 # %% [markdown]
 # ## 8. The paper's user study, on yourselves
 #
-# 203 people saw pairs of edits and said which one they preferred. Here are the edits of section 2, ours beside each other
-# method, names hidden, sides and order shuffled. Type a name and click. Votes are stored at each click, in
-# `results/09_comparison/votes.jsonl`; a whole class may share the file.
+# 203 people saw pairs of edits and said which one they preferred. A vote is blind only if nothing tells who made what:
+#
+# * **The scenes are new.** You have seen none of them in this course, and each comes once: an edit that you meet again
+#   beside another rival must be ours.
+# * **The pictures are blended alike.** A pasted box has an outline, and an autoencoder's copy is softer than its picture.
+#   Here every edit counts where it differs from its picture, and fades out into it.
+# * **Order and sides are drawn** for each voter anew, and files hold marks instead of names.
+#
+# Type a name and click; a pair that comes back at the end shows whether you agree with yourself. Each voter's votes are
+# stored at each click in a file of their own in `results/09_comparison/votes`, so a whole class may vote at once on a shared
+# server.
 
 # %%
 from pathlib import Path
 
 from lr_helpers.course.vote_widget import VoteWidget
-from lr_helpers.files.pictures import to_image
-from lr_helpers.course.votes import Pair, paper_preferences, preferences, read_votes
+from lr_helpers.study.tasks import VOTE_LIVE
+from lr_helpers.study.vote import OTHERS, make_pair
 
-OURS = TITLES["learned"]
-pairs = [
-    Pair(
-        to_image(one.picture),
-        one.source,
-        one.prompt,
-        {OURS: to_image(made["learned"].picture), TITLES[n]: to_image(e.picture)},
+pairs = []
+for i in range(seeds + 1):
+    pair, _ = make_pair(
+        VOTE_LIVE + i, "learned", OTHERS[i % len(OTHERS)], world, parts, steps=6
     )
-    for seed, made in first.items()
-    for one in [task("replace", seed)]
-    for n, e in made.items()
-    if n not in ("learned", "known_region")
-]
-votes = Path("results/09_comparison/votes.jsonl")
-VoteWidget(pairs, votes)
+    pairs.append(pair)
+votes = Path("results/09_comparison/votes")
+VoteWidget(pairs, votes, repeats=1)
 
 # %% [markdown]
-# When you have voted, run this cell. The orange bars are the paper's users, about the paper's method and real pictures.
+# A handful of pairs shows how it works, and decides nothing. For a class, make 48 (about four minutes), and hand them out as one
+# page that runs in any browser without Python or network:
+#
+# ```bash
+# python -m lr_helpers vote make
+# python -m lr_helpers vote export
+# python -m lr_helpers vote count FOLDER_WITH_VOTES
+# ```
+#
+# On a shared server, `VoteWidget(read_pairs("results/vote"), votes)` shows the same pairs.
+#
+# When you have voted, run this cell. The orange bars are the paper's users, about the paper's method and real pictures. Our
+# intervals are for other voters *and* other pairs: thirty voters on four pairs are no thirty times as many pairs.
 
 # %%
-ours = preferences(read_votes(votes), OURS) if votes.exists() else {}
-plots.show_preferences(ours, paper_preferences(), OURS);
+from lr_helpers.course.votes import agreement, paper_preferences, preferences, read_votes
+
+OURS = TITLES["learned"]
+given = read_votes(votes) if votes.exists() else []
+ours = preferences(given, pairs, OURS) if given else {}
+plots.show_preferences(ours, paper_preferences(), OURS)
+if again := agreement(given).get("again"):
+    print(
+        f"{again['value']:.0%} of {again['count']} pairs that came back got the same vote, "
+        f"with their sides exchanged"
+    )
 
 # %% [markdown]
 # ## 9. What this comparison does not show

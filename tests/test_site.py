@@ -25,7 +25,8 @@ def source(tmp_path_factory) -> Path:
 
 def test_every_notebook_and_page_is_in_the_menu(source):
     front = (source / "index.md").read_text(encoding="utf-8")
-    for file in (*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("docs/*.md")):
+    assert front.index("docs/teaching/README\n") < front.index("docs/teaching/1_an_edit_and_where\n")
+    for file in (*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/teaching/*.md")):
         name = file.relative_to(ROOT).with_suffix("").as_posix()
         assert re.search(rf"^{re.escape(name)}$", front, re.MULTILINE), name
         assert (source / file.relative_to(ROOT)).is_file()

@@ -22,7 +22,8 @@ MARKED = re.compile(r"(<!-- generated: (?P<name>[^\n]+?) -->)(?P<text>.*?)(<!-- 
 
 def pages(root: Path = ROOT) -> list[Path]:
     """The pages that may quote something: README.md, CONTRIBUTING.md and all of docs/."""
-    return [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").glob("*.md"))]
+    folders = (root / "docs", root / "docs" / "teaching")
+    return [root / "README.md", root / "CONTRIBUTING.md", *(page for f in folders for page in sorted(f.glob("*.md")))]
 
 
 def quoted(store: Store, path: str) -> str:

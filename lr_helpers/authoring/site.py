@@ -25,7 +25,7 @@ from lr_helpers.files.outputs import Output
 from lr_helpers.files.paths import ROOT
 
 TITLE = "Learnable regions: a course"
-PARTS = {"Notebooks": "notebooks/*.ipynb", "Pages": "docs/*.md"}
+PARTS = {"Notebooks": "notebooks/*.ipynb", "Pages": "docs/*.md", "Teaching": "docs/teaching/*.md"}
 """Captions of the menu, and the files below them."""
 LINK = re.compile(r"(?P<before>\]\()(?P<target>[^)\s#]+)(?P<rest>(?:#[^)\s]*)?\))")
 GENERATED = re.compile(r"<!-- (?:generated: [^>]*|end) -->\n?")
@@ -150,9 +150,8 @@ def _resolved(folder: PurePosixPath, target: str) -> str:
 
 def _menu(caption: str, pattern: str) -> str:
     names = sorted(PurePosixPath(f.relative_to(ROOT)).with_suffix("").as_posix() for f in ROOT.glob(pattern))
-    names = [n for n in names if n != "docs/README"] if names else ["api/index"]
-    if pattern.startswith("docs"):
-        names.insert(0, "docs/README")
+    # A folder's README is its first page.
+    names = sorted(names, key=lambda name: not name.endswith("/README")) or ["api/index"]
     return "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *names, "```"])
 
 

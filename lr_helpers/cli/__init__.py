@@ -1,5 +1,5 @@
 """The command line: `python -m lr_helpers edit | app | batch | train-regions | scene | study | report | doctor |
-fetch | benchmark | progress | notebooks | docs | site`.
+fetch | benchmark | progress | vote | notebooks | slides | docs | site`.
 
 One file a command. Each has `add(commands)`, which declares its options, and `run(options)`, which returns the exit
 code. What takes seconds to import (torch, diffusers) is imported in `run`, so that a wrong option is told at once.
@@ -23,13 +23,15 @@ from lr_helpers.cli import (
     report,
     scene,
     site,
+    slides,
     study,
     train_regions,
+    vote,
 )
 from lr_helpers.machine.boundary import answered
 
-COMMANDS = (edit, app, batch, train_regions, scene, study, report, doctor, fetch, benchmark, progress, notebooks,
-            docs, site)
+COMMANDS = (edit, app, batch, train_regions, scene, study, report, doctor, fetch, benchmark, progress, vote, notebooks,
+            slides, docs, site)
 
 
 def parser() -> argparse.ArgumentParser:

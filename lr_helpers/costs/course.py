@@ -113,6 +113,8 @@ def _08(profile: Profile, live: int = 2) -> Cost:
 
 ROWS_09 = ("known_region", "learned", "patch_similarity", "instruct_pix2pix", "diffedit", "ledits_pp", "sdedit")
 """The rows that notebook 09 shows."""
+VOTED_09 = ("sdedit", "instruct_pix2pix", "diffedit", "patch_similarity")
+"""Those of `study.vote.OTHERS`."""
 
 
 def _09(profile: Profile, seeds: int = 3) -> Cost:
@@ -121,7 +123,9 @@ def _09(profile: Profile, seeds: int = 3) -> Cost:
     world = [Part("seven ways to edit, on each scene", seeds * sum(part.evaluations for part in each), True),
              Part("SDEdit with four strengths", min(seeds, 2) * sum(
                  2 * int(steps * strength) for strength in (0.5, 0.65, 0.8, 0.95))),
-             Part("the worst scenes", seeds * sum(part.evaluations for part in each), True)]
+             Part("the worst scenes", seeds * sum(part.evaluations for part in each), True),
+             Part("pairs for the vote", sum(row(tiny, name, 6).evaluations for i in range(seeds + 1)
+                                            for name in ("learned", VOTED_09[i % len(VOTED_09)])), True)]
     if profile.name == "tiny":
         return Cost(world)
     # Rows whose models the profile lacks are left out.

@@ -11,7 +11,7 @@ from pathlib import Path
 import ipywidgets
 from PIL import Image
 
-from lr_helpers.course.votes import Pair, Poll
+from lr_helpers.course.votes import REPEATS, Pair, Poll
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import flatten
 
@@ -21,19 +21,19 @@ BUTTONS = {"left": "left is better", "right": "right is better", "tie": "can't t
 class VoteWidget(ipywidgets.VBox):
     """A form to vote in: type a name, see picture, sentence and two edits, click the better one.
 
-    Each vote is stored at the click. When all pairs are done the next person may type a name; who has voted before goes
-    on where they stopped. What is wrong is said below the pictures, and the pair stays. Put it in the last line of a
-    cell.
+    Each vote is stored at the click, in a file of the voter's own; any number of voters may use one folder at once.
+    When all pairs are done the next person may type a name; who has voted before goes on where they stopped. What is
+    wrong is said below the pictures, and the pair stays. Put it in the last line of a cell.
     """
 
-    def __init__(self, pairs: Sequence[Pair], file: str | Path, seed: int = 0, ties: bool = False, side: int = 256,
-                 pause: float = 0.5):
+    def __init__(self, pairs: Sequence[Pair], folder: str | Path, seed: int = 0, ties: bool = True,
+                 repeats: int = REPEATS, side: int = 256, pause: float = 0.5):
         """`side`: pixels of the shown pictures' longer side. `pause`: seconds for which clicks on a new pair are
         ignored, so that a double click is one vote. The rest as `lr_helpers.course.votes.Poll` takes it.
         """
         super().__init__()
         self.poll: Poll | None = None
-        self._poll_of = lambda voter: Poll(pairs, file, voter, seed=seed, ties=ties)
+        self._poll_of = lambda voter: Poll(pairs, folder, voter, seed=seed, ties=ties, repeats=repeats)
         self.side, self.pause, self._shown_at = side, pause, 0.0
         self.name = ipywidgets.Text(placeholder="your name")
         self.start = ipywidgets.Button(description="Start", button_style="primary")
@@ -44,10 +44,13 @@ class VoteWidget(ipywidgets.VBox):
         self.start.on_click(lambda _: self._try(self._start))
         for choice, button in self.buttons.items():
             button.on_click(lambda _, choice=choice: self._try(lambda: self._vote(choice)))
-        columns = [ipywidgets.VBox([ipywidgets.Label(part), picture, *filter(None, [self.buttons.get(part)])])
+        # Beside each other where there is room, below each other on a phone.
+        columns = [ipywidgets.VBox([ipywidgets.Label(part), picture, *filter(None, [self.buttons.get(part)])],
+                                   layout=ipywidgets.Layout(max_width="100%", margin="0 12px 0 0"))
                    for part, picture in self.pictures.items()]
-        self.paper = ipywidgets.VBox([self.question, ipywidgets.HBox(columns),
-                                      *filter(None, [self.buttons.get("tie")])])
+        self.paper = ipywidgets.VBox([
+            self.question, ipywidgets.Box(columns, layout=ipywidgets.Layout(flex_flow="row wrap")),
+            *filter(None, [self.buttons.get("tie")])])
         self.children = [ipywidgets.HBox([self.name, self.start]), self.paper, self.status]
         self._show()
 

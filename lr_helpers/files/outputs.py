@@ -32,7 +32,7 @@ START = b'["'
 
 KINDS = {"edit": "an edit", "batch": "a batch", "study": "a study", "report": "a report", "scene": "the command scene",
          "zoo": "the study zoo", "training": "a training",
-         "site": "the command site"}
+         "site": "the command site", "vote": "the command vote", "slides": "the command slides"}
 """Who writes. What one kind wrote is a stranger's to the others."""
 
 RESULT = "result.json"

@@ -18,6 +18,9 @@ VALIDATION, TEST = 300_000, 400_000
 """First seeds of the scenes on which weights are chosen, and of those that are reported."""
 COMPOSITIONAL, TWO = 600_000, 700_000
 """First seeds of the scenes for unseen combinations, and of those for two objects."""
+VOTE, VOTE_LIVE = 500_000, 550_000
+"""First seeds of the scenes for a class's blind vote, and of the few with which notebook 09 shows how it works: who
+votes has seen none of them anywhere in the course."""
 
 
 @dataclass(frozen=True)
