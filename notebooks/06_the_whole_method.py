@@ -272,7 +272,7 @@ def whole_edit(models, picture: torch.Tensor, source: str, prompt: str, method, 
     the network's first weights, which `torch.manual_seed(seed)` gives right before it is made.
 
     Returns a dict: "boxes" (K, M, 4), K anchors, M sizes; "loss" (K, M); "probabilities" (K, M) of
-    the trained network, without gradient; "box" (4,), the chosen one; "image" (3, S, S), its edit.
+    the trained network, detached; "box" (4,), the chosen one; "image" (3, S, S), its edit.
     """
     size = picture.shape[-1]
     # 1. Where the ViT looks.

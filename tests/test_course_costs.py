@@ -118,7 +118,7 @@ def test_what_is_assumed_is_marked():
         "Notebook 02 with the profile sd2: 80 denoiser evaluations, for how long on NVIDIA X9 is not known; about 10 seconds on "
         "a Tesla T4 (assumed: 0.12 s each).")
     here = course.sentence("06", sd2, None)
-    assert re.search(r"at most 2,648 denoiser evaluations, about 9\.3 hours on CPU \(.*\) \(measured: 13 s each\)", here)
+    assert re.search(r"at most 2,896 denoiser evaluations, about 10\.1 hours on CPU \(.*\) \(measured: 13 s each\)", here)
     assert "And at most" in course.sentence("10", sd2, T4)
     tiny = course.sentence("02", get_profile("tiny"), None)
     assert tiny == ("Notebook 02 with the profile tiny: 48 denoiser evaluations, about 1 second on two quiet CPU cores, learning "

@@ -50,7 +50,7 @@ def test_the_map_of_the_course_is_what_the_notebooks_say() -> None:
     assert [re.search(r"(\w+) · ", row)[1] for row in rows] == [name[:2] for name in notebooks.order()]
     for row, name in zip(rows, notebooks.order(), strict=True):
         _, title, idea, minutes, exercises, _ = (cell.strip() for cell in re.split(r"(?<!`)\|", row))
-        assert idea and int(minutes) >= 2 and ("with the exercise" not in title)
+        assert title and idea and int(minutes) >= 2
         if exercises:
             count, link = re.fullmatch(r"\[(\d+)\]\(([^)]+)\)", exercises).groups()
             cells = nbformat.read(notebooks.FOLDER / link, as_version=4).cells

@@ -202,7 +202,7 @@ def _learned(pooled: torch.Tensor, table: torch.Tensor, channels: int, method: M
     kind = torch.optim.SGD if wrong == "sgd" else torch.optim.Adam
     optimiser = kind(network.parameters(), lr=1e-3 if wrong == "lr" else method.lr)
     logits = network(pooled)
-    updates = {"untrained": 0, "ten": 10, "150": 150, "one more": method.iterations + 1}.get(wrong, method.iterations)
+    updates = {"untrained": 0, "ten": 10, "fifty": 50, "one more": method.iterations + 1}.get(wrong, method.iterations)
     for step in range(updates):
         logits = network(pooled)
         if wrong == "restarts":
@@ -255,7 +255,7 @@ whole_edit = Exercise(
         "the optimiser is Adam": _by_hand("sgd"),
         "the network never learns: backward() and optimiser.step() in the loop, method.iterations times":
             _by_hand("untrained"),
-        "method.iterations says how many updates": (_by_hand("ten"), _by_hand("150"), _by_hand("one more")),
+        "method.iterations says how many updates": (_by_hand("ten"), _by_hand("fifty"), _by_hand("one more")),
         "Adam has a memory: make the optimiser once, before the loop": _by_hand("restarts"),
         "gradients add up: zero_grad() before each backward()": _by_hand("adds up"),
         "each anchor chooses among its M proposals: softmax over the last axis": _by_hand("axis"),

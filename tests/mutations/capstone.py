@@ -244,7 +244,7 @@ WRONG = {
         ("area in pixels", "share of the picture", slip(share=lambda s: area(s.boxes).reshape(-1).float())),
         ("table transposed", "anchor by anchor", slip(table_of=lambda s, total: total.view(s.boxes.shape[1], s.boxes.shape[0]).T)),
         ("table flat", "axis|axes|(K, M)", slip(table_of=lambda s, total: total[None])),
-        ("150 updates", "method.iterations", slip(updates=lambda s: 150)),
+        ("50 updates", "method.iterations", slip(updates=lambda s: 50)),
         ("one update more", "method.iterations", slip(updates=lambda s: s.method.iterations + 1)),
         ("Adam as it comes", "method.lr", slip(optimiser=lambda s, network: torch.optim.Adam(network.parameters()))),
         ("SGD", "is Adam", slip(optimiser=lambda s, network: torch.optim.SGD(network.parameters(), lr=s.method.lr))),
