@@ -56,11 +56,11 @@ course.say("00", profile)
 # you want, and press **Run**.
 
 # %%
-from lr_helpers import course as classroom, load_models
+from lr_helpers import load_models
+from lr_helpers.course import editor
 
 models = load_models(profile)
-editor = getattr(classroom, "editor", None)
-editor(models) if editor else None
+editor(models)
 
 # %% [markdown]
 # Where you only read this, on a web page or in print, there is no form; so here is what it does. A picture, the word for
@@ -154,7 +154,7 @@ except checks.CheckFailed as told:
 # %% [markdown]
 # ## A picture of your own
 #
-# In the form, choose *my own picture*; in Python, `edit(models, "photo.jpg", "bird", "a rabbit")`. Any size and shape
+# In the form, choose *my own*; in Python, `edit(models, "photo.jpg", "bird", "a rabbit")`. Any size and shape
 # will do. The miniatures know emoji, not the world, and say which words they don't know:
 
 # %% tags=["nbval-check-output"]
