@@ -922,4 +922,4 @@ plots.show_pictures(
 # * Straight-through at temperatures 0.3 and 3. Does one of them point the right way?
 # * Give `none` the same number of edits as `expectation`, and let it keep the best it has ever seen. What does learning add?
 #
-# **Next:** [06 Editing one image](06_editing_one_image.ipynb) puts it all together.
+# **Next:** [06 The whole method](06_the_whole_method.ipynb) puts it all together.

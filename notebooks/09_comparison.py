@@ -26,7 +26,7 @@
 # | time | 1-2 minutes on a laptop without GPU (profile `tiny`), 45 with the exercises and the vote |
 # | memory | about 1.5 GB |
 # | paper | section 4.2, [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
-# | before | [06 Editing one image](06_editing_one_image.ipynb), [08 Reproduction](08_reproduction.ipynb) |
+# | before | [06 The whole method](06_the_whole_method.ipynb), [08 Reproduction](08_reproduction.ipynb) |
 
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.

@@ -352,4 +352,4 @@ plots.show_pictures(pictures, captions, columns=4, boxes=boxes, side=1.8);
 # * The region and the edit fail for different reasons; only who knows the truth can tell which.
 # * An extension may be small: two regions need one line in the shortlist.
 #
-# **Next:** you have reached the end. Edit [a picture of your own](06_editing_one_image.ipynb), or take a real profile.
+# **Next:** the appendix, [A1 Editing many images](A1_editing_many_images.ipynb), does all this for a folder of pictures.

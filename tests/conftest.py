@@ -13,8 +13,8 @@ from PIL import Image
 
 LONGEST = (
     "test_other_profile.py", "test_batch.py", "04_the_losses.ipynb", "test_study.py", "08_reproduction.ipynb",
-    "07_editing_many_images.ipynb", "test_baselines.py", "test_net.py", "test_engines.py", "05_learning_the_region.ipynb",
-    "test_compare.py", "test_threads.py", "06_editing_one_image.ipynb", "01_the_inpainting_model.ipynb",
+    "A1_editing_many_images.ipynb", "test_baselines.py", "test_net.py", "test_engines.py", "05_learning_the_region.ipynb",
+    "test_compare.py", "test_threads.py", "06_the_whole_method.ipynb", "01_the_inpainting_model.ipynb",
     "10_extended_experiments.ipynb", "test_colab.py", "test_extended.py", "test_batch_crash.py", "test_pie.py",
     "09_comparison.ipynb", "test_origins.py", "test_real_models.py", "test_docs.py", "test_report.py", "test_attacks.py",
 )

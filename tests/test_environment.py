@@ -15,6 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from shorter import FEWER, hanging_on, shorten
 
+from lr_helpers.authoring import notebooks
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONSTRAINTS = [
@@ -86,7 +88,7 @@ def test_the_files_that_begin_early_are_there() -> None:
 
 def test_every_value_that_is_cut_down_is_a_larger_parameter() -> None:
     cut = set()
-    for source in (ROOT / "notebooks").glob("[0-9][0-9]_*.py"):
+    for source in notebooks.FOLDER.glob(notebooks.PATTERN + ".py"):
         for cell in jupytext.read(source).cells:
             if "parameters" in cell.metadata.get("tags", []) and source.stem[:2] in FEWER:
                 cut.add(source.stem[:2])

@@ -35,21 +35,27 @@ def test_nor_is_the_set_up_cell_of_a_course_with_an_address(monkeypatch: pytest.
     ast.parse(badges.setup_cell())
 
 
+def test_the_order_of_the_list_is_the_order_by_name() -> None:
+    """Everything that sorts notebooks by name keeps the order, the site's menu and the report among it."""
+    assert notebooks.order() == [s.stem for s in SCRIPTS]
+    assert notebooks.order()[-1].startswith("A1_")  # appendices come last
+
+
 def test_next_leads_from_each_solved_notebook_to_the_one_after_it() -> None:
     leads = {s.stem: NEXT.findall(texts(notebooks.read_script(s).cells)) for s in SCRIPTS}
-    for this, after in pairwise(SCRIPTS):
-        assert leads[this.stem][:1] == [f"{after.stem}.ipynb"], this.stem
+    for this, after in pairwise(notebooks.order()):
+        assert leads[this][:1] == [f"{after}.ipynb"], this
     assert all(len(found) == 1 for found in leads.values())
 
 
 def test_next_leads_from_each_exercise_notebook_to_the_next_exercises() -> None:
     versions = {s.stem: exercise_version(notebooks.read_script(s), s.stem) for s in SCRIPTS}
-    for this, after in pairwise(SCRIPTS):
-        if versions[this.stem] is None:
+    for this, after in pairwise(notebooks.order()):
+        if versions[this] is None:
             continue
-        (link,) = NEXT.findall(texts(versions[this.stem].cells))
+        (link,) = NEXT.findall(texts(versions[this].cells))
         # Beside it where there are exercises, and else in the folder of the solved ones.
-        assert link == ("" if versions[after.stem] else "../") + f"{after.stem}.ipynb"
+        assert link == ("" if versions[after] else "../") + f"{after}.ipynb"
 
 
 TERMS = {

@@ -109,10 +109,10 @@ class Cells:
         return answer["text"]
 
     def check_cost(self, source: Path, text: str, evaluations: int) -> None:
-        """The evaluations counted in this process, and in those that notebook 07 starts, are those that were said."""
+        """The evaluations counted in this process, and in those that notebook A1 starts, are those that were said."""
         number, profile = source.stem[:2], self.profile
         asked = {name: FEWER.get(number, {}).get(name, value) for name, value in course.defaults(number).items()}
-        for record in (self.folder / source.stem / "results").glob("07_*/*/*/item.json"):
+        for record in (self.folder / source.stem / "results").glob("A1_*/*/*/item.json"):
             evaluations += json.loads(record.read_text())["row"]["evaluations"]
         found = course.cost(number, profile, **asked)
         parts = [*found.parts, *found.world]

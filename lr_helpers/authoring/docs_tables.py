@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from lr_helpers.authoring import badges
 from lr_helpers.authoring import docs_drawings as drawings
 from lr_helpers.authoring.docs_store import TITLES, Store
+from lr_helpers.authoring.notebooks import PATTERN
 from lr_helpers.errors import UserError
 
 DECIMALS = {"psnr": 1, "iou": 2, "ceiling": 2, "seam": 1, "colour_shift": 1, "evaluations": 0, "seconds": 1}
@@ -57,7 +58,7 @@ def _notebooks(store: Store) -> str:
     """
     ideas = tomllib.loads((store.root / "docs" / "notebooks.toml").read_text(encoding="utf-8"))
     rows = []
-    for file in sorted((store.root / "notebooks").glob("[0-9A-Z]*.py")):
+    for file in sorted((store.root / "notebooks").glob(PATTERN + ".py")):
         if file.stem not in ideas:
             raise UserError(f"docs/notebooks.toml has no line for {file.stem}; say its one idea there.")
         title = re.search(r"^# # (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)[1].replace(" · ", " ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -30,10 +31,19 @@ from lr_helpers.files.paths import ROOT
 from lr_helpers.files.writing import write_bytes
 
 FOLDER = ROOT / "notebooks"
-PATTERN = "[0-9][0-9]_*"
+PATTERN = "[0-9A][0-9]_*"
+"""Chapters are numbered 00, 01, …, appendices A1, A2, …: sorted by name, appendices come last."""
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PROGRESS = re.compile(r"\r|\d+%\||\d(it/s|s/it)\b")
+
+
+def order(root: Path = ROOT) -> list[str]:
+    """The names of the course's notebooks, e.g. "01_the_inpainting_model", in the order in which they are read.
+
+    docs/notebooks.toml lists them. Numbers may be left out, and each notebook's "Next" leads to the one after it here.
+    """
+    return list(tomllib.loads((root / "docs" / "notebooks.toml").read_text(encoding="utf-8")))
 
 
 def kernel_spec() -> KernelSpec:
@@ -65,7 +75,7 @@ def first_error(notebook: NotebookNode) -> str | None:
 
 
 def _select(names: list[str]) -> list[Path]:
-    """The scripts of these names ("06", "06_editing_one_image" or a path); all if none is given."""
+    """The scripts of these names ("06", "06_the_whole_method" or a path); all if none is given."""
     sources = sorted(FOLDER.glob(PATTERN + ".py"))
     if not sources:
         raise UserError(f"{FOLDER} holds no notebook; expected files like 01_name.py there.")

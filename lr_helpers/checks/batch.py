@@ -1,4 +1,4 @@
-"""Exercises of notebook 07: files that are whole or not there, keys, shares, and the size of a pool."""
+"""Exercises of notebook A1: files that are whole or not there, keys, shares, and the size of a pool."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ def add(commands) -> None:
     """Declare the command's options."""
     notebooks = add_command(commands, "notebooks", run,
                             summary="for authors: sync, execute and clean the notebook pairs")
-    notebooks.add_argument("names", nargs="*", help="only these, e.g. 06_editing_one_image")
+    notebooks.add_argument("names", nargs="*", help="only these, e.g. 06_the_whole_method")
     only = notebooks.add_mutually_exclusive_group()
     only.add_argument("--check", action="store_true", help="only compare both halves of each pair")
     only.add_argument("--badges", action="store_true",

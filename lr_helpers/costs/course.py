@@ -97,14 +97,6 @@ def _06(profile: Profile) -> Cost:
         search(profile, "paper"), search(profile, "official_code"), search(profile, "learned", "a wide picture")])
 
 
-def _07(profile: Profile, count: int = 8) -> Cost:
-    if not _knows_emoji(profile):
-        count = min(count, len(shipped(profile)))
-    item = search(profile, METHODS["learned"].but(shortlist=4)).evaluations
-    return Cost([Part("the batch, killed and gone on with", count * item), Part("what the kill cost", item, True),
-                 Part("the batch, by two processes", count * item)])
-
-
 def _08(profile: Profile, live: int = 2) -> Cost:
     if profile.name != "tiny":
         return Cost([])
@@ -147,8 +139,16 @@ def _10(profile: Profile, scenes: int = 2) -> Cost:
     return Cost([*world, *own]) if profile.name == "tiny" else Cost(own, world)
 
 
+def _a1(profile: Profile, count: int = 8) -> Cost:
+    if not _knows_emoji(profile):
+        count = min(count, len(shipped(profile)))
+    item = search(profile, METHODS["learned"].but(shortlist=4)).evaluations
+    return Cost([Part("the batch, killed and gone on with", count * item), Part("what the kill cost", item, True),
+                 Part("the batch, by two processes", count * item)])
+
+
 NOTEBOOKS: dict[str, Callable[..., Cost]] = {
-    "01": _01, "02": _02, "03": _03, "04": _04, "05": _05, "06": _06, "07": _07, "08": _08, "09": _09, "10": _10}
+    "01": _01, "02": _02, "03": _03, "04": _04, "05": _05, "06": _06, "08": _08, "09": _09, "10": _10, "A1": _a1}
 """By the notebook's number."""
 
 

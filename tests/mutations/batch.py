@@ -1,4 +1,4 @@
-"""Students' answers to the exercises of notebook 07."""
+"""Students' answers to the exercises of notebook A1."""
 
 import hashlib
 import json

@@ -12,9 +12,9 @@
 # ---
 
 # %% [markdown]
-# # 07 · Editing many images
+# # A1 · Editing many images
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/learnable-regions/blob/main/notebooks/07_editing_many_images.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/learnable-regions/blob/main/notebooks/A1_editing_many_images.ipynb)
 #
 # **You will** edit a folder of pictures as one batch, kill it in the middle, and see it go on where it was; write the few
 # functions that make this possible; and find out how many processes a million pictures need.
@@ -24,7 +24,7 @@
 # | time | 1-2 minutes on a laptop without GPU (profile `tiny`), 40 with the exercises |
 # | memory | about 1.5 GB; twice that while two processes work |
 # | paper | none: this is engineering. The official code edits a folder by a JSON file too; ours reads the same file |
-# | before | [06 Editing one image](06_editing_one_image.ipynb) |
+# | before | [06 The whole method](06_the_whole_method.ipynb) |
 
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
@@ -45,7 +45,7 @@ seed = 42
 # %% tags=["costs"]
 from lr_helpers.costs import course
 
-course.say("07", profile, count=count)
+course.say("A1", profile, count=count)
 
 # %%
 import csv, json, re, shutil, subprocess, sys, time
@@ -63,7 +63,7 @@ from lr_helpers.models.profiles import get_profile
 from lr_helpers.errors import UserError
 from lr_helpers.course.samples import sample, shipped
 
-work = Path("../results/07_editing_many_images")
+work = Path("../results/A1_editing_many_images")
 shutil.rmtree(work, ignore_errors=True)
 (work / "images").mkdir(parents=True)
 print("profile", profile)
@@ -473,4 +473,4 @@ for hours in (8, 24, 7 * 24):
 # **More exercises.** ★★☆ Kill the two processes in the middle (`kill -9` one of them), start them again, and compare with
 # `edited`. ★★☆ Change one prompt in `batch.json`, start the batch again, and find in the log why one item was edited.
 #
-# **Next:** [08 Reproduction](08_reproduction.ipynb): what hundreds of edits say about the method.
+# **Next:** you have reached the end. Edit [a picture of your own](06_the_whole_method.ipynb), or take a real profile.

@@ -12,9 +12,9 @@
 # ---
 
 # %% [markdown]
-# # 06 · Editing one image
+# # 06 · The whole method
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/learnable-regions/blob/main/notebooks/06_editing_one_image.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/learnable-regions/blob/main/notebooks/06_the_whole_method.ipynb)
 #
 # **You will** give a picture, a word for what is there now, and a sentence for what you want. No mask: the
 # method finds out where to edit, and the frozen inpainting model edits there. We walk through all of it:
@@ -249,7 +249,7 @@ for name, r in (("paper", paper), ("official_code", official)) if known else ():
 # `save` writes the pictures first and the record last, each whole or not at all; `load` brings it back.
 
 # %%
-folder = result.save("../results/06_editing_one_image", draw_boxes=True)
+folder = result.save("../results/06_the_whole_method", draw_boxes=True)
 again = EditResult.load(folder)
 sorted(str(p.relative_to(folder)) for p in folder.rglob("*.png"))[:4]
 
@@ -300,4 +300,4 @@ plots.show_before_after(big);
 # Notebooks [01](01_the_inpainting_model.ipynb) to [05](05_learning_the_region.ipynb) take each step apart, and you
 # write it yourself.
 #
-# **Next:** [07 Editing many images](07_editing_many_images.ipynb) does all this for a folder of pictures.
+# **Next:** [08 Reproduction](08_reproduction.ipynb): what hundreds of edits say about the method.
