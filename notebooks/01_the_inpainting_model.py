@@ -436,14 +436,17 @@ from lr_helpers.boxes import square_around
 from tiny_world import judge
 from lr_helpers.intervals import rate
 
+def one_object(seed: int):
+    """A scene with one object that isn't the target; None if the seed draws the target itself."""
+    drawn = scene(seed, count=1)
+    return None if drawn.objects[0].name == target else drawn
+
+# %%
 shares, right = (0.2, 0.3, 0.4, 0.55, 0.7, 0.85), []
 if only_if(emoji, "the judge knows nothing but emoji"):
     asked, scale = judge.load(), size / 64
-    cases = [
-        c
-        for c in (scene(3000 + i, count=1) for i in range(2 * scenes))
-        if c.objects[0].name != target
-    ][:scenes]
+    drawn = [one_object(3000 + i) for i in range(2 * scenes)]
+    cases = [case for case in drawn if case is not None][:scenes]
     pictures = torch.stack([to_tensor(Image.fromarray(c.render()), size) for c in cases])
     middles = [
         ((b[0] + b[2]) / 2 * scale, (b[1] + b[3]) / 2 * scale)

@@ -434,16 +434,13 @@ unit = grid[0] / 16  # the same distances in pixels for a finer grid
 def misses(anchors: torch.Tensor, known: torch.Tensor) -> bool:
     return not bool(points_in_boxes(anchor_centres(anchors, grid, size), known).any(0).all())
 
-
-found = next(
-    (
-        i
-        for i, (a, known) in enumerate(study)
-        if misses(top_anchors(a, count), known)
-        and not misses(spread_anchors(a, count, 2.5 * unit), known)
-    ),
-    0,
-)
+# %%
+found = 0
+for i, (a, known) in enumerate(study):
+    spread = spread_anchors(a, count, 2.5 * unit)
+    if misses(top_anchors(a, count), known) and not misses(spread, known):
+        found = i
+        break
 image, known = load(recipes[found])
 chosen = [spread_anchors(study[found][0], count, d * unit) for d in (0, 1.4, 2.5)]
 plots.show_anchors(

@@ -419,7 +419,7 @@ def learn_by_heart(inputs: torch.Tensor, seed: int, steps: int = 60) -> list[flo
         losses.append(loss.item())
     return losses
 
-
+# %%
 ready = regions.standardise(pooled)
 plots.show_curves(
     {

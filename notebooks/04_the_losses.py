@@ -412,7 +412,7 @@ from lr_helpers.course.widgets import explore
 tables |= {name: candidates.terms[name] for name in ("source", "area")}
 overlap = iou(boxes.float(), truth)
 
-
+# %%
 def draw(**weights: float):
     total = sum(weight * tables[name] for name, weight in weights.items())
     best = divmod(int(total.argmin()), total.shape[1])
@@ -426,7 +426,7 @@ def draw(**weights: float):
     )
     return figure
 
-
+# %%
 start = {"clip": 1.0, "structure": 1.0, "direction": 1.0, "source": 0.0, "area": 0.0}
 explore(
     draw,
@@ -546,23 +546,28 @@ from tiny_world.words import NAMES, held_out, with_article
 
 correlations = {name: [] for name in goodness(candidates)}
 favourites = {name: [] for name in correlations}
+
+
+def one_scene(number: int) -> tuple[str, torch.Tensor, dict]:
+    """A scene's task, each proposal's IoU with the object, and each loss's goodness of it."""
+    thing = scene(number, count=1)
+    old, region = thing.objects[0].name, torch.tensor(thing.objects[0].box) * size / 64
+    new = Random(number).choice([n for n in NAMES if n != old and not held_out(n, thing.place)])
+    table = all_edits(to_tensor(Image.fromarray(thing.render()), size), with_article(new), old)
+    task = f"{thing.caption()} → {with_article(new)}"
+    return task, iou(table.boxes.float(), region), goodness(table)
+
+# %%
 known_world = only_if(
     emoji,
     "the measurement is on emoji scenes, whose objects are known, and costs a whole table for each",
 )
 for number in range(3000, 3000 + scenes) if known_world else ():
-    thing = scene(number, count=1)
-    old, region = thing.objects[0].name, torch.tensor(thing.objects[0].box) * size / 64
-    new = Random(number).choice([n for n in NAMES if n != old and not held_out(n, thing.place)])
-    table = all_edits(to_tensor(Image.fromarray(thing.render()), size), with_article(new), old)
-    covered = iou(table.boxes.float(), region)
-    for name, values in goodness(table).items():
+    task, covered, by_loss = one_scene(number)
+    for name, values in by_loss.items():
         correlations[name].append(rank_correlation(values, covered))
         favourites[name].append(float(covered.flatten()[values.argmax()]))
-    print(
-        f"{number}: {thing.caption()} → {with_article(new)}, best IoU that any proposal reaches "
-        f"{covered.max():.2f}"
-    )
+    print(f"{number}: {task}, best IoU that any proposal reaches {covered.max():.2f}")
 
 # %%
 if only_if(emoji, "nothing was measured"):

@@ -116,7 +116,7 @@ def moments(probabilities: list) -> dict[int, list]:
     last = len(probabilities) - 1
     return {i: torch.tensor(probabilities[i]) for i in (0, 10, 30, 60, 100, last) if i <= last}
 
-
+# %%
 torch.manual_seed(seed)
 network = regions.RegionNetwork(M, len(features), method.pool)
 history = learning.learn(
@@ -129,6 +129,8 @@ history = learning.learn(
     generator=torch.Generator(),
     entropy_weight=method.entropy_weight,
 )
+
+# %%
 anchor = int(table.amin(1).argmin())
 plots.show_moving(
     picture,
@@ -153,10 +155,8 @@ from lr_helpers.inpainting import composite
 from lr_helpers.losses import clip_loss
 
 torch.manual_seed(seed)
-network, generator = (
-    regions.RegionNetwork(M, len(features), method.pool),
-    torch.Generator().manual_seed(seed),
-)
+network = regions.RegionNetwork(M, len(features), method.pool)
+generator = torch.Generator().manual_seed(seed)
 logits = network(ready).log_softmax(dim=1)
 chosen = regions.straight_through(
     regions.gumbel_softmax(logits, 1.0, torch.rand(K, M, generator=generator))
@@ -165,6 +165,7 @@ half = (chosen * torch.tensor(method.sizes) * size / 2).sum(dim=1, keepdim=True)
 corners = torch.cat([centres - half, centres + half], dim=1).clamp(0, size)
 whole = corners.ceil()  # up to whole pixels
 
+# %%
 mask = torch.stack([box_mask(box, size, size) for box in whole.tolist()])
 frames = models.editor.inpaint(
     picture, mask, prompt, seed=seed, steps=models.editor.screening_steps
@@ -179,7 +180,7 @@ loss = clip_loss(
 # So ask each station two questions. Does it remember? And if a gradient started here, what would arrive at the first layer
 # of the network?
 
-# %% tags=["nbval-check-output"]
+# %%
 def arriving(station: torch.Tensor) -> float | None:
     """Norm of the gradient of a station at the network's first weight; None where nothing connects
     them.
@@ -189,7 +190,7 @@ def arriving(station: torch.Tensor) -> float | None:
     first = next(network.parameters())
     return float(torch.autograd.grad(station.square().sum(), first, retain_graph=True)[0].norm())
 
-
+# %% tags=["nbval-check-output"]
 stations = {
     "log-softmax": logits,
     "Gumbel sample": chosen,
@@ -262,7 +263,7 @@ gradient_norms(network)
 # included. (We let it take 2 denoising steps: how well the edits are painted makes no difference to the wiring.) A
 # measurement that can't fail proves nothing, so the second line repeats it with a gradient that arrives.
 
-# %% tags=["nbval-check-output"]
+# %%
 def largest_change(method) -> tuple[float, list]:
     """The largest change of any weight in an edit by this method, and the last gradients' norms."""
     result = edit(models, to_image(picture), source, prompt, method, seed=seed, progress=False)
@@ -274,7 +275,7 @@ def largest_change(method) -> tuple[float, list]:
     )
     return change, list(gradient_norms(result.network).values())
 
-
+# %% tags=["nbval-check-output"]
 official = METHODS["official_code"].but(steps=2)
 for name, tried in (
     ("official_code", official),
@@ -543,7 +544,7 @@ for name, theirs in packaged.items():
 # below 0 it goes uphill. *Bias*: how far the mean of all draws is from the truth, in lengths of the truth; beside it,
 # how far it would be by chance alone. *Noise*: how far a single draw is from that mean.
 
-# %% tags=["nbval-check-output"]
+# %%
 asked = {
     **{name: f for name, f in estimators.items() if f is not none},
     "no baseline": without_baseline,
@@ -554,7 +555,7 @@ drawn = {
     for name, f in asked.items()
 }
 
-
+# %%
 def compare(drawn: torch.Tensor, truth: torch.Tensor) -> str:
     """Bias, what of it is chance, noise, and the cosine of a draw with its 95 % interval."""
     cosines = torch.cosine_similarity(drawn.flatten(1), truth.flatten()[None])
@@ -567,7 +568,7 @@ def compare(drawn: torch.Tensor, truth: torch.Tensor) -> str:
         f"   noise {noise:.2f}"
     )
 
-
+# %% tags=["nbval-check-output"]
 print(f"at the untrained network, {draws} draws each")
 for name, gradients in drawn.items():
     problem = Paid()
@@ -670,6 +671,13 @@ checks.entropy(entropy)
 # evaluation, and no estimator gets to see it.
 
 # %%
+def write_down(run: dict, logits: torch.Tensor, problem: Paid) -> None:
+    """Add the present probabilities, and what has been paid so far, to the books."""
+    run["probabilities"].append(logits.softmax(dim=1).tolist())
+    run["different"].append(len(problem.different) * price)
+    run["asked"].append(problem.asked * price)
+
+# %%
 def train(
     estimator,
     seed,
@@ -681,12 +689,11 @@ def train(
     torch.manual_seed(seed)
     problem = problem or Paid()
     network = regions.RegionNetwork(problem.table.shape[1], len(features), method.pool)
-    optimiser, generator = (
-        torch.optim.Adam(network.parameters(), lr=method.lr),
-        torch.Generator().manual_seed(seed),
-    )
+    optimiser = torch.optim.Adam(network.parameters(), lr=method.lr)
+    generator = torch.Generator().manual_seed(seed)
     logits = network(inputs)
-    run = {"probabilities": [logits.softmax(dim=1).tolist()], "different": [0], "asked": [0]}
+    run = {"probabilities": [], "different": [], "asked": []}
+    write_down(run, logits, problem)
     for step in range(iterations):
         loss = estimator(logits, problem, generator)
         if not loss.is_leaf:  # to a leaf nothing can be added that would reach the network
@@ -695,9 +702,7 @@ def train(
         loss.backward()
         optimiser.step()
         logits = network(inputs)
-        run["probabilities"].append(logits.softmax(dim=1).tolist())
-        run["different"].append(len(problem.different) * price)
-        run["asked"].append(problem.asked * price)
+        write_down(run, logits, problem)
     run["loss"] = (torch.tensor(run["probabilities"]) * problem.table).sum(2).mean(1).tolist()
     return run
 
@@ -760,6 +765,8 @@ fine_table = torch.tensor(
 )
 fine_boxes = regions.proposals(centres, fine.tolist(), size)
 fine_ready = regions.standardise(regions.pool_proposals(features, fine_boxes, size, method.pool))
+
+# %%
 large = {
     f"{name}, {len(fine)} sizes": [
         train(estimators[name], s, fine_ready, 0.0, Paid(fine_table, fine_boxes)) for s in range(3)
@@ -828,12 +835,16 @@ ways = {
 }
 tried = {name: [train(expectation, s, **how) for s in range(3)] for name, how in ways.items()}
 ends = {name: torch.tensor(trained[0]["probabilities"][-1]) for name, trained in tried.items()}
+
+# %%
 plots.show_tables(
     {f"π at the end: {name}": p for name, p in ends.items()},
     method.sizes,
     {f"π at the end: {name}": best for name in ends},
     columns=2,
-)
+);
+
+# %%
 for name, trained in tried.items():
     last = [torch.tensor(r["probabilities"][-1]).argmax(1) for r in trained]
     different = [len(set(m.tolist())) for m in last]

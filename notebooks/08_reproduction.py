@@ -60,18 +60,13 @@ from lr_helpers.course.skipping import only_if
 from lr_helpers.files.paths import DATA
 from lr_helpers.study.regions import ROWS
 
+# %%
 regions = json.loads((DATA / "studies" / "regions.json").read_text(encoding="utf-8"))
 with (DATA / "studies" / "regions.csv").open(encoding="utf-8") as file:
     rows = list(csv.DictReader(file))
 print(
-    regions["tasks"],
-    "tasks on",
-    regions["scenes"],
-    "scenes,",
-    regions["steps"],
-    "denoising steps an edit;",
-    len(rows),
-    "rows",
+    f"{regions['tasks']} tasks on {regions['scenes']} scenes, {regions['steps']} denoising steps "
+    f"an edit; {len(rows)} rows"
 )
 
 # %% [markdown]

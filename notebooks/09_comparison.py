@@ -115,10 +115,8 @@ from lr_helpers.study.compare import edit, variants
 from lr_helpers.study.tasks import TEST, task
 
 models = load_models(profile)
-# for all that is measured
-world = (
-    models if models.profile.name == "tiny" else load_models("tiny", device="cpu")
-)
+tiny = models.profile.name == "tiny"
+world = models if tiny else load_models("tiny", device="cpu")  # for all that is measured
 parts = Parts(world.profile, world)
 shown = (
     "known_region",
@@ -131,7 +129,7 @@ shown = (
 )
 chosen = {v.row: v for v in variants(shown, steps=[stored["steps"]])}
 
-
+# %%
 def edits_of(seed: int) -> dict:
     return {name: edit(task("replace", seed), chosen[name], world, parts) for name in shown}
 

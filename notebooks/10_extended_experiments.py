@@ -163,20 +163,12 @@ for title, found in means.items():
 from lr_helpers.course.samples import sample, shipped
 
 photographs = [sample("sd2", name) for name in shipped("sd2")]
+emoji = models.words is not None
 pictures, captions, boxes = [], [], []
 for photo in photographs[:scenes]:
-    # a word that the profile knows
-    asked = (
-        "a rabbit" if models.words is not None else photo.prompts[0]
-    )
-    result = edit(
-        models,
-        photo.picture,
-        photo.source,
-        asked,
-        quick if models.words is not None else "learned",
-        progress=False,
-    )
+    asked = "a rabbit" if emoji else photo.prompts[0]  # a word that the profile knows
+    preset = quick if emoji else "learned"
+    result = edit(models, photo.picture, photo.source, asked, preset, progress=False)
     pictures += [photo.picture, result.image]
     captions += [photo.source, asked]
     boxes += [result.box, None]
