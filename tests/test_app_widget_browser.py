@@ -190,7 +190,7 @@ def test_upload_type_run_click_slide_and_download(view, models, scene_picture, t
 
 
 def test_the_picture_in_the_docs(running, lab):
-    """LR_SHOTS=docs/figures makes it: the first sample, edited by `learned` as it is."""
+    """LR_SHOTS=docs/screens makes it: the first sample, edited by `learned` as it is."""
     with watched(running, lab, 1100, ours) as view:
         run_cell(view)
         field(view, "Method").select_option("learned")
@@ -252,6 +252,7 @@ def test_what_is_wrong_is_one_sentence(view, scene_picture, tmp_path):
 
 
 def test_by_the_keyboard_alone(view):
+    view.keyboard.press("Escape")  # out of a cell's text, in which Tab indents, if JupyterLab put the cursor there
     tab_to(view, ".lr-thumb button")
     view.keyboard.press("Enter")
     tab_to(view, ".widget-text input[placeholder*='like to see']")

@@ -286,7 +286,7 @@ def test_colab_takes_tiny_and_says_what_the_gpu_is_good_for(monkeypatch, capsys,
     assert os.environ["LR_PROFILE"] == "tiny"
     assert lines[-2].endswith("profile tiny: set LR_PROFILE for another one.")
     assert lines[-1] == ('There is a GPU, Tesla T4: with profile = "sd2" in the cell below, a notebook edits photographs. That '
-                         "downloads 3.5 GB once (notebook 09 up to 9.4 GB more) and takes about 28 seconds an edit, 18 minutes "
+                         "downloads 3.5 GB once (notebook 09 up to 9.4 GB more) and takes about 28 seconds an edit, 19 minutes "
                          "for all notebooks (assumed for a Tesla T4: 0.12 s a denoiser evaluation).")
 
 

@@ -147,7 +147,11 @@ def twice(x: float) -> float:
     (folder / "01_small.py").write_text(solved, encoding="utf-8")
     assert notebooks.run(["01"], check=False) == 0
     stubs = folder / "exercises" / "01_small.ipynb"
-    assert "return 2 * x" not in stubs.read_text(encoding="utf-8")
+    written = nbformat.read(stubs, as_version=4)
+    # The solution is in no cell of code, but folded below the stub.
+    assert not any("return 2 * x" in cell.source for cell in written.cells if cell.cell_type == "code")
+    (folded,) = [cell.source for cell in written.cells if "return 2 * x" in cell.source]
+    assert folded.index("<summary>Solution") < folded.index("return 2 * x")
     assert "your code here" in stubs.read_text(encoding="utf-8")
     assert notebooks.run([], check=True) == 0
     stubs.write_text(stubs.read_text(encoding="utf-8").replace("your code here", "return 2 * x"), encoding="utf-8")

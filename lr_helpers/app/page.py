@@ -33,8 +33,9 @@ progress {accent-color: #0072b2}
 #candidates .grid-wrap {max-height: none; height: auto; overflow: visible}
 #candidates .grid-container {min-width: 0}
 #source_marks:not(:has([role])), #prompt_marks:not(:has([role])), #status:not(:has([role])) {display: none}
-#result, #slider {min-width: 0 !important}
-#one {flex-wrap: wrap}
+#slider {min-width: 0 !important}
+#answer, #one {flex-wrap: wrap}
+#answer > * {flex: 1 1 320px !important; min-width: min(320px, 100%) !important}
 #one > * {flex: 1 1 280px !important; min-width: min(280px, 100%) !important}
 #ideas {flex-wrap: wrap; gap: 6px}
 #ideas button {flex: 0 0 auto; min-width: 0; border-radius: 14px}
@@ -128,7 +129,7 @@ def build(models: Models, folder: Path) -> Any:
                     run = gr.Button("Run", variant="primary", elem_id="run", min_width=120)
                     cancel = gr.Button("Cancel", elem_id="cancel", min_width=120, interactive=False)
                 status = gr.HTML(elem_id="status")
-        with gr.Row():
+        with gr.Row(elem_id="answer"):
             with gr.Column(visible=False, min_width=320, elem_id="result") as result_column:
                 slider = gr.HTML(elem_id="slider")
                 took = gr.HTML(elem_id="took")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +14,26 @@ from tqdm.auto import tqdm
 
 from lr_helpers.batch.folder import output_of
 from lr_helpers.batch.work import DONE, Outcome
+from lr_helpers.errors import UserError
+from lr_helpers.files.names import shown
 from lr_helpers.files.writing import explained
 
 LOG = "batch.log"
+LINE = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+\+00:00 \[\d+\] ")
+"""How a line of the log begins."""
+
+
+def require_log(file: Path) -> None:
+    """Raises UserError where something else lies in the log's place, although a log of ours was there once.
+
+    An empty file is a log whose first line is still to come.
+    """
+    if file.is_file():
+        with explained(file), file.open("rb") as there:
+            begin = there.read(64)
+        if begin and not LINE.match(begin):
+            raise UserError(f"{shown(str(file))} is not the log that a batch wrote; move it away, or give another "
+                            "output folder.")
 
 
 class Log:
@@ -25,6 +43,7 @@ class Log:
 
     def __init__(self, file: Path):
         output_of(file.parent).claim(file.name)
+        require_log(file)
         with explained(file):
             self.handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 

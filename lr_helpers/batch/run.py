@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from lr_helpers.batch import folder, key, summary
 from lr_helpers.batch.items import Item, Plan
-from lr_helpers.batch.progress import LOG, Reporter
+from lr_helpers.batch.progress import LOG, Reporter, require_log
 from lr_helpers.batch.work import KEPT, REFUSED, Outcome, edit_item
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import read_image
@@ -105,6 +105,7 @@ def run(plan: Plan, profile: Profile, load: Callable[[], object], *, quiet: bool
         raise UserError(f"No entry of the batch file can be edited: {listed}.")
     begun = time.perf_counter()
     folder.output_of(plan.folder).require([LOG, folder.LOCK, *summary.names(len(plan.items))])
+    require_log(plan.folder / LOG)
     with folder.locked(plan.folder) as let_in, Reporter(plan.folder, quiet, json_lines) as reporter:
         models, identity = None, key.identity(profile)
         if identity is None:  # the first download decides which commits these are
