@@ -255,13 +255,41 @@ for name in ("anchors", "distance", "sizes", "pool", "direction_weight", "struct
     print(f"method.{name:17} {getattr(small_method, name)}")
 
 # %% [markdown]
+# Two steps you have written before, the losses of a table of edits (04) and the training on such a table (05). They stand
+# here with your pieces, so that what is left is how all of it hangs together.
+
+# %%
+def losses_of(models, picture, edits, boxes, source: str, prompt: str, method) -> torch.Tensor:
+    """Edits (K·M, 3, S, S) in boxes (K, M, 4) → the (K, M) table of their weighted losses."""
+    seen, tokens = models.clip.encode_image(edits)
+    (before,), (inside,) = models.clip.encode_image(picture[None])
+    wanted, now = models.clip.encode_text([prompt, source])
+    loss = method.direction_weight * mine.direction_loss(seen, before, now, wanted)
+    loss = loss + method.structure_weight * mine.structure_loss(tokens, inside)
+    loss = loss + method.area_weight * area(boxes).flatten() / picture.shape[-1] ** 2
+    return loss.reshape(boxes.shape[:2])
+
+# %%
+def trained(pooled: torch.Tensor, table: torch.Tensor, method, seed: int) -> torch.Tensor:
+    """Pooled features and the (K, M) table → (K, M) probabilities of a network trained on it."""
+    torch.manual_seed(seed)  # of its first weights
+    sizes = table.shape[1]
+    network = mine.RegionNetwork(sizes, pooled.shape[1] // sizes, method.pool)
+    optimiser = torch.optim.Adam(network.parameters(), lr=method.lr)
+    for _ in range(method.iterations):
+        optimiser.zero_grad()
+        mine.expected_loss(network(pooled), table).backward()
+        optimiser.step()
+    return network(pooled).softmax(dim=1).detach()
+
+# %% [markdown]
 # **Exercise 1** ★★★ · 45 minutes. The whole method.
 #
 # 1. **Anchors** that keep `method.distance` times the grid's shorter side, in patches.
 # 2. **Proposals** around their centres, and their pooled features, standardised.
 # 3. **Edits**: a mask for each box, in the order of `boxes.flatten(0, 1)`; all frames by one call; pasted.
-# 4. **Losses**: each term times its weight, added up, as a (K, M) table.
-# 5. **Learning**: set `seed`, make the network, and let Adam go down the expected loss `method.iterations` times.
+# 4. **Losses**: the (K, M) table, by `losses_of`.
+# 5. **Learning**: the probabilities, by `trained`.
 # 6. **The choice**: each anchor's most probable box; of these the one with the lowest loss.
 
 # %% tags=["solution"]
@@ -289,22 +317,9 @@ def whole_edit(models, picture: torch.Tensor, source: str, prompt: str, method, 
     frames = models.editor.inpaint(picture, masks, prompt, seed=seed, steps=method.steps)
     edits = composite(frames, picture, masks)
     # 4. How good each is.
-    seen, tokens = models.clip.encode_image(edits)
-    (before,), (inside,) = models.clip.encode_image(picture[None])
-    wanted, now = models.clip.encode_text([prompt, source])
-    loss = method.direction_weight * mine.direction_loss(seen, before, now, wanted)
-    loss = loss + method.structure_weight * mine.structure_loss(tokens, inside)
-    loss = loss + method.area_weight * area(boxes).flatten() / size**2
-    table = loss.reshape(boxes.shape[:2])
+    table = losses_of(models, picture, edits, boxes, source, prompt, method)
     # 5. Learn which of its boxes each anchor should take.
-    torch.manual_seed(seed)
-    network = mine.RegionNetwork(len(method.sizes), len(features), method.pool)
-    optimiser = torch.optim.Adam(network.parameters(), lr=method.lr)
-    for _ in range(method.iterations):
-        optimiser.zero_grad()
-        mine.expected_loss(network(pooled), table).backward()
-        optimiser.step()
-    probabilities = network(pooled).softmax(dim=1).detach()
+    probabilities = trained(pooled, table, method, seed)
     # 6. The best of the anchors' choices.
     best = probabilities.argmax(dim=1)
     k = int(table[torch.arange(len(best)), best].argmin())
