@@ -94,15 +94,20 @@ def running():
 
 def run_cell(view) -> None:
     """Run the first cell until its editor is there; again where it was not taken: run before the kernel is there, a cell
-    has a star for a moment and then stays as it was."""
+    has a star for a moment and then stays as it was. On a busy machine JupyterLab may also take the kernel for one that
+    is ending, and says so in a dialog; opened again, the page finds it."""
+    dialog = view.locator(".jp-Dialog")
     cell = view.locator(".jp-CodeCell").first
     prompt = cell.locator(".jp-InputPrompt")
     before = prompt.inner_text()
     end = time.monotonic() + 240  # torch is imported and models are loaded, maybe on a busy machine
     while time.monotonic() < end:
         now = prompt.inner_text()
-        if now in (before, "[ ]:"):
-            cell.locator(".cm-content").click()
+        if dialog.count():
+            view.reload()
+            prompt.wait_for()
+        elif now in (before, "[ ]:"):
+            cell.locator(".cm-content").click(force=True)  # a dialog in its way is seen the next time
             view.keyboard.press("Shift+Enter")
         elif "*" not in now:
             return view.wait_for_selector(".lr-editor")

@@ -41,8 +41,16 @@ def test_the_reference_has_every_public_module(source):
 
 
 def test_sources_ask_for_nothing_from_elsewhere(source):
+    shown = set()
     for file in (*source.rglob("*.md"), *source.rglob("*.ipynb")):
-        assert "colab-badge" not in file.read_text(encoding="utf-8").replace("[badge]: " + badges.BADGE_PICTURE, ""), file
+        text = file.read_text(encoding="utf-8")
+        assert "colab-badge" not in text.replace("[badge]: " + badges.BADGE_PICTURE, ""), file
+        for target in re.findall(r"!\[[^\]]*\]\(([^)\s]+)|<img[^>]*\ssrc=\\?[\"']([^\"'\\]+)", text):
+            picture = "".join(target)
+            if not picture.startswith(("data:", "attachment:")):
+                assert (file.parent / picture).is_file(), (file.name, picture)
+                shown.add((file.parent / picture).resolve().relative_to(source.resolve()).parent.as_posix())
+    assert {"docs/figures", "docs/screens"} <= shown
     for file in source.rglob("*.ipynb"):
         cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
         hidden = [c for c in cells if "hide-cell" in c["metadata"].get("tags", [])]

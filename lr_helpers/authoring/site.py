@@ -27,6 +27,8 @@ from lr_helpers.files.paths import ROOT
 TITLE = "Learnable regions: a course"
 PARTS = {"Notebooks": "notebooks/*.ipynb", "Pages": "docs/*.md", "Teaching": "docs/teaching/*.md"}
 """Captions of the menu, and the files below them."""
+PICTURES = ("png", "svg", "jpg", "gif", "webp")
+"""How the names of pictures end that pages below docs/ show: the site has its own copies."""
 LINK = re.compile(r"(?P<before>\]\()(?P<target>[^)\s#]+)(?P<rest>(?:#[^)\s]*)?\))")
 GENERATED = re.compile(r"<!-- (?:generated: [^>]*|end) -->\n?")
 """The marks of what `docs` writes; Markdown readers on GitHub don't show them either."""
@@ -81,7 +83,7 @@ def write_sources(source: Path) -> None:
     """All pages as Sphinx reads them: the front page, notebooks, docs, a page a room of the API, and conf.py."""
     source.mkdir(parents=True)
     copied = {"README.md", *(f.relative_to(ROOT).as_posix() for pattern in PARTS.values() for f in ROOT.glob(pattern)),
-              *(f.relative_to(ROOT).as_posix() for f in (ROOT / "docs" / "figures").iterdir())}
+              *(f.relative_to(ROOT).as_posix() for kind in PICTURES for f in ROOT.glob(f"docs/**/*.{kind}"))}
     for name in sorted(copied):
         file, target = ROOT / name, source / name
         target.parent.mkdir(parents=True, exist_ok=True)
