@@ -106,6 +106,7 @@ def run_cell(view) -> None:
         if dialog.count():
             view.reload()
             prompt.wait_for()
+            before = prompt.inner_text()  # what the file holds: an earlier run's number, or none
         elif now in (before, "[ ]:"):
             cell.locator(".cm-content").click(force=True)  # a dialog in its way is seen the next time
             view.keyboard.press("Shift+Enter")

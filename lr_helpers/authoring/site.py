@@ -27,7 +27,7 @@ from lr_helpers.files.paths import ROOT
 TITLE = "Learnable regions: a course"
 PARTS = {"Notebooks": "notebooks/*.ipynb", "Pages": "docs/*.md", "Teaching": "docs/teaching/*.md"}
 """Captions of the menu, and the files below them."""
-PICTURES = ("png", "svg", "jpg", "gif", "webp")
+PICTURES = ("png", "svg", "jpg", "jpeg", "gif", "webp")
 """How the names of pictures end that pages below docs/ show: the site has its own copies."""
 LINK = re.compile(r"(?P<before>\]\()(?P<target>[^)\s#]+)(?P<rest>(?:#[^)\s]*)?\))")
 GENERATED = re.compile(r"<!-- (?:generated: [^>]*|end) -->\n?")
