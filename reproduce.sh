@@ -10,8 +10,8 @@ usage: ./reproduce.sh [run | test | lab | site | slides] [--profile NAME] [--all
 
   run             check that the profile can run here, then run all notebooks and write results/NAME/index.html (the
                   default); notebooks that passed before and are unchanged are kept, so that what was interrupted goes on
-  test            check the style, then run the unit tests and the notebooks' cells (profile tiny): on two cores in at
-                  most 7 minutes
+  test            check the style, then run the unit tests and the notebooks' cells (profile tiny): on two cores about
+                  11 minutes
   lab             open the notebooks in JupyterLab (installs it first, once)
   site            build the course as a web site in site/: notebooks, pages, reference (a minute; nothing is run)
   slides          build the slides of the teacher's meetings in slides/ (seconds; nothing is run)
