@@ -45,7 +45,7 @@ def watched(running, address: str, width: int, ours=lambda text, url: True) -> I
             wrong.append(f"{message.text} ({url})")
 
     view.on("console", noted)
-    view.on("pageerror", lambda error: wrong.append(str(error)))
+    view.on("pageerror", lambda error: wrong.append(str(error)) if ours(str(error), view.url) else None)
     view.on("request", lambda one: asked.append(one.url))
     view.goto(address)
     try:

@@ -117,8 +117,9 @@ def run_cell(view) -> None:
 
 
 def ours(text: str, url: str) -> bool:
-    """Is an error in the console of ours? JupyterLab asks for files that need not be there."""
-    return "Failed to load resource" not in text
+    """Is an error of ours? JupyterLab asks for files that need not be there; and of a page that is opened again it says
+    that its requests to the kernel were given up."""
+    return "Failed to load resource" not in text and "Canceled future for" not in text
 
 
 @pytest.fixture(params=WIDTHS)
@@ -211,6 +212,18 @@ def test_the_picture_in_the_docs(running, lab):
             whole = view.screenshot(clip=place | {"height": last["y"] + last["height"] - place["y"] + 4})
             with Image.open(BytesIO(whole)) as picture:
                 picture.convert("RGB").quantize(200, dither=Image.Dither.NONE).save(f"{SHOTS}/editor.png", optimize=True)
+
+
+def test_a_page_opened_again_while_it_talks_with_its_kernel(running, lab):
+    """JupyterLab gives its requests up then, and says so as errors: not ours. One of ours is still seen."""
+    with pytest.raises(AssertionError, match="of ours"), watched(running, lab, 1280, ours) as view:
+        for _ in range(3):
+            view.wait_for_selector(".jp-CodeCell")
+            view.keyboard.press("Shift+Enter")
+            view.reload()
+        run_cell(view)
+        view.evaluate("setTimeout(() => { throw new Error('one of ours') })")
+        view.wait_for_timeout(500)
 
 
 def test_cancel_stops_the_edit_and_run_works_again(view):
