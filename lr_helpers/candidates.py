@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 
 import torch
 from torch.nn import functional as F
 
-from lr_helpers.boxes import Box, area, box_mask
+from lr_helpers.boxes import Box, area, box_mask, iou
 from lr_helpers.files.canvas import Canvas, Patch, crop, inner_box, scaled
 from lr_helpers.inpainting import composite
 from lr_helpers.losses import (
@@ -18,6 +18,7 @@ from lr_helpers.losses import (
     direction_loss,
     occluded,
     occlusion_loss,
+    patches_loss,
     source_loss,
     standardised,
     structure_loss,
@@ -26,7 +27,7 @@ from lr_helpers.method import Method
 from lr_helpers.models.loading import Models
 from lr_helpers.regions import region_mask
 
-EDIT_FREE = ("occlusion", "area")
+EDIT_FREE = ("patches", "occlusion", "area")
 """Terms of a box alone: they need no edit."""
 TERMS = ("clip", "structure", "direction", "source", *EDIT_FREE)
 
@@ -83,18 +84,18 @@ class Candidates:
     """Edits are made when first asked for, in batches; boxes that are clamped to the same are shared.
 
     Attributes after `make`: `terms[name]` (K, M) for each of TERMS, `text_similarity` and `image_similarity` (K, M),
-    all NaN where nothing was edited. The terms "occlusion" and "area" need no edit and are there from the start
-    ("occlusion" is NaN if its weight is 0). `image` is the picture's frame (3, h, w).
+    all NaN where nothing was edited. The terms of EDIT_FREE need no edit and are there from the start ("patches" and
+    "occlusion" are NaN if their weight is 0). `image` is the picture's frame (3, h, w).
     """
 
     def __init__(self, models: Models, image: Canvas | torch.Tensor, source: str, prompt: str, boxes: torch.Tensor,
                  method: Method, seed: int, *, kept: torch.Tensor | None = None,
-                 occlusion: torch.Tensor | None = None, edits: Callable[..., Edits] | None = None):
+                 free: dict[str, torch.Tensor] | None = None, edits: Callable[..., Edits] | None = None):
         """`boxes` (K, M, 4) in the picture's own pixels. `kept` (K, M) boolean: the shortlist (default: all); others
         are never edited and have loss 0.
 
-        `occlusion` (K, M): that term if it is known already. `edits`: gives the store of edits of so many steps, or of
-        drafts (`draft=True`), which tables of the same picture, prompt, seed and guidance share.
+        `free`: those of the edit-free terms (K, M) that are known already. `edits`: gives the store of edits of so many
+        steps, or of drafts (`draft=True`), which tables of the same picture, prompt, seed and guidance share.
         """
         self.canvas = canvas = Canvas.of(image, models.editor.size)
         self.models, self.image, self.boxes, self.method = models, canvas.frame, boxes, method
@@ -123,10 +124,9 @@ class Candidates:
         nothing = torch.full((k, m), float("nan"))
         self.text_similarity, self.image_similarity = nothing.clone(), nothing.clone()
         self._slopes = torch.full((k, m, m), float("nan"))  # see `_find_slopes`
-        if occlusion is None:
-            occlusion = occlusion_term(models, canvas, source, boxes, method) if method.occlusion_weight else nothing
         self.terms = {name: nothing.clone() for name in TERMS}
-        self.terms |= {"occlusion": occlusion.clone(), "area": area_table(boxes, canvas.shape)}
+        self.terms |= {name: table.clone() for name, table in (free or {}).items()}
+        self.terms |= free_terms(models, canvas, source, boxes, method, known=free or {})
         self._seen: dict[Box, tuple[torch.Tensor, torch.Tensor]] = {}  # see `_before`
         with torch.no_grad():
             self._prompt, self._source = models.clip.encode_text([prompt, source])
@@ -203,8 +203,8 @@ class Candidates:
         other = copy.copy(self)
         other.method, other.terms, other._finished = method, dict(self.terms), set(self._finished)
         other._slopes = torch.full_like(self._slopes, float("nan"))
-        if method.occlusion_weight and bool(self.terms["occlusion"].isnan().any()):
-            other.terms["occlusion"] = occlusion_term(self.models, self.canvas, self.source, self.boxes, method)
+        known = [name for name in EDIT_FREE if not bool(self.terms[name].isnan().any())]
+        other.terms |= free_terms(self.models, self.canvas, self.source, self.boxes, method, known=known)
         return other
 
     @torch.no_grad()
@@ -355,11 +355,27 @@ def occlusion_table(models: Models, image: Canvas | torch.Tensor, source: str, b
     return losses[slot].reshape(boxes.shape[:2])
 
 
-def occlusion_term(models: Models, image: Canvas | torch.Tensor, source: str, boxes: torch.Tensor,
-                   method: Method) -> torch.Tensor:
-    """`occlusion_table` as the method counts it: of a centred text, standardised over these boxes, if it says so."""
-    table = occlusion_table(models, image, source, boxes, centre=method.centre_texts)
-    return standardised(table) if method.standardise_terms else table
+@torch.no_grad()
+def patches_table(models: Models, image: Canvas | torch.Tensor, source: str, boxes: torch.Tensor) -> torch.Tensor:
+    """(K, M) patches losses of the (K, M, 4) boxes, about −1..1: CLIP looks once at the whole picture; no edit."""
+    canvas = Canvas.of(image, models.editor.size)
+    similarity = models.clip.patches(canvas.frame) @ models.clip.encode_text([source])[0]
+    return patches_loss(similarity, canvas.in_frame(boxes), tuple(canvas.frame.shape[1:]))
+
+
+def free_terms(models: Models, image: Canvas | torch.Tensor, source: str, boxes: torch.Tensor, method: Method,
+               known: Container[str] = ()) -> dict[str, torch.Tensor]:
+    """The edit-free terms (K, M) that the method weighs and that are not `known`, as it counts them: standardised over
+    these boxes, if it says so, but for the area, which is there always."""
+    found = {}
+    if "patches" not in known and method.patches_weight:
+        found["patches"] = patches_table(models, image, source, boxes)
+    if "occlusion" not in known and method.occlusion_weight:
+        found["occlusion"] = occlusion_table(models, image, source, boxes, centre=method.centre_texts)
+    if method.standardise_terms:
+        found = {name: standardised(table) for name, table in found.items()}
+    shape = Canvas.of(image, models.editor.size).shape
+    return found if "area" in known else found | {"area": area_table(boxes, shape)}
 
 
 def weighted(terms: dict[str, torch.Tensor], method: Method) -> torch.Tensor:
@@ -372,16 +388,43 @@ def weighted(terms: dict[str, torch.Tensor], method: Method) -> torch.Tensor:
     return total
 
 
-def shortlist(values: torch.Tensor, boxes: torch.Tensor, count: int) -> torch.Tensor:
-    """(K, M) values of the (K, M, 4) boxes → (K, M) boolean: the `count` different boxes of lowest value, the earlier
-    first among equals; all entries for 0. Of boxes that were clamped to the same, the first stands for all.
+def shortlist(values: torch.Tensor, boxes: torch.Tensor, count: int, overlap: float = 1.0, places: int = 0
+              ) -> torch.Tensor:
+    """(K, M) values of the (K, M, 4) boxes → (K, M) boolean: `count` different boxes of low value, the earlier first
+    among equals; all entries for 0. Of boxes that were clamped to the same, the first stands for all.
+
+    `places` 0: the lowest of all. Otherwise those of so many anchors, as many of each: the anchors whose lowest box is
+    lowest, and of each its lowest boxes. Of boxes (with `places`: of the anchors' lowest) whose IoU is above
+    `overlap` only the lowest is taken (non-maximum suppression, as detectors do it). Fewer than `count` are kept where
+    so many can't be found.
     """
     if not count:
         return torch.ones_like(values, dtype=torch.bool)
-    kept, seen = torch.zeros(values.numel(), dtype=torch.bool), set()
-    for i in values.flatten().sort(stable=True).indices.tolist():
-        box = tuple(boxes.reshape(-1, 4)[i].tolist())
-        if len(seen) < count and box not in seen:
+    if not places:
+        return _apart(values.flatten(), boxes.reshape(-1, 4), count, overlap).reshape(values.shape)
+    anchors = torch.arange(len(values))
+    lowest = values.argmin(dim=1)
+    taken = _apart(values[anchors, lowest], boxes[anchors, lowest], min(places, count), overlap)
+    order = anchors[taken][values[taken].amin(dim=1).argsort(stable=True)].tolist()
+    kept = torch.zeros_like(values, dtype=torch.bool)
+    for i, k in enumerate(order):
+        # So many of each; where they can't be shared out evenly, the first anchors have one more.
+        share = count // len(order) + (i < count % len(order))
+        for m in values[k].sort(stable=True).indices.tolist():
+            if kept[k].sum() == share:
+                break
+            kept[k, m] = not (boxes[kept] == boxes[k, m]).all(dim=1).any()
+    return kept
+
+
+def _apart(values: torch.Tensor, boxes: torch.Tensor, count: int, overlap: float) -> torch.Tensor:
+    """(N,) boolean: the `count` lowest of the (N, 4) boxes of which no two are the same, nor overlap by more."""
+    kept = torch.zeros(len(values), dtype=torch.bool)
+    for i in values.sort(stable=True).indices.tolist():
+        taken = boxes[kept]
+        if len(taken) == count:
+            break
+        same = (taken == boxes[i]).all(1).any()
+        if not same and bool((iou(boxes[i].float(), taken.float()) <= overlap).all()):
             kept[i] = True
-            seen.add(box)
-    return kept.reshape(values.shape)
+    return kept

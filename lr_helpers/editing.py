@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
 from lr_helpers.boxes import Box, box_mask, least_overlap
-from lr_helpers.candidates import Candidates, Edits, area_table, occlusion_term, shortlist, weighted
+from lr_helpers.candidates import Candidates, Edits, free_terms, shortlist, weighted
 from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.pictures import open_noted, paste_back
 from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
@@ -26,8 +26,9 @@ from lr_helpers.predictor import predictor_of, ranking, stored_name, view_of
 from lr_helpers.regions import RegionNetwork, pool_proposals, proposals, standardise
 from lr_helpers.result import Candidate, EditResult
 
-FEATHER = 0.06
-"""Width of the blend at a region's edges, as a share of its side, where the picture is not of the editor's size."""
+FEATHER = 0.08
+"""Width of the blend at a region's edges, as a share of its side. It is for the eye: candidates are pasted with hard
+edges, as the paper's are, and judged so."""
 
 Watch = Callable[[object], None]
 """Told how an edit goes on: the Proposals; the Candidates after each batch of edits; the Region that was learned, or
@@ -49,10 +50,10 @@ class Proposals:
     """(K, M, 4) in the picture's own pixels."""
     kept: torch.Tensor
     """(K, M) boolean: the shortlist; for a predictor all that it may choose from."""
-    occlusion: torch.Tensor | None
-    """(K, M) edit-free losses, if the method weighs them."""
+    free: dict[str, torch.Tensor]
+    """(K, M) edit-free terms by name: those that the method weighs, and the area."""
     edit_free: torch.Tensor
-    """(K, M) what the shortlist goes by: occlusion and area, as the method weighs them."""
+    """(K, M) what the shortlist goes by: their sum, as the method weighs them."""
     pooled: torch.Tensor | None
     """(K, M·d, l, l): what the region network sees of them; None where a predictor chooses."""
 
@@ -78,12 +79,10 @@ def propose(models: Models, picture: Canvas | torch.Tensor, source: str, method:
         height, width = canvas.shape
         centres = centres.flip(1) * torch.tensor([width / height, height / width])
     boxes = proposals(centres, method.sizes, canvas.shape)
-    free = {"area": area_table(boxes, canvas.shape)}
-    if method.occlusion_weight:
-        free["occlusion"] = occlusion_term(models, canvas, source, boxes, method)
+    free = free_terms(models, canvas, source, boxes, method)
     known, apart = weighted(free, method), least_overlap(boxes, avoid)
     count = 0 if method.predicts else method.shortlist  # a predictor has its own
-    kept = shortlist(known.masked_fill(~apart, torch.inf), boxes, count) & apart
+    kept = shortlist(known.masked_fill(~apart, torch.inf), boxes, count, method.nms_iou, method.places) & apart
     rows = kept.any(1)
 
     # What the ViT sees in them.
@@ -92,8 +91,8 @@ def propose(models: Models, picture: Canvas | torch.Tensor, source: str, method:
         scale = 1 / 8 if "scaled_twice" in method.defects else 1.0
         pooled = pool_proposals(features, boxes, canvas.shape, method.pool, scale)
         pooled = (standardise(pooled) if method.standardise else pooled)[rows]
-    occlusion = free["occlusion"][rows] if method.occlusion_weight else None
-    return Proposals(features, attention, anchors[rows], boxes[rows], kept[rows], occlusion, known[rows], pooled)
+    free = {name: table[rows] for name, table in free.items()}
+    return Proposals(features, attention, anchors[rows], boxes[rows], kept[rows], free, known[rows], pooled)
 
 
 @dataclass
@@ -187,7 +186,7 @@ def search(models: Models, picture: Canvas | torch.Tensor, source: str, prompt: 
     watch(found)
     # Edits are made as the estimator asks for them.
     candidates = Candidates(models, picture, source, prompt, found.boxes, method, seed, kept=found.kept,
-                            occlusion=found.occlusion, edits=edits)
+                            free=found.free, edits=edits)
     count = candidates.count + candidates.to_finish
     with tqdm(total=count, desc="editing", unit="edit", disable=not progress, leave=False) as bar:
         begun, candidates.on_edit = time.perf_counter(), _after_edits(bar, candidates, watch)
@@ -238,7 +237,7 @@ def predict(models: Models, picture: Canvas | torch.Tensor, source: str, prompt:
     alone = {"standardise_terms": False} if len(order) == 1 else {}
     how = method.but(screening_steps=screening, **alone)
     candidates = Candidates(models, picture, source, prompt, found.boxes, how, seed, kept=chosen,
-                            occlusion=found.occlusion, edits=edits)
+                            free=found.free, edits=edits)
     with tqdm(total=len(order) + candidates.to_finish, desc="editing", unit="edit", disable=not progress,
               leave=False) as bar:
         candidates.on_edit = _after_edits(bar, candidates, watch)
@@ -294,14 +293,13 @@ def edit_checked(models: Models, original: Image.Image, source: str, prompt: str
     found = choose(models, canvas, source, prompt, method, seed, avoid=avoid, progress=progress, watch=watch)
     best, *others = (Candidate.of(found.candidates, found.probabilities, *place) for place in found.order)
     patch = found.candidates.patch(best.anchor, best.proposal)
-    feather = 0 if original.size == (size, size) else FEATHER
     if full_frame:
         mask = box_mask([round(v) for v in patch.inner], size, size)
         frames = models.editor.inpaint(canvas.crop(patch.window), mask[None], prompt, seed=seed,
                                        steps=found.candidates.full_steps, guidance=method.guidance)
-        final = paste_back(original, frames[0], (0, 0, size, size), feather, patch.window)
+        final = paste_back(original, frames[0], (0, 0, size, size), FEATHER, patch.window)
     else:
-        final = paste_back(original, patch.edited, patch.inner, feather, patch.window)
+        final = paste_back(original, patch.edited, patch.inner, FEATHER, patch.window)
 
     table, region = found.candidates, None if method.predicts else found.region
     seconds = {"predicting" if method.predicts else "learning": found.seconds, "edits": table.seconds,

@@ -88,7 +88,7 @@ class Editor(ABC):
     denoiser: str
     """Name of the network in the pipeline that is asked at every step."""
     denoises_latents = False
-    """Does it take noise from latents of nine channels? Then it has `encode`, `decode`, `texts` and `predict`."""
+    """Does it take noise from latents? Then it has `encode`, `decode`, `texts` and `predict`."""
 
     most_steps: int | None = None
     """What a distilled sampler knows; None: any number."""

@@ -25,7 +25,7 @@ the estimator 'none'."""
 ESTIMATORS = ("expectation", "reinforce", "straight_through", "none")
 """How the gradient reaches the region network; `learning` has one class for each."""
 
-LOSSES = ("clip", "structure", "direction", "source", "occlusion", "area")
+LOSSES = ("clip", "structure", "direction", "source", "patches", "occlusion", "area")
 """The terms of the loss; each has a weight."""
 
 WEIGHTS = (-1000.0, 1000.0)
@@ -33,11 +33,11 @@ WEIGHTS = (-1000.0, 1000.0)
 
 OBJECTIVES: dict[str, dict[str, float]] = {
     "paper": {"clip": 1.0, "structure": 1.0, "direction": 1.0},
-    "learned": {"structure": 0.5, "direction": 1.0, "occlusion": 1.5, "area": 0.75},
+    "learned": {"clip": 0.25, "structure": 0.125, "direction": 0.25, "source": 0.25, "patches": 1.0, "occlusion": 0.25},
     "direction": {"direction": 1.0},
     "direction_area": {"direction": 1.0, "area": 1.0},
 }
-"""Weights of the loss by name, 0 for every other term. Occlusion asks where the source is, so `learned` is for
+"""Weights of the loss by name, 0 for every other term. Patches ask where the source is, so `learned` is for
 replacing and removing; what the paper calls direction serves adding too: did the picture change as the text did?
 `direction_area` asks that of a small box, with each term standardised over the boxes of the picture.
 `python -m lr_helpers study objectives` compares them."""
@@ -98,9 +98,19 @@ class Method:
         within=(0.02, 1.0))
     shortlist: int = setting(
         0,
-        "edit only this many different ones of the K×M boxes, those whose edit-free terms (occlusion and area) are "
-        "lowest; 0: all (ours; paper 0). With the finder 'predictor': at most this many of the places it likes best",
+        "edit only this many different ones of the K×M boxes, those whose edit-free terms (patches, occlusion, area) "
+        "are lowest; 0: all (ours; paper 0). With the finder 'predictor': at most so many of the places it likes best",
         within=(0, 256 * 64))
+    places: int = setting(
+        0,
+        "the shortlist's boxes lie around this many anchors, as many at each, so that the region network has "
+        "sizes to choose from; 0: they lie anywhere (ours; paper 0)",
+        within=(0, 256))
+    nms_iou: float = setting(
+        1.0,
+        "of boxes that overlap by more than this IoU only the best gets onto the shortlist, of places only the "
+        "best one (non-maximum suppression); 1: all may (ours; paper 1)",
+        within=(0.0, 1.0))
     confident: float = setting(
         1.0,
         "the predictor's confidence from which on its first box alone is edited, instead of the whole shortlist: the "
@@ -134,6 +144,11 @@ class Method:
     direction_weight: float = setting(1.0, "weight of L_Dir, eq. 5 (paper 1)", within=WEIGHTS)
     source_weight: float = setting(
         0.0, "weight of cos(edit, source text): is the old object gone? (ours; paper 0)",
+        within=WEIGHTS)
+    patches_weight: float = setting(
+        0.0,
+        "weight of the patches loss: do the box's patches look like the source, and only they? needs no edit (ours; "
+        "paper 0)",
         within=WEIGHTS)
     occlusion_weight: float = setting(
         0.0,
@@ -174,8 +189,9 @@ class Method:
             raise UserError(f"All weights of the loss are 0 ({names}); give one of them another value.")
         if self.predicts and not self.shortlist:
             raise UserError("shortlist is 0; with the finder 'predictor' give 1 or more boxes to edit.")
-        if self.shortlist and not (self.predicts or self.occlusion_weight or self.area_weight):
-            raise UserError("shortlist needs edit-free terms; give occlusion_weight or area_weight a value above 0.")
+        if self.shortlist and not (self.predicts or self.patches_weight or self.occlusion_weight or self.area_weight):
+            raise UserError("shortlist needs edit-free terms; give patches_weight, occlusion_weight or area_weight a "
+                            "value above 0.")
 
     @property
     def predicts(self) -> bool:
@@ -201,8 +217,8 @@ class Method:
         if objective not in OBJECTIVES:
             raise UserError(f"The objective {objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}.")
         weights = OBJECTIVES[objective]
-        if self.shortlist and not self.predicts and not weights.get("occlusion"):
-            raise UserError(f"The objective {objective!r} has no occlusion, by which the shortlist goes; give "
+        if self.shortlist and not self.predicts and not (weights.get("patches") or weights.get("occlusion")):
+            raise UserError(f"The objective {objective!r} has neither patches nor occlusion for a shortlist; give "
                             "shortlist 0 first, or take a method that predicts.")
         return self.but(**{f"{term}_weight": weights.get(term, 0.0) for term in LOSSES})
 
@@ -239,9 +255,11 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
 
 
 LEARNED = Method(anchors=48, distance=0.0625, sizes=(0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75), shortlist=12,
-                 estimator="expectation", choice="loss", clip_weight=0.0, structure_weight=0.5, occlusion_weight=1.5,
-                 area_weight=0.75, standardise=True, lr=1e-3, entropy_weight=0.2)
-PREDICTED = LEARNED.but(finder="predictor", shortlist=1, standardise_terms=True).aiming("direction_area")
+                 places=4, nms_iou=0.35, estimator="expectation", choice="loss", clip_weight=0.25,
+                 structure_weight=0.125, direction_weight=0.25, source_weight=0.25, patches_weight=1.0,
+                 occlusion_weight=0.25, centre_texts=True, standardise_terms=True, standardise=True, lr=1e-3,
+                 entropy_weight=0.2)
+PREDICTED = LEARNED.but(finder="predictor", shortlist=1).aiming("direction_area")
 
 METHODS: dict[str, Method] = {
     "learned": LEARNED,
@@ -251,10 +269,10 @@ METHODS: dict[str, Method] = {
     "official_code": Method(border=15 / 32, sizes=OFFICIAL_SIZES, pool=8, estimator="none", iterations=10, lr=5e-3,
                             update_every=25, choice="softmax_score", defects=tuple(DEFECTS)),
 }
-"""Presets. `learned` is our default; its weights were chosen on validation scenes, and notebook 08 reports them on
-others (`python -m lr_helpers study regions`). `predicted` asks a network that was trained on other pictures for one box
-and edits it; `fast` has up to four of its places edited in few steps and finishes the best, unless the network is
-confident. `paper` is what the paper says.
+"""Presets. `learned` is our default; its weights were chosen on validation scenes (`python -m lr_helpers study
+weights`), and notebook 08 reports them on others (`study regions`). `predicted` asks a network that was trained on
+other pictures for one box and edits it; `fast` has up to four of its places edited in few steps and finishes the best,
+unless the network is confident. `paper` is what the paper says.
 `official_code` does what the official code does; left out of it are what changes no region here: its prompt
 template, the 16 augmented views of a CLIP embedding, the fixed random convolution before its network, weight decay."""
 

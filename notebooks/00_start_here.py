@@ -20,8 +20,8 @@
 # to edit. Then you see in one picture how it does that, and where in the course each step is taken apart.
 #
 # This course is for people who have trained a small network in PyTorch. It teaches, reproduces and extends
-# [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) (CVPR 2024). It runs on a laptop: all
-# models are there as really trained miniatures, which know drawn scenes of emoji.
+# [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) (CVPR 2024). It runs on a laptop: each
+# model comes as a small version, really trained, that knows drawn scenes of emoji.
 #
 # | | |
 # |---|---|
@@ -34,7 +34,7 @@
 import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
     sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
-             "is a placeholder, and whose account that is, is not known; open the course "
+             "is only a placeholder for the real address; open the course "
              "from its own repository, or put its address into pyproject.toml and run: "
              "python -m lr_helpers notebooks --badges")
 
@@ -63,8 +63,8 @@ models = load_models(profile)
 editor(models)
 
 # %% [markdown]
-# Where you only read this, on a web page or in print, there is no form; so here is what it does. A picture, the word for
-# what is there, and what shall be there instead:
+# If you are reading this on a web page or on paper, you see no form. This is what it does: it takes a picture, the word for
+# what is there, and what you want instead.
 
 # %% tags=["nbval-check-output"]
 from lr_helpers.course.samples import sample, square
@@ -105,7 +105,7 @@ figure = diagram.draw(diagram.of(main, result))
 # 5. A small network **learns** which square each anchor should take (03, 05).
 #
 # The best of the chosen squares is the learned region, and its edit is the result (06). What it costs is counted in
-# *denoiser evaluations*, one step of the inpainting model for one picture:
+# *denoiser evaluations*: one is one step of the inpainting model for one picture.
 
 # %% tags=["nbval-check-output"]
 print(result.cost["different_edits"], "trial edits,",
@@ -119,17 +119,18 @@ print(result.cost["different_edits"], "trial edits,",
 # | **00 · Start here** | an editor, the method in one picture, a map of the course | 5 |  |
 # | [01 · The inpainting model](01_the_inpainting_model.ipynb) | mask + prompt → edit; the denoising loop, written by you | 60 | [5](exercises/01_the_inpainting_model.ipynb) |
 # | [02 · Where could we edit?](02_where_could_we_edit.ipynb) | self-attention → anchor points, and how often they hit | 75 | [6](exercises/02_where_could_we_edit.ipynb) |
-# | [03 · The box generator](03_the_box_generator.ipynb) | proposals, RoIAlign, region network, Gumbel-softmax | 80 | [7](exercises/03_the_box_generator.ipynb) |
+# | [03 · The box generator](03_the_box_generator.ipynb) | proposals, RoIAlign, region network, Gumbel-softmax | 95 | [7](exercises/03_the_box_generator.ipynb) |
 # | [04 · The losses](04_the_losses.ipynb) | CLIP guidance, direction and structure, on real edits | 70 | [6](exercises/04_the_losses.ipynb) |
-# | [05 · Learning the region](05_learning_the_region.ipynb) | where the official code loses the gradient, and four ways to get it back | 75 | [6](exercises/05_learning_the_region.ipynb) |
+# | [05 · Learning the region](05_learning_the_region.ipynb) | where the official code loses the gradient, and three ways to get it back | 75 | [6](exercises/05_learning_the_region.ipynb) |
 # | [06 · The whole method](06_the_whole_method.ipynb) | your own functions of 02-05, put together and run | 60 | [1](exercises/06_the_whole_method.ipynb) |
-# | [08 · Reproduction](08_reproduction.ipynb) | the paper's claims as measurements: ten ways to choose, every knob | 30 | [2](exercises/08_reproduction.ipynb) |
-# | [09 · Comparison](09_comparison.ipynb) | other editors and regions: the edit, the background, the cost | 45 | [3](exercises/09_comparison.ipynb) |
-# | [10 · Extended experiments](10_extended_experiments.ipynb) | unseen combinations, styles, prompts; failures by cause | 25 | [2](exercises/10_extended_experiments.ipynb) |
-# | [A1 · Editing many images](A1_editing_many_images.ipynb) | a batch that survives `kill -9`, by one process or many | 40 | [4](exercises/A1_editing_many_images.ipynb) |
+# | [07 · Learning across pictures](07_learning_across_pictures.ipynb) | one network for all pictures: one pass, one edit | 75 | [5](exercises/07_learning_across_pictures.ipynb) |
+# | [08 · Reproduction](08_reproduction.ipynb) | the paper's claims as measurements: a dozen ways to choose, every knob | 45 | [2](exercises/08_reproduction.ipynb) |
+# | [09 · Comparison](09_comparison.ipynb) | other editors and regions: the edit, the background, the cost | 60 | [3](exercises/09_comparison.ipynb) |
+# | [10 · Extended experiments](10_extended_experiments.ipynb) | unseen combinations, styles, prompts; failures by cause | 40 | [2](exercises/10_extended_experiments.ipynb) |
+# | [A1 · Editing many images](A1_editing_many_images.ipynb) | a batch that survives `kill -9`, by one process or many | 50 | [4](exercises/A1_editing_many_images.ipynb) |
 #
-# Minutes are those with the exercises, where there are any. Each notebook stands alone. In a hurry? Take 02, 04, 05 and 06.
-# If you only want to use the method, go from here to [A1](A1_editing_many_images.ipynb).
+# Minutes are those with the exercises, where there are any. Each notebook *runs* alone; its head says what it builds on. In a
+# hurry? Take 02, 03, 04 and 05. If you only want to use the method, go from here to [A1](A1_editing_many_images.ipynb).
 #
 # ## Exercises that check themselves
 #

@@ -27,7 +27,7 @@
 # | paper | section 3.1 and figure 2 of [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
 # | before | nothing |
 #
-# The pictures come from the **emoji world**: small scenes of which we know every object and its box.
+# The pictures come from the **emoji world**: scenes in three drawing styles, of which we know every object and its box.
 # The models are miniatures, really trained on that world and stored in the formats of the real ones, so
 # the same notebook runs on Stable Diffusion if you set `profile = "sd2"` below.
 
@@ -35,7 +35,7 @@
 import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
     sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
-             "is a placeholder, and whose account that is, is not known; open the course "
+             "is only a placeholder for the real address; open the course "
              "from its own repository, or put its address into pyproject.toml and run: "
              "python -m lr_helpers notebooks --badges")
 
@@ -56,6 +56,7 @@ course.say("01", profile, scenes=scenes)
 # %%
 import ipywidgets
 import torch
+from torch.nn import functional as F
 
 from lr_helpers import checks, load_models, plots
 from lr_helpers.files.pictures import to_tensor
@@ -73,8 +74,8 @@ models.origins
 # %% [markdown]
 # ## A picture whose contents we know
 #
-# Scene 2477 of the emoji world, a recipe from which the picture can be drawn again at any time. Seeds below
-# 1,000,000 were kept away from every training.
+# This is scene 10547 of the emoji world. The number is the seed of a recipe, from which the picture can be drawn again
+# at any time. Seeds below 1,000,000 were kept away from every training.
 
 # %%
 from PIL import Image
@@ -145,8 +146,8 @@ print(f"largest change outside the box, of the edit: {(edited - picture)[outside
 # %% [markdown]
 # ## What the denoiser is given
 #
-# The model doesn't work on pixels. An autoencoder shrinks the picture to *latents*: fewer pixels, four
-# channels. A *denoiser* (a UNet) starts from latents of pure noise and cleans them step by step.
+# The model doesn't work on pixels. An autoencoder shrinks the picture to *latents*: fewer pixels, more
+# channels (4 in Stable Diffusion). A *denoiser* (a UNet) starts from latents of pure noise and cleans them step by step.
 # (Not all models do: aMUSEd, the profile `amused`, fills in masked tokens, and Z-Image, the profile `zimage`, is given no
 # mask: after every step, the picture's own latents take their place outside it. The cells that look into the loop are
 # skipped there.)
@@ -163,28 +164,27 @@ if only_if(editor.denoises_latents, "its denoiser is given no mask, so its loop 
     )
 
 # %% [markdown]
-# Nine channels go in: the 4 of the noisy latents, 1 of the mask, and 4 of the *masked* picture's latents.
-# So the denoiser never sees what is under the mask. It can't know what was there.
+# If latents have $C$ channels, $2C + 1$ go in: $C$ of the noisy latents, 1 of the mask, and $C$ of the *masked* picture's
+# latents. So the denoiser never sees what is under the mask. It can't know what was there.
 #
-# **Exercise 2** ★★☆ · 10 minutes. Put the nine channels together, in this order. The mask comes in pixels;
-# shrink it to the size of the latents by the nearest pixel (`torch.nn.functional.interpolate` does it).
+# **Exercise 2** ★★☆ · 10 minutes. Put these channels together, in this order. The mask comes in pixels;
+# shrink it to the size of the latents by the nearest pixel (`F.interpolate` does it).
 
 # %% tags=["solution"]
 def denoiser_input(noisy: torch.Tensor, mask: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-    """The nine channels of an inpainting denoiser: noisy latents, mask, latents of the masked
-    picture.
+    """The channels of an inpainting denoiser: noisy latents, mask, latents of the masked picture.
 
-    `noisy`, `masked`: (N, 4, h, w). `mask`: (N, 1, H, W) in pixels, 1 = paint here. Returns (N, 9,
-    h, w).
+    `noisy`, `masked`: (N, C, h, w). `mask`: (N, 1, H, W) in pixels, 1 = paint here. Returns
+    (N, 2 C + 1, h, w).
     """
-    small = torch.nn.functional.interpolate(mask, size=noisy.shape[-2:])
+    small = F.interpolate(mask, size=noisy.shape[-2:])
     return torch.cat([noisy, small, masked], dim=1)
 
 # %% tags=["nbval-check-output"]
 checks.denoiser_input(denoiser_input)
 
 # %% [markdown]
-# Here are the nine channels at the first step, when the noisy latents are nothing but noise. The noise comes
+# Here are the channels at the first step, when the noisy latents are nothing but noise. The noise comes
 # from the seed; the same seed gives the same noise.
 
 # %%
@@ -193,16 +193,17 @@ if only_if(editor.denoises_latents, "its denoiser is given no mask, so its loop 
     noise = torch.randn(latents.shape, generator=generator).to(latents)
     masked_latents = editor.encode(masked[None], generator)
 
-    nine = denoiser_input(noise, mask[None].to(noise), masked_latents)[0].float().cpu()
-    views = [(c - c.min()) / (c.max() - c.min()).clamp(min=1e-6) for c in nine]
-    names = [f"noise {i}" for i in range(4)] + ["mask"] + [f"masked {i}" for i in range(4)]
+    given = denoiser_input(noise, mask[None].to(noise), masked_latents)[0].float().cpu()
+    views = [(c - c.min()) / (c.max() - c.min()).clamp(min=1e-6) for c in given]
+    channels = range(noise.shape[1])
+    names = [f"noise {i}" for i in channels] + ["mask"] + [f"masked {i}" for i in channels]
     show_pictures([v.expand(3, -1, -1) for v in views], names, columns=9, side=1.05)
 
 # %% [markdown]
 # ## Guidance
 #
-# At every step the model is asked twice: once with the prompt, once without. The step goes along the
-# difference, by a factor, the *guidance scale* $s$:
+# At every step the model is asked twice: once with the prompt, once without. With $v_T$ and $v_\varnothing$ for the
+# answers with and without prompt, the step goes along their difference, by a factor, the *guidance scale* $s$:
 #
 # $$v = v_\varnothing + s\,(v_T - v_\varnothing)$$
 #
@@ -239,8 +240,9 @@ def denoise(predict, scheduler, latents: torch.Tensor, steps: int, scale: float)
     `predict(scaled_latents, time, with_prompt)` returns the denoiser's prediction, with the prompt
     or without (`with_prompt` is True or False). `scheduler`: a diffusers scheduler;
     `set_timesteps(steps)` first, then go through `timesteps`; `step(prediction, time,
-    latents).prev_sample` are the next latents. `latents`: (N, 4, h, w) noise to start from.
-    `scale`: guidance scale. Returns the last latents, of the same shape.
+    latents).prev_sample` are the next latents. `latents`: (N, C, h, w) noise to start from, already
+    multiplied by `scheduler.init_noise_sigma`. `scale`: guidance scale. Returns the last latents,
+    of the same shape.
     """
     scheduler.set_timesteps(steps)
     for time in scheduler.timesteps:
@@ -254,8 +256,8 @@ checks.denoise(denoise)
 
 # %% [markdown]
 # Now with the real denoiser. Texts go in as embeddings; *without prompt* means the embedding of an empty text.
-# (`editor.predict` asks the UNet; it is told the embedding, and what its family wants beside.) On the way we keep what
-# the latents would look like, decoded.
+# (`editor.predict` asks the UNet. It passes on the embedding, and whatever else this family of models expects.) On the
+# way we keep what the latents would look like, decoded.
 
 # %%
 strip = []
@@ -328,7 +330,7 @@ print("the official code, one image:", count_evaluations(9 * 11, 50, 7.5))
 
 # %% [markdown]
 # Nine thousand nine hundred evaluations for one image: nine edits in each of ten iterations, nine more at the
-# end, 50 steps each. Keep this number in mind.
+# end, 50 steps each, and two questions a step. Keep this number in mind.
 #
 # ## The knobs
 #
@@ -433,7 +435,7 @@ show_pictures(list(edits), list(tried), columns=7, boxes=list(tried.values()), s
 
 # %%
 from lr_helpers.boxes import square_around
-from tiny_world import judge
+from tiny_world import SIZE, judge
 from lr_helpers.intervals import rate
 
 def one_object(seed: int):
@@ -444,7 +446,7 @@ def one_object(seed: int):
 # %%
 shares, right = (0.2, 0.3, 0.4, 0.55, 0.7, 0.85), []
 if only_if(emoji, "the judge knows nothing but emoji"):
-    asked, scale = judge.load(), size / 64
+    asked, scale = judge.load(), size / SIZE
     drawn = [one_object(3000 + i) for i in range(2 * scenes)]
     cases = [case for case in drawn if case is not None][:scenes]
     pictures = torch.stack([to_tensor(Image.fromarray(c.render()), size) for c in cases])
@@ -476,13 +478,13 @@ for share, r in zip(shares, rates) if only_if(emoji, "nothing was judged") else 
 # ## What we learned
 #
 # * An inpainting model is a function of picture, mask, prompt, steps, guidance and seed.
-# * Its denoiser gets nine channels and never sees what is under the mask; a short loop around it is all of sampling.
-# * It changes nothing outside once the edit is pasted back.
+# * Its denoiser gets noise, mask and masked picture, and never sees what is under the mask; a short loop around it is all of sampling.
+# * Once its frame is pasted back through the mask, nothing outside has changed.
 # * Cost is counted in denoiser evaluations: edits × steps × 2 with guidance.
 # * Its result stands and falls with the region. Nobody has told us the region yet.
 #
-# **More to try.** ★★☆ Guidance doubles the price. Call `denoise` with a `predict` that answers without prompt
-# only in the first half of the steps and reuses the answer with prompt in the second: what do you save, what do you lose?
+# **More to try.** ★★☆ Guidance doubles the price. Call `denoise` with a `predict` that in the second half of the steps
+# asks the model once a step, with prompt, and gives this answer to both questions: what do you save, what do you lose?
 # ★★★ Give `editor.inpaint` a round mask instead of a box, and paste with it.
 #
 # **Next:** [02 Where could we edit?](02_where_could_we_edit.ipynb) looks for places in the picture itself.

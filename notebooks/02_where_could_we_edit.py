@@ -32,7 +32,7 @@
 import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
     sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
-             "is a placeholder, and whose account that is, is not known; open the course "
+             "is only a placeholder for the real address; open the course "
              "from its own repository, or put its address into pyproject.toml and run: "
              "python -m lr_helpers notebooks --badges")
 
@@ -62,6 +62,7 @@ from lr_helpers.files.pictures import to_tensor
 from lr_helpers.course.samples import sample, square
 from lr_helpers.course.widgets import explore
 from lr_helpers.intervals import rate
+from tiny_world import SIZE
 from tiny_world.scenes import scene
 
 models = load_models(profile)
@@ -69,17 +70,17 @@ size = models.profile.size
 print(models.profile.title)
 
 # %% [markdown]
-# Scenes of the emoji world come with the boxes of their objects. The models never see these boxes; we need
+# Scenes of the emoji world come with the boxes of their objects. The method never sees these boxes; we need
 # them to judge the anchors.
 
 # %% tags=["nbval-check-output"]
 def load(recipe) -> tuple[torch.Tensor, torch.Tensor]:
     """A recipe → its picture (3, size, size) in 0..1 and its objects' boxes (N, 4) in pixels."""
-    boxes = torch.tensor([thing.box for thing in recipe.objects]) * size // 64
+    boxes = torch.tensor([thing.box for thing in recipe.objects]) * size // SIZE
     return to_tensor(Image.fromarray(recipe.render()), size), boxes
 
 
-recipe = scene(222, count=3)
+recipe = scene(2102, count=3)
 picture, boxes = load(recipe)
 print(recipe.caption(), boxes.tolist())
 
@@ -105,7 +106,8 @@ plots.show_heads(
 # **DINO** trains this without labels: a student sees one crop of a picture, a teacher another, and the
 # student has to predict the teacher's summary. What two crops of one picture share is mostly its object,
 # so `[CLS]` learns to look at objects. (The miniature of profile `tiny` was trained the same way on emoji
-# scenes, with crops cut around objects, much as the photographs of ImageNet are centred on theirs.)
+# scenes. Its crops were cut around objects, much as the photographs of ImageNet are centred on theirs; so it was
+# helped to find them, though never told what they are.)
 
 # %% tags=["nbval-check-output"]
 vit = models.backbone.vit
@@ -177,8 +179,8 @@ checks.cls_attention(cls_attention)
 def top_anchors(attention: torch.Tensor, count: int) -> torch.Tensor:
     """The `count` most attended patches, strongest first.
 
-    `attention` (heads, h, w), averaged over the heads first. Returns (K, 2) int64 of (row, column).
-    Of equally attended patches the earlier one in reading order comes first (sort with
+    `attention` (heads, h, w): average it over the heads first. Returns (K, 2) int64 of (row,
+    column). Of equally attended patches the earlier one in reading order comes first (sort with
     stable=True).
     """
     mean = attention.mean(0)
@@ -211,7 +213,7 @@ for name, a in {
 # What one head overlooks another may see; what the loudest heads agree on wins the mean.
 
 # %%
-other, _ = load(scene(233, count=3))
+other, _ = load(scene(2340, count=3))
 heads = models.backbone.encode_image(other)[1]
 plots.show_heads(other, heads, [top_anchors(a, count) for a in [*heads[:, None], heads]]);
 
@@ -241,7 +243,7 @@ checks.anchor_centres(anchor_centres)
 
 # %% [markdown]
 # The official code takes the row for $x$ and the column for $y$. Nothing crashes: on a square picture every
-# swapped anchor is still a valid one, mirrored at the diagonal. On an object near the diagonal one doesn't even
+# swapped anchor is still a valid one, mirrored in the diagonal. On an object near the diagonal one doesn't even
 # notice. So here are two scenes: of a hundred, the ones whose object is nearest to the diagonal and farthest
 # from it.
 
@@ -318,8 +320,8 @@ for recipe in recipes:
 # %% [markdown]
 # `measure` takes any rule for choosing anchors and gives two rates. The first is the share of **anchors on an
 # object**. The second asks the reverse: in scenes of two or three objects, the share of **objects that got
-# an anchor**: an object without one can hardly be edited. Both carry a 95 % interval, by Wilson's formula: the true
-# shares that make what we counted not too surprising, also where few were counted, or none. Anchors of one
+# an anchor**: an object without one can hardly be edited. Both carry a 95 % interval, by Wilson's formula: all true
+# shares under which our count would not be surprising. It also works where few were counted, or none. Anchors of one
 # scene are not independent, so for the first rate a scene counts once.
 
 # %%
@@ -407,9 +409,10 @@ plots.show_bands(
 def spread_anchors(attention: torch.Tensor, count: int, distance: float) -> torch.Tensor:
     """The most attended patches that stand at least `distance` apart, strongest first.
 
-    `attention` (heads, h, w), averaged over the heads. `distance` is Euclidean, in patches, between
-    (row, column) positions; exactly `distance` is far enough, and 0 gives the plain top anchors.
-    Returns (K, 2) int64 of (row, column). Raises ValueError if fewer than `count` can be placed.
+    `attention` (heads, h, w): average it over the heads first. `distance` is Euclidean, in patches,
+    between (row, column) positions; exactly `distance` is far enough, and 0 gives the plain top
+    anchors. Returns (K, 2) int64 of (row, column). Raises ValueError if fewer than `count` can be
+    placed.
     """
     chosen = []
     for row, column in top_anchors(attention, attention[0].numel()).tolist():
@@ -469,8 +472,8 @@ plots.show_bands(
 
 # %% [markdown]
 # Look for the distance at which many objects are gained and few anchors lost. (The distance is our addition;
-# the paper takes the plain top $K$. Our preset `learned` reaches every object in another way: it takes 48 anchors, and
-# leaves it to a shortlist which of their boxes are worth an edit.)
+# the paper takes the plain top $K$. Our own method, in [06](06_the_whole_method.ipynb), goes another way: it takes
+# 48 anchors, and picks beforehand which of their boxes are worth an edit.)
 #
 # ## 7. The border rule of the official code
 #
@@ -551,21 +554,23 @@ plots.show_anchors([load(recipes[i])[0] for i in worst],
                    [study[i][1] for i in worst]);
 
 # %% [markdown]
-# What comes of it? Take the worst scene and edit twice, with the same prompt and the same noise: around its
-# strongest anchor on the background, and around its strongest anchor on an object.
+# What comes of it? Take the worst scene that has an anchor on an object at all, and edit twice, with the same prompt
+# and the same noise: around its strongest anchor on the background, and around its strongest anchor on an object.
 
 # %%
 from lr_helpers.regions import proposals
 
-image, known = load(recipes[worst[0]])
-centres = anchor_centres(top_anchors(study[worst[0]][0], count), grid, size)
+both = (i for i in range(scenes) if 0 < on_object_share(i) < 1)  # anchors of both kinds
+shown = min(both, key=on_object_share, default=worst[0])
+image, known = load(recipes[shown])
+centres = anchor_centres(top_anchors(study[shown][0], count), grid, size)
 hit = points_in_boxes(centres, known).any(1)
 two = centres[[int((~hit).float().argmax()), int(hit.float().argmax())]]
 regions = proposals(two, [0.5], size)[:, 0].tolist()
 edits = models.editor.edit(image, regions, prompt, seed=seed)
 plots.show_pictures(
     [image, *edits],
-    [recipes[worst[0]].caption(), "region on the background", "region on the object"],
+    [recipes[shown].caption(), "region on the background", "region on the object"],
     boxes=[None, *regions],
     side=3.0,
 );
@@ -622,8 +627,8 @@ explore(draw, count=ipywidgets.IntSlider(value=count, min=1, max=16),
 #
 # ## More exercises
 #
-# * ★★☆ Write `inside_anchors` yourself (its docstring is all you need) and compare it with the package's on
-#   all scenes of `study`.
+# * ★★☆ Write `inside_anchors` yourself (`help(packaged.inside_anchors)` is all you need) and compare it with the
+#   package's on all scenes of `study`.
 # * ★★☆ Is the mean of the heads the best choice? `measure` each head alone, and the maximum over heads.
 # * ★★★ Instead of a fixed $K$, take the smallest set of patches that holds 60 % of the attention. How many are
 #   they in a scene of one object, and of three?

@@ -22,7 +22,7 @@
 #
 # | | |
 # |---|---|
-# | time | about 1 minute on a laptop without GPU (profile `tiny`), 80 with the seven exercises |
+# | time | about 1 minute on a laptop without GPU (profile `tiny`), 95 with the seven exercises |
 # | memory | about 1 GB |
 # | paper | section 3.2, equations 1 and 2 of [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
 # | before | [01 The inpainting model](01_the_inpainting_model.ipynb), [02 Where could we edit?](02_where_could_we_edit.ipynb) |
@@ -31,7 +31,7 @@
 import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
     sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
-             "is a placeholder, and whose account that is, is not known; open the course "
+             "is only a placeholder for the real address; open the course "
              "from its own repository, or put its address into pyproject.toml and run: "
              "python -m lr_helpers notebooks --badges")
 
@@ -49,6 +49,7 @@ course.say("03", profile)
 
 # %%
 import torch
+from torch.nn import functional as F
 
 from lr_helpers import METHODS, checks, load_models, plots, regions
 
@@ -108,12 +109,12 @@ plots.show_generator(
 #
 # An anchor says where, not how large. So the paper puts $M$ squares of growing size around it, the **proposals**, and
 # learns to choose among them. Their sides are given as shares of the picture's side: the same setting then means
-# the same on any picture. (The official code counts half-sides of 4, 6 … 14 tokens on a grid of 32 × 32; these are
-# the shares 0.25, 0.375 … 0.875, our default too.)
+# the same on any picture. (The official code counts half-sides of 4, 6 … 14 tokens on a grid of 32 × 32: the shares
+# 0.25, 0.375 … 0.875. We use seven from 0.25 to 0.75.)
 #
 # **Exercise 1** ★☆☆ · 5 minutes. Make the squares. A box is (x0, y0, x1, y1) in pixels: x to the right, y down, x1 and
-# y1 just outside. What leaves the picture is cut off: the box shrinks at that side, and its centre stays the
-# anchor only as far as the picture allows.
+# y1 just outside. What leaves the picture is cut off, so there the box is smaller and the anchor no longer in its
+# middle.
 
 # %% tags=["solution"]
 def proposals(centres: torch.Tensor, sizes: tuple[float, ...], size: int) -> torch.Tensor:
@@ -193,9 +194,10 @@ points = sample_points(box, scale, method.pool)
 plots.show_sampling(picture, colours(features), box.tolist(), points);
 
 # %% [markdown]
-# Most points fall between tokens. There RoIAlign mixes the four tokens around, the closer the more: **bilinear**
-# interpolation. With $a$ and $b$ the distances from the upper left one, to the right and down,
+# Most points fall between tokens. There RoIAlign mixes the four tokens around the point; the closer one is, the more it
+# counts: **bilinear** interpolation. With $a$ and $b$ the distances from the upper left one, to the right and down,
 # $$f = (1-a)(1-b)\,f_{00} + a(1-b)\,f_{01} + (1-a)b\,f_{10} + ab\,f_{11}.$$
+# ($f_{01}$: row 0, column 1, the upper right one.)
 #
 # **Exercise 3** ★★★ · 20 minutes. Read the features at the points. A point beyond the outer middles takes the value at the
 # border, so clamp first.
@@ -227,7 +229,6 @@ checks.pool_box(pool_box)
 # takes the mean of 2 × 2 samples a bin, which hardly differs here.
 
 # %% tags=["nbval-check-output"]
-from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 mine = pool_box(features, points)
@@ -263,7 +264,7 @@ plots.show_pictures(
 );
 
 # %% [markdown]
-# The $M$ results of an anchor are put one behind the other along the channels, so that one network sees all
+# The $M$ results of an anchor are put one after the other along the channels, so that one network sees all
 # sizes at once and can compare them: channels $m·d$ to $(m+1)·d$ belong to proposal $m$. From here on
 # `pool_proposals` of the package does this for all anchors.
 
@@ -346,8 +347,8 @@ for name, factor, extra, aligned, seen in (
 class RegionNetwork(torch.nn.Module):
     """Scores the M proposals of each anchor.
 
-    proposals: M; channels: d, features of a token; pool: l, side of the pooled features; hidden:
-    width.
+    proposals: M; channels: d, features of a token (so M · d channels come in); pool: l, side of the
+    pooled features; hidden: width.
     Layers: 1×1 convolution to `hidden` channels, ReLU, 1×1 convolution to `hidden // 2`, ReLU,
     flatten, linear to `hidden`, ReLU, linear to M.
     """
@@ -435,7 +436,7 @@ plots.show_curves(
 #
 # In training the generator must *try* sizes: mostly those it believes in, sometimes others. So it draws a
 # proposal with the probabilities $\text{softmax}(π)$. The **Gumbel-max trick** draws it without ever computing them: add
-# noise $g_m = -\log(-\log u_m)$, $u_m$ even in 0..1, to each logit and take the largest. Let us count, with logits
+# noise $g_m = -\log(-\log u_m)$, $u_m$ uniform in 0..1, to each logit and take the largest. Let us count, with logits
 # made by hand that like middle sizes.
 
 # %%
@@ -455,7 +456,8 @@ plots.show_bars(
 );
 
 # %% [markdown]
-# The bars carry 95 % intervals: with six of them, about one run in four has a miss somewhere, and that is as it should be.
+# The bars carry 95 % intervals: with so many of them, about one run in three has a miss somewhere, and that is as it
+# should be.
 #
 # **Exercise 5** ★★☆ · 10 minutes. *Take the largest* has no gradient. The **Gumbel-softmax** replaces it by a
 # softmax at temperature $τ$:
@@ -566,9 +568,9 @@ plots.show_bars(names, gradients, "side of the box", "mean gradient of its logit
 # ## 5. From weights to a mask
 #
 # **Exercise 7** ★★☆ · 10 minutes. The editor takes a mask. Add up the proposals' masks, each times its weight:
-# $m = \sum_m y_m · \text{mask}_m$. Soft weights give a soft mask, one-hot weights the mask of one box, and the gradient of
-# a weight is what its box covers. Compare pixel positions with the corners instead of assigning to slices, and no loop
-# is needed.
+# $\text{mask} = \sum_m y_m · \text{mask}_m$. Soft weights give a soft mask, one-hot weights the mask of one box, and the
+# derivative with respect to a weight is the mask of its box. Compare pixel positions with the corners instead of
+# assigning to slices, and no loop is needed.
 
 # %% tags=["solution"]
 def region_mask(weights: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:
@@ -590,8 +592,9 @@ def region_mask(weights: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.
 checks.region_mask(region_mask)
 
 # %% [markdown]
-# One draw of a large box for anchor 0, soft at three temperatures and hard. The inpainting model edits in the drawn box; the
-# edit is laid over the picture by $m · \text{edit} + (1-m) · \text{picture}$, which is where the gradient of the pixels reaches $m$.
+# One draw of a large box for anchor 0, soft at three temperatures and hard. The inpainting model edits in the drawn box;
+# the edit is laid over the picture by $\text{mask} · \text{edit} + (1-\text{mask}) · \text{picture}$, which is where the
+# gradient of the pixels reaches the mask.
 
 # %%
 temperatures, large = (0.3, 1.0, 3.0), int((chosen == len(sizes) - 2).nonzero()[0])
@@ -674,8 +677,9 @@ plots.show_nested(picture, [boxes[spots, before], boxes[spots, after], true_box[
 #
 # ## Explore
 #
-# Choose an anchor, one of its proposals to look into, a temperature, and how often to roll the dice. The weights use the
-# logits of the network that you have just trained; the thick box is the one that a hard choice would take.
+# Choose an anchor, one of its proposals to look into, a temperature, and a roll of the dice (its number is a seed). The
+# weights use the logits of the network that you have just trained; the thick box is the one that a hard choice would
+# take.
 
 # %%
 from ipywidgets import FloatSlider, IntSlider

@@ -32,7 +32,7 @@
 import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
     sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
-             "is a placeholder, and whose account that is, is not known; open the course "
+             "is only a placeholder for the real address; open the course "
              "from its own repository, or put its address into pyproject.toml and run: "
              "python -m lr_helpers notebooks --badges")
 
@@ -54,6 +54,7 @@ course.say("04", profile, scenes=scenes)
 # %%
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from lr_helpers import METHODS, checks, load_models, plots
 from lr_helpers.course.samples import SCENE, sample, square
@@ -205,7 +206,7 @@ def self_similarity(tokens: torch.Tensor) -> torch.Tensor:
     tokens: (N, L, d), N pictures of L tokens, each a vector of d numbers, none of length 0.
     Returns (N, L, L) in -1..1; the diagonal is 1.
     """
-    unit = tokens / tokens.norm(dim=-1, keepdim=True)
+    unit = F.normalize(tokens, dim=-1)
     return unit @ unit.transpose(-1, -2)
 
 
@@ -340,7 +341,7 @@ if only_if(emoji, "these cases are drawn of emoji, by a recipe"):
     other = "night" if recipe.place != "night" else "snow"
     cases = {"unchanged": recipe, "replaced": recipe.replaced(0, target),
              "+ new place": replace(recipe.replaced(0, target), place=other),
-             "added beside": recipe.added(Placed(target, 0, 0, 24)),
+             "added beside": recipe.added(Placed(target, 0, 0, 48)),
              "only removed": recipe.removed(0), "a cat instead": recipe.replaced(0, "cat")}
     drawn = torch.stack([to_tensor(Image.fromarray(r.render()), size) for r in cases.values()])
     plots.show_pictures(list(drawn), list(cases), side=1.6)
@@ -388,7 +389,7 @@ def best_proposals(tables: dict[str, torch.Tensor], weights: dict[str, float]) -
     """Which proposal of each anchor has the lowest weighted sum of losses?
 
     tables: name → (K, M) losses, K anchors, M proposals.
-    weights: name → weight; a name of `tables` that is missing here has the weight 0.
+    weights: name of a table → weight; a name of `tables` that is missing here has the weight 0.
     Returns (K,) whole numbers (int64), 0 … M − 1.
     """
     total = sum(weights.get(name, 0.0) * table for name, table in tables.items())
@@ -399,9 +400,10 @@ def best_proposals(tables: dict[str, torch.Tensor], weights: dict[str, float]) -
 checks.best_proposals(best_proposals)
 
 # %% [markdown]
-# Now turn the weights yourself. White rings: each anchor's best proposal. Beside it: the edit with the lowest sum of all,
-# with its box, and the object's true box (dashed). How well the two agree is their **IoU**, the intersection over union:
-# the area that both share, divided by the area of both together; 1 is the very box, 0 a miss. Try each loss alone, then 1-1-1, then a little `source` and `area`.
+# Now turn the weights yourself. White rings: each anchor's best proposal. Beside the table: the edit with the lowest sum
+# of all, with its box, and the object's true box (dashed). How well the two agree is their **IoU**, the intersection over
+# union: the area that both share, divided by the area of both together; 1 is the very box, 0 a miss. Try each loss alone,
+# then 1-1-1, then a little `source` and `area`.
 
 # %%
 from ipywidgets import FloatSlider
@@ -441,7 +443,7 @@ explore(
 #
 # $$S = \alpha\,\cos\big(E_v(X_o), E_t(T)\big) + \beta\,\cos\big(E_v(X_o), E_v(X)\big)$$
 #
-# **Exercise 6** ★★☆ · 5 minutes. Write $S$.
+# **Exercise 6** ★☆☆ · 5 minutes. Write $S$.
 
 # %% tags=["solution"]
 def score(
@@ -481,10 +483,11 @@ if only_if(emoji, "nothing was drawn"):
 # %% [markdown]
 # Look at where *added beside* stands. $S$ rewards likeness to the source picture, and nothing is more like a picture
 # of the old object than a picture where it still is.
+#
 # ## 9. Against the known region
 #
-# In the emoji world we know the true box. What is the IoU of each proposal with it? Three times the same heat map, with what the sum, $S$ and an all-knowing judge would
-# choose for each anchor.
+# In the emoji world we know the true box. Here is the IoU of each proposal with it. The heat map is the same three times;
+# the rings show what the sum, $S$ and an all-knowing judge would choose for each anchor.
 
 # %%
 total = sum(tables[name] for name in paper)
@@ -503,9 +506,8 @@ plots.show_tables(
 # %%
 def ranks(values: torch.Tensor) -> torch.Tensor:
     v = values.flatten()
-    return (v[:, None] > v).double().sum(1) + (v[:, None] == v).double().sum(
-        1
-    ) / 2  # equal values share a rank
+    below, equal = (v[:, None] > v).double().sum(1), (v[:, None] == v).double().sum(1)
+    return below + equal / 2  # equal values share a rank
 
 
 def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -519,11 +521,18 @@ def goodness(c: Candidates) -> dict[str, torch.Tensor]:
         "sum": sum(terms.values()),
         "S": c.score,
         "source": -c.terms["source"],
+        "patches": -c.terms["patches"],
         "occlusion": -c.terms["occlusion"],
         "area": -c.terms["area"],
         "ours": -c.loss,
     }
 
+
+# %% [markdown]
+# Five of the rows below are ours. `source` and `area` you have met. Two more need no edit at all. `patches`: CLIP's image
+# tower cuts the picture into patches; a box is good if those within look like the source's word, and only those.
+# `occlusion`: the box is painted over with the colours around it; if CLIP then sees less of the source's word, the box covers
+# the object. *Ours* is the weighted sum of our preset `learned`.
 
 # %% tags=["nbval-check-output"]
 for name, table in goodness(candidates).items():
@@ -534,14 +543,13 @@ for name, table in goodness(candidates).items():
     )
 
 # %% [markdown]
-# Three more are ours. `source` asks whether CLIP still sees the old word in the edit. `occlusion` needs no edit at
-# all: fill the box in with the colours around it; does what changes in CLIP's eyes point along the source's word?
-# `area` is the box's share of the picture. *Ours* is the weighted sum of our preset `learned`. But one scene proves
-# nothing. So the same for a few more, with seeds in a row (nobody picked them) and a target drawn by chance.
+# But one scene proves nothing. So the same for a few more, with seeds in a row (nobody picked them) and a target drawn
+# by chance.
 
 # %%
 from random import Random
 
+from tiny_world import SIZE
 from tiny_world.words import NAMES, held_out, with_article
 
 correlations = {name: [] for name in goodness(candidates)}
@@ -551,7 +559,7 @@ favourites = {name: [] for name in correlations}
 def one_scene(number: int) -> tuple[str, torch.Tensor, dict]:
     """A scene's task, each proposal's IoU with the object, and each loss's goodness of it."""
     thing = scene(number, count=1)
-    old, region = thing.objects[0].name, torch.tensor(thing.objects[0].box) * size / 64
+    old, region = thing.objects[0].name, torch.tensor(thing.objects[0].box) * size / SIZE
     new = Random(number).choice([n for n in NAMES if n != old and not held_out(n, thing.place)])
     table = all_edits(to_tensor(Image.fromarray(thing.render()), size), with_article(new), old)
     task = f"{thing.caption()} → {with_article(new)}"
@@ -677,4 +685,4 @@ print(f"anchors that keep their choice: {(right == wrong).sum()} of {len(right)}
 # * ★★☆ Make $L_{Dir}$ honest about small changes: weigh it by the length of the change. What happens to its rank correlation?
 # * ★★★ Take the tokens of another layer (`forward_intermediates` of open_clip) for $L_{Str}$. Is a deeper one better?
 #
-# **Next:** [05 Learning the region](05_learning_the_region.ipynb) lets the box generator of notebook 03 go down these losses.
+# **Next:** [05 Learning the region](05_learning_the_region.ipynb) lets the box generator of notebook 03 descend these losses.

@@ -31,7 +31,7 @@
 import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
     sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
-             "is a placeholder, and whose account that is, is not known; open the course "
+             "is only a placeholder for the real address; open the course "
              "from its own repository, or put its address into pyproject.toml and run: "
              "python -m lr_helpers notebooks --badges")
 
@@ -99,7 +99,7 @@ from lr_helpers.candidates import Candidates
 
 before = models.editor.evaluations
 candidates = Candidates(models, picture, source, prompt, boxes, method, seed)
-table = candidates.losses(None)
+table = candidates.losses(None)  # None: of all proposals
 spent = models.editor.evaluations - before
 price = spent / candidates.count  # of one edit
 print(f"{candidates.count} different edits, {spent} denoiser evaluations, {price:g} for one edit")
@@ -188,7 +188,10 @@ def arriving(station: torch.Tensor) -> float | None:
     if not station.requires_grad:
         return None
     first = next(network.parameters())
-    return float(torch.autograd.grad(station.square().sum(), first, retain_graph=True)[0].norm())
+    gradient, = torch.autograd.grad(
+        station.square().sum(), first, retain_graph=True, allow_unused=True
+    )
+    return None if gradient is None else float(gradient.norm())
 
 # %% tags=["nbval-check-output"]
 stations = {
@@ -205,7 +208,7 @@ for name, station in stations.items():
     value = arriving(station)
     print(
         f"{name:14} grad_fn {type(station.grad_fn).__name__:22} arrives:",
-        value if not value else "something",
+        "something" if value else value,
     )
 
 # %%
@@ -289,8 +292,9 @@ for name, tried in (
 
 # %% [markdown]
 # The same was measured on the official network class itself, with a stand-in for the inpainting model: `None`
-# for all eight weights, and a largest change of 0.0. What it returns is a random proposal for each anchor, ranked
-# afterwards. (Even with a gradient its optimiser would step only once: at every 25th of 10 iterations.)
+# for all eight weight tensors, and a largest change of 0.0. What it returns is a random proposal for each anchor, ranked
+# afterwards. (Even with a gradient it would take one step only: its optimiser steps at iterations 0, 25, 50, …, and there
+# are 10.)
 #
 # ## 2. What we want to go down
 #
@@ -322,8 +326,7 @@ checks.expected_loss(expected_loss)
 
 # %% tags=["solution"]
 def expected_gradient(logits: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """The derivative of the expected loss with respect to each logit, written out, without
-    autograd.
+    """The derivative of the expected loss with respect to each logit, written out.
 
     logits, table: (K, M) as for `expected_loss`. Returns (K, M).
     """
@@ -437,9 +440,9 @@ def without_baseline(logits, problem, generator):
 # ### Straight-through: the gradient through the picture
 #
 # The paper's way: draw one proposal with Gumbel-softmax, edit there, and let the gradient of CLIP's losses flow back through the
-# picture. How it shall pass the editor the paper doesn't say; the one door we see is the mask with which the edit is pasted,
-# $m·\text{edit} + (1-m)·\text{source}$ with $m = \sum_m y_m·\text{mask}_m$, which you built in notebook 03. `blended` of the
-# package pastes, asks CLIP, and keeps the graph.
+# picture. How it is to get through the editor the paper doesn't say; the one door we see is the mask with which the edit is
+# pasted, $a·\text{edit} + (1-a)·\text{source}$ with $a = \sum_m y_m\,\text{mask}_m$, which you built in notebook 03. `blended` of
+# the package pastes, asks CLIP, and keeps the graph.
 
 # %%
 def straight_through(logits, problem, generator, temperature=1.0):
@@ -449,7 +452,7 @@ def straight_through(logits, problem, generator, temperature=1.0):
     return problem.blended(regions.straight_through(soft)).mean()
 
 # %% [markdown]
-# One step with each. What arrives at the network's eight weights?
+# One step with each. What arrives at the network's eight weight tensors?
 
 # %%
 estimators = {
@@ -474,13 +477,13 @@ plots.show_gradient_norms(arrived);
 # ### To measure without paying again
 #
 # We want hundreds of draws and tens of trainings. The losses are in the table. And straight-through? Its weights are one-hot in
-# value, so for anchor $k$ and choice $m$ its picture, and with it the gradient $G_{kmj}$ that reaches the weight of proposal $j$,
-# is always the same. $K·M$ backward passes through CLIP hold all that straight-through can ever feel.
+# value, so for anchor $k$ and choice $m$ its picture, and with it the gradient $G_{kmj}$ that reaches the choice weight $y_j$ of
+# proposal $j$, is always the same. $K·M$ backward passes through CLIP hold all that straight-through can ever feel.
 
 # %%
 def feel(candidates: Candidates) -> torch.Tensor:
-    """G, (K, M, M): [k, m, j] is what reaches the weight of proposal j when m was chosen for anchor
-    k.
+    """G, (K, M, M): [k, m, j] is what reaches the choice weight of proposal j when m was chosen for
+    anchor k.
     """
     felt = torch.zeros(K, M, M)
     for m in range(M):
@@ -497,7 +500,7 @@ felt = feel(candidates)
 
 # %%
 class Paid:
-    """A table of losses as one estimator sees it that has to pay for what it asks."""
+    """The table as an estimator sees it that has to pay for what it asks for."""
 
     def __init__(self, table=table, boxes=boxes, felt=felt):
         self.table, self.boxes, self.felt, self.different, self.asked = table, boxes, felt, set(), 0
@@ -591,13 +594,13 @@ plots.show_against({name: {name: mean_and_interval(drawn[name])} for name in sho
 # ### What straight-through can't feel
 #
 # On a loss that is linear in the weights, straight-through points about the right way: notebook 03 showed it. Here the loss is
-# CLIP's verdict on a picture. What its cosine above says, the table $G$ explains. When proposal $m$ was drawn, straight-through believes that moving to proposal $j$ would
-# change the loss by $G_{kmj} - G_{kmm}$. The tables know what really happens: $L_{kj} - L_{km}$. Compare them, for larger and smaller
-# boxes than the drawn one, once for the paper's three losses and once for ours. (No new edits: only the weights
-# of the loss terms differ.)
+# CLIP's verdict on a picture. Its cosine above is explained by the table $G$. When proposal $m$ was drawn, straight-through
+# believes that moving to proposal $j$ would change the loss by $G_{kmj} - G_{kmm}$. The tables know what really happens:
+# $L_{kj} - L_{km}$. Compare them, for larger and smaller boxes than the drawn one, once for the paper's three losses and once
+# for ours. (No new edits: only the weights of the loss terms differ.)
 
 # %%
-papers = candidates.under(METHODS["paper"])
+papers = candidates.under(METHODS["learned"].but(shortlist=0).aiming("paper"))
 felt_paper = feel(papers)
 
 
@@ -635,10 +638,10 @@ print(
 
 # %% [markdown]
 # The reason is plain once seen. **Outside the drawn box the pasted edit *is* the source picture.** A larger mask would paste the very
-# same pixels, so the paper's losses give a larger box a believed change of exactly 0. Ours have two terms that need no edit,
-# the area and the occlusion: these are linear in the weights, and straight-through gets them exactly right. But what the inpainting model *would have painted* with more room is not in the picture, and no gradient can find it there. To
-# a smaller box there is a belief, but of another edit: the drawn one with its rim faded out, not the one that
-# the model would paint in the smaller box.
+# same pixels, so the paper's losses give a larger box a believed change of exactly 0. Ours have two terms that need no
+# edit, patches and occlusion: these are linear in the weights, and straight-through gets them exactly right. But what the inpainting model *would
+# have painted* with more room is not in the picture, and no gradient can find it there. To a smaller box there is a belief,
+# but of another edit: the drawn one with its rim faded out, not the one that the model would paint in the smaller box.
 #
 # So with the paper's losses the gradient is not lost any more, it arrives at every weight, and yet it answers another
 # question. A gradient that arrives is necessary, not sufficient. (This is our reading of the paper, with our losses and editor, on one scene.)
@@ -657,8 +660,8 @@ def entropy(logits: torch.Tensor) -> torch.Tensor:
     """How undecided the probabilities are: 0 when sure, log M when even.
 
     logits: (K, M). Returns one number (shape ()): the entropy of each anchor's softmax, with the
-    natural logarithm, averaged over the anchors; finite also where a probability is 0. Gradients
-    flow back.
+    natural logarithm, averaged over the anchors. It and its gradient are finite also where a
+    probability has run down to 0. Gradients flow back.
     """
     return -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
@@ -882,7 +885,7 @@ for name, trained in learned.items():
     found = [float(overlap[final(r)]) for r in trained]
     print(f"{name:26} IoU {np.mean(found):.2f}   [{min(found):.2f} … {max(found):.2f}]")
 for name, value in {
-    "a proposal by lot": overlap.mean(),
+    "a random proposal": overlap.mean(),
     "lowest loss in the table": overlap.flatten()[table.argmin()],
     "best box in the table": overlap.max(),
 }.items():
@@ -908,7 +911,7 @@ plots.show_pictures(
 #
 # * In the official code no gradient reaches the network: corners are rounded, the mask is cut out, the edit comes back in 8 bits, and
 #   `loss.requires_grad_(True)` silences the error that would have told.
-# * The norm of each weight's gradient is a two-line test. `None` is not 0.
+# * To print the norm of each weight's gradient takes two lines. `None` is not 0.
 # * A choice has no derivative, but the expected loss has: $π (L - \text{mean}) / K$.
 # * `expectation` is exact, and pays for the table once. Reinforce is right on average and pays for what it draws; the leave-one-out
 #   baseline takes most of its noise away.
@@ -921,5 +924,6 @@ plots.show_pictures(
 # * `reinforce` with 2, 8 and 16 repeats: is it better to draw more often for one step, or to make more steps?
 # * Straight-through at temperatures 0.3 and 3. Does one of them point the right way?
 # * Give `none` the same number of edits as `expectation`, and let it keep the best it has ever seen. What does learning add?
+# * One network for *all* pictures: that is [notebook 07](07_learning_across_pictures.ipynb).
 #
 # **Next:** [06 The whole method](06_the_whole_method.ipynb) puts it all together.

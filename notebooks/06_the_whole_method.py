@@ -32,7 +32,7 @@
 import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
     sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
-             "is a placeholder, and whose account that is, is not known; open the course "
+             "is only a placeholder for the real address; open the course "
              "from its own repository, or put its address into pyproject.toml and run: "
              "python -m lr_helpers notebooks --badges")
 
@@ -113,11 +113,22 @@ print("anchors (row, column):", result.anchors.tolist()[:5], "…")
 # ## 2. Proposals
 #
 # Around every anchor stand squares of growing size: the region is one of these. That makes many boxes, and each edit
-# costs. So we first ask what needs no edit: **hide** a box, filled in with the colours around it; does that take the
-# source out of CLIP's sight? Only the boxes that do best, for their size, are kept: the *shortlist*. (Ours, not the paper's.)
+# costs. So we first ask what needs no edit. CLIP's image tower cuts the picture into **patches**; which of them look like
+# the source's word? The map is rough, so a box counts all of its patches: it is good if it holds those that stand out, and
+# few others. And does **hiding** the box, filled in with the colours around it, take the source out of CLIP's sight? The four
+# places that do best are kept, and at each the three sizes that do best: the *shortlist*. (Ours, not the paper's.)
 
 # %%
-plots.show_proposals(result, anchor=0);
+(word,) = models.clip.encode_text([result.source])
+alike = models.clip.patches(result.picture) @ word  # a cosine for each patch
+title = f"patches like “{result.source}”"
+plots.show_panels(
+    {"the picture": result.picture, title: plots.heat_picture(alike - alike.min(), 128)}
+);
+
+# %%
+winner = result.candidates[0].anchor  # the anchor whose edit will be the result
+plots.show_proposals(result, anchor=winner);
 
 # %% tags=["nbval-check-output"]
 print("proposals (anchors K, sizes M, box):", tuple(result.boxes.shape))
@@ -141,11 +152,11 @@ plots.show_pictures(
 # %% [markdown]
 # ## 4. The losses
 #
-# CLIP judges each edit: does it look like the prompt ($L_{Clip}$)? Did the picture change the way the text
-# did ($L_{Dir}$)? Is its inner structure still that of the source ($L_{Str}$)? Two terms of ours need no edit: does hiding
-# the box take the source away, and how large is the box? Dark is good; white boxes are not in the shortlist, and were not
-# edited. The rings are the proposals that the region network has learned to prefer. (A full table, and what each
-# term alone would choose: [04 The losses](04_the_losses.ipynb).)
+# CLIP judges each edit: does it look like the prompt ($L_{Clip}$)? Did the
+# picture change the way the text did ($L_{Dir}$)? Is its inner structure still that of the source ($L_{Str}$)? A term of ours asks whether it still looks like the source
+# text. Two more need no edit: do the box's patches look like the source, and does hiding the box take it
+# away? Dark is good; white boxes are not in the shortlist, and were not edited. The rings are the proposals that the region network has learned to prefer.
+# (A full table, and what each term alone would choose: [04 The losses](04_the_losses.ipynb).)
 
 # %%
 plots.show_terms(result);
@@ -191,7 +202,7 @@ plots.show_pictures(
 # ## How good is the region?
 #
 # In the emoji world we can tell, by **IoU**, intersection over union: the area that the learned and the true box share,
-# divided by the area of both together. 1 is the very box, 0 a miss. (Of the photographs it was drawn by hand.)
+# divided by the area of both together. 1 is the very box, 0 a miss. (For the photographs the true box was drawn by hand.)
 
 # %% tags=["nbval-check-output"]
 from lr_helpers.boxes import iou
@@ -223,10 +234,13 @@ print(mine)
 # Where the notebooks are not at hand, as on Colab, paste a function into a cell here and put it in:
 # `mine.proposals = proposals`.
 #
-# The other pieces are the models, and five functions of the package:
+# These of your pieces you call yourself; the other pieces are the models, and five functions of the package:
 #
 # | call | gives |
 # |---|---|
+# | `mine.spread_anchors(attention, count, distance)` | anchors (K, 2), each (row, column) |
+# | `mine.anchor_centres(anchors, (h, w), size)` | centres (K, 2), each (x, y) |
+# | `mine.proposals(centres, sizes, size)` | boxes (K, M, 4), int64 |
 # | `models.backbone.encode_image(picture)` | features (d, h, w), attention (heads, h, w) |
 # | `models.editor.inpaint(picture, masks, prompt, seed=…, steps=…)` | the model's own frames (N, 3, S, S), of masks (N, 1, S, S); all start from the same noise |
 # | `models.clip.encode_image(pictures)` | embeddings (N, D), visual tokens (N, L, d) |
@@ -241,15 +255,18 @@ from lr_helpers.inpainting import composite
 from lr_helpers.regions import pool_proposals, standardise
 
 # %% [markdown]
-# The settings are a `Method`, as always; here a small one, in which every box is edited. Of the terms it has three:
-# direction, structure and area, which is the share of the picture that the box takes. Anchors and sizes were picked after
+# The settings are a `Method`, as always; here a small one, in which every box is edited. It has three of the terms, as they
+# are: direction, structure and area, which is the share of the picture that the box takes. Anchors and sizes were picked after
 # looking at this scene, the best of six tries, so that there is something to see: that is an example, not evidence.
 
 # %% tags=["nbval-check-output"]
 steps = models.editor.screening_steps or models.editor.steps
 small_method = METHODS["learned"].but(
-    anchors=5, distance=0.15, sizes=(0.4375, 0.5, 0.625), shortlist=0, occlusion_weight=0.0,
-    entropy_weight=0.0, steps=steps, screening_steps=steps)
+    anchors=5, distance=0.15, sizes=(0.4375, 0.5, 0.625), shortlist=0, clip_weight=0.0,
+    structure_weight=0.5, direction_weight=1.0, source_weight=0.0, patches_weight=0.0,
+    occlusion_weight=0.0, area_weight=0.75, centre_texts=False, standardise_terms=False,
+    entropy_weight=0.0,
+    steps=steps, screening_steps=steps)
 for name in ("anchors", "distance", "sizes", "pool", "direction_weight", "structure_weight",
              "area_weight", "lr", "iterations", "steps"):
     print(f"method.{name:17} {getattr(small_method, name)}")
@@ -285,7 +302,7 @@ def trained(pooled: torch.Tensor, table: torch.Tensor, method, seed: int) -> tor
 # %% [markdown]
 # **Exercise 1** ★★★ · 45 minutes. The whole method.
 #
-# 1. **Anchors** that keep `method.distance` times the grid's shorter side, in patches.
+# 1. **Anchors** at least `method.distance` × the grid's shorter side apart (a number of patches).
 # 2. **Proposals** around their centres, and their pooled features, standardised.
 # 3. **Edits**: a mask for each box, in the order of `boxes.flatten(0, 1)`; all frames by one call; pasted.
 # 4. **Losses**: the (K, M) table, by `losses_of`.
@@ -359,9 +376,10 @@ same = bool((yours["loss"] - theirs["loss"]).abs().max() < 1e-3)
 print(f"tables of {yours['loss'].numel()} losses differ by less than 0.001: {same}")
 
 # %% [markdown]
-# The same box from the same table: the core of `edit` is what you have just written. The method `learned` adds three
-# things. It takes 48 anchors instead of five; it edits only a shortlist of twelve boxes, chosen by occlusion and area; and
-# a bonus for undecided probabilities keeps the softmax from saturating early. Compare both boxes with the object:
+# The same box from the same table: the core of `edit` is what you have just written. The method `learned` adds five
+# things: 48 anchors instead of five; seven sizes instead of three; three terms more; a shortlist of twelve boxes at four
+# places, chosen by those that need no edit, which alone are edited; and a bonus for undecided probabilities, which keeps the softmax from
+# saturating early. Compare both boxes with the object:
 
 # %%
 for name, box, of in (("five anchors, yours", yours["box"], part_truth),
@@ -409,8 +427,8 @@ for warning in (
 # %%
 wide = picture
 if emoji:  # a photograph is wide as it is
-    wide = Image.fromarray(np.pad(np.asarray(picture), ((0, 0), (64, 0), (0, 0)), "edge"))
-    wide = wide.resize((512, 256), Image.Resampling.BICUBIC)
+    wide = Image.fromarray(np.pad(np.asarray(picture), ((0, 0), (128, 0), (0, 0)), "edge"))
+    wide = wide.resize((1024, 512), Image.Resampling.BICUBIC)
 big = edit(models, wide, source, "a balloon", METHODS["learned"], seed=seed, progress=slow)
 print(big.original.size, "→", big.image.size)
 plots.show_before_after(big);
@@ -423,4 +441,4 @@ plots.show_before_after(big);
 # * The whole method is thirty lines, once its pieces are there.
 # * The final choice matters as much as the learning.
 #
-# **Next:** [08 Reproduction](08_reproduction.ipynb): what hundreds of edits say about the method.
+# **Next:** [07 Learning across pictures](07_learning_across_pictures.ipynb): what one picture teaches can serve the next.

@@ -23,7 +23,7 @@
 #
 # | | |
 # |---|---|
-# | time | 1-2 minutes on a laptop without GPU (profile `tiny`), 45 with the exercises and the vote |
+# | time | 1-2 minutes on a laptop without GPU (profile `tiny`), 60 with the exercises and the vote |
 # | memory | about 1.5 GB |
 # | paper | section 4.2, [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
 # | before | [06 The whole method](06_the_whole_method.ipynb), [08 Reproduction](08_reproduction.ipynb) |
@@ -32,7 +32,7 @@
 import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
     sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
-             "is a placeholder, and whose account that is, is not known; open the course "
+             "is only a placeholder for the real address; open the course "
              "from its own repository, or put its address into pyproject.toml and run: "
              "python -m lr_helpers notebooks --badges")
 
@@ -69,7 +69,7 @@ print(
 # %% [markdown]
 # ## What will come out
 #
-# Right: how often the task is done, over what happened to the rest of the picture. Left: over what it cost. A line is one
+# How often the task is done: left over what it cost, right over what happened to the rest of the picture. A line is one
 # way to edit, from few denoising steps (small) to many. Good is up, right in one panel and left in the other.
 
 # %%
@@ -179,7 +179,7 @@ plots.show_pictures(
 );
 
 # %% [markdown]
-# With real models (`LR_PROFILE=sd2`), the same methods on a photograph; the miniatures know nothing but emoji.
+# With real models (`LR_PROFILE=sd2`) this cell runs the same methods on a photograph; the miniatures know nothing but emoji.
 
 # %%
 from lr_helpers.errors import UserError
@@ -201,7 +201,7 @@ for name in (n for n in shown if n != "known_region") if real else ():
 # %% [markdown]
 # ## 3. What is measured?
 #
-# Whether the task is done is for the judge to say, which no method has seen: the target is *somewhere*, the source gone,
+# Whether the task is done is for the judge to say, whom no method has seen: the target is *somewhere*, the source gone,
 # everything else in its place. (Methods without a region have no place where they edited, so here the judge looks
 # everywhere; in notebook 08 it looked inside the chosen box.)
 #
@@ -218,7 +218,8 @@ def background_psnr(before: torch.Tensor, after: torch.Tensor, mask: torch.Tenso
     """PSNR in dB of the two pictures (3, S, S) in 0..1 with the region blackened, over all their
     pixels.
 
-    `mask` (S, S), 1 in the region, 0 in the background.
+    `mask` (S, S) float, 1 in the region, 0 in the background. Returns `float("inf")` where nothing
+    differs outside the region.
     """
     error = ((before - after) * (1 - mask)).square().mean()
     return float(-10 * error.log10())
@@ -235,13 +236,12 @@ from lr_helpers.boxes import box_mask
 from lr_helpers.study.measures import background
 
 one = task("replace", TEST)
-mask = box_mask(one.truth, 64, 64)[0]
+mask = box_mask(one.truth, *one.picture.shape[1:])[0]
 for name, made in first[TEST].items():
-    changed = bool(((made.picture - one.picture).abs() * (1 - mask)).max() > 0)
     ours = background(one, made.picture, world)["psnr"]
     print(
         f"{TITLES[name]:28} PIE-Bench "
-        f"{background_psnr(one.picture, made.picture, mask) if changed else float('inf'):5.1f} dB"
+        f"{background_psnr(one.picture, made.picture, mask):5.1f} dB"
         f"   outside only {ours:5.1f} dB"
     )
 
@@ -291,8 +291,9 @@ for mine, others in stored["beaten_by"]["replace"].items():
     print(f"{mine:14}", "is beaten by " + ", ".join(others) if others else "is beaten by nobody")
 
 # %% [markdown]
-# On all 50 scenes, no rival does the task as often as `learned`, and only `occlusion` (its own first guess: occlusion alone, no
-# edit to choose by) leaves more of the background as it was. What do the others lose it by?
+# No other editor does the task as often as `learned`, nor does any other way to find a region. Who beats it is ours as well: the
+# network of [notebook 07](07_learning_across_pictures.ipynb) (`predicted`, `fast`), which was paid for once and needs no trial
+# edit, and its own first guess (`edit_free`). So few scenes can't say how much is luck. Where do the others lose?
 
 # %% tags=["nbval-check-output"]
 parts_of = ("target_seen", "source_gone", "others_kept")
@@ -314,10 +315,11 @@ for name in TITLES:
         )
 
 # %% [markdown]
-# * **SDEdit** draws everything anew: the object comes, and the neighbours go.
-# * **InstructPix2Pix** knows what to paint, but not where: it changes the neighbour too. To *add*, where there is nothing to
-#   find, it does best of all (few scenes: mind the intervals).
-# * **DiffEdit** finds the place half of the time, and leaves the background alone; its mask is too tight for a new object.
+# * **SDEdit** draws everything anew: the old object always goes, and with it the neighbours; the new one comes seldom, since our
+#   text-to-image model is weak.
+# * **InstructPix2Pix** knows what to paint, but not where: it changes the neighbour too.
+# * **DiffEdit** leaves the background alone, but its mask is too tight: the old object goes half of the time, and a new one is
+#   hardly ever seen.
 # * **LEDITS++** fails here. Its masks are cut out of attention maps with a quarter of the latents' side: 16 × 16 patches with
 #   Stable Diffusion, 4 × 4 with our miniature, of which the pipeline's defaults keep the top 10 to 15 %: one or two patches.
 #   That is our size, not a verdict on the method.
@@ -326,9 +328,9 @@ for name in TITLES:
 #
 # ## 5. Faster convergence?
 #
-# Does more computing help? Left the task, right the background, over evaluations spent. Region choosers have learned what they
-# will by three steps an edit; most editors need six to twelve. With *one object* SDEdit does the task as often as we do, for a
-# fraction of the cost: there is no neighbour to lose, and only the background tells. With *two* it falls behind.
+# Does more computing help? Left the task, right the background, over evaluations spent. Region choosers have learned nearly all
+# they ever will with three steps an edit. SDEdit does some tasks where *one object* stands alone; with *two* it fails, whatever it
+# spends.
 
 # %%
 two = {title: stored["means"][title] for title in ("replace, one object", "replace, two objects")}
@@ -356,7 +358,7 @@ show_rows({seed: edits_of(seed) for seed in stored["worst"]["learned"][:seeds]})
 # %% tags=["solution"]
 def mask_of_runs(runs: list[int], height: int, width: int) -> torch.Tensor:
     """(height, width) boolean mask, True in the runs [start, length, start, length, …] of
-    row-by-row pixels.
+    row-by-row pixels, counted from 0; a run may go over the end of a row.
     """
     flat = torch.zeros(height * width, dtype=torch.bool)
     for start, length in zip(runs[::2], runs[1::2]):
@@ -402,8 +404,8 @@ Markdown("\n\n".join("### " + part for part in tables if part.startswith(("all",
 # * **Order and sides are drawn** for each voter anew, and files hold marks instead of names.
 #
 # Type a name and click; a pair that comes back at the end shows whether you agree with yourself. Each voter's votes are
-# stored at each click in a file of their own in `results/09_comparison/votes`, so a whole class may vote at once on a shared
-# server.
+# stored at each click in a file of their own in `../results/09_comparison/votes`, so a whole class may vote at once on a
+# shared server.
 
 # %%
 from pathlib import Path
@@ -418,7 +420,7 @@ for i in range(seeds + 1):
         VOTE_LIVE + i, "learned", OTHERS[i % len(OTHERS)], world, parts, steps=6
     )
     pairs.append(pair)
-votes = Path("results/09_comparison/votes")
+votes = Path("../results/09_comparison/votes")
 VoteWidget(pairs, votes, repeats=1)
 
 # %% [markdown]
@@ -431,10 +433,11 @@ VoteWidget(pairs, votes, repeats=1)
 # python -m lr_helpers vote count FOLDER_WITH_VOTES
 # ```
 #
-# On a shared server, `VoteWidget(read_pairs("results/vote"), votes)` shows the same pairs.
+# On a shared server, `VoteWidget(read_pairs("../results/vote"), votes)` shows the same pairs, if the commands were run in the
+# course's folder; before it, `from lr_helpers.course.votes import read_pairs`.
 #
-# When you have voted, run this cell. The orange bars are the paper's users, about the paper's method and real pictures. Our
-# intervals are for other voters *and* other pairs: thirty voters on four pairs are no thirty times as many pairs.
+# When you have voted, run the next cell. The orange bars are the paper's users, about the paper's method and real pictures. Our
+# intervals are for other voters *and* other pairs: thirty voters on four pairs are not thirty times as many pairs.
 
 # %%
 from lr_helpers.course.votes import agreement, paper_preferences, preferences, read_votes

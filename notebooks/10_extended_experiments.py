@@ -22,7 +22,7 @@
 #
 # | | |
 # |---|---|
-# | time | 1-2 minutes on a laptop without GPU (profile `tiny`), 25 with the exercises |
+# | time | 1-2 minutes on a laptop without GPU (profile `tiny`), 40 with the exercises |
 # | memory | about 1.5 GB |
 # | paper | section 4.2 and its limitations, [Text-Driven Image Editing via Learnable Regions](https://arxiv.org/abs/2311.16432) |
 # | before | [08 Reproduction](08_reproduction.ipynb), [09 Comparison](09_comparison.ipynb) |
@@ -31,7 +31,7 @@
 import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
     sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
-             "is a placeholder, and whose account that is, is not known; open the course "
+             "is only a placeholder for the real address; open the course "
              "from its own repository, or put its address into pyproject.toml and run: "
              "python -m lr_helpers notebooks --badges")
 
@@ -103,6 +103,7 @@ for unseen, seen in pairs:
     boxes.append(seen.truth)
     for one in (seen, unseen):
         result = edit(world, to_image(one.picture), one.source, one.prompt, quick, progress=False)
+        # The edit at the editor's own size; `result.image` has that of the picture.
         pictures.append(result.candidates[0].picture)
         captions.append(one.prompt)
         boxes.append(result.box)
@@ -115,8 +116,8 @@ def said(found: dict) -> str:
 
 for kind, found in stored["less seen"].items():
     print(
-        f"{kinds.get(kind, kind):22} less seen in training: hit {said(found['hit'])}   task done "
-        f"{said(found['success'])}"
+        f"{kinds.get(kind, kind):22} minus «seen in training»: hit {said(found['hit'])}   "
+        f"task done {said(found['success'])}"
     )
 
 # %% [markdown]
@@ -124,19 +125,20 @@ for kind, found in stored["less seen"].items():
 #
 # The same recipes with the sprites of Twemoji: other colours, other outlines. No model has seen one. (The judge hasn't
 # either, so what it says of the *old* objects counts only where it names them before the edit; the target is painted by
-# our editor, in the style that the judge knows.)
+# our editor, in one of the three styles that the judge knows.)
 
 # %%
 from lr_helpers.study.tasks import restyled
-from tiny_world.sprites import styles
+from tiny_world.sprites import HELD_OUT_STYLE
 
-style = styles()[-1]
+style = HELD_OUT_STYLE
 pictures, captions, boxes = [], [], []
 for _, one in pairs:
     other = restyled(one, style)
     result = edit(world, to_image(other.picture), other.source, other.prompt, quick, progress=False)
     pictures += [one.picture, other.picture, result.candidates[0].picture]
-    captions += ["as trained", style, other.prompt]; boxes += [None, other.truth, result.box]
+    captions += ["as trained", style, other.prompt]
+    boxes += [None, other.truth, result.box]
 plots.show_pictures(pictures, captions, columns=3, boxes=boxes, side=1.6);
 
 # %% tags=["nbval-check-output"]
@@ -155,9 +157,9 @@ for title, found in means.items():
 # %% [markdown]
 # ## 3. Unseen pictures: photographs
 #
-# Five real ones, shipped with the course. With the miniature models nothing can be expected, and it is worth seeing how they
-# fail: the words are outside their vocabulary, 64 pixels hold no detail, and the editor paints emoji. With a real profile
-# (`LR_PROFILE=sd2`) this cell edits them as they are.
+# Two of the five that are shipped with the course (`scenes` says how many). With the miniature models nothing can be expected,
+# and it is worth seeing how they fail: the words are outside their vocabulary, 128 pixels hold little detail, and the editor
+# paints emoji. With a real profile (`LR_PROFILE=sd2`) this cell edits them as they are.
 
 # %%
 from lr_helpers.course.samples import sample, shipped
@@ -226,7 +228,7 @@ for group in groups():
 # %% tags=["solution"]
 def free_proposals(boxes: torch.Tensor, before: list[tuple]) -> torch.Tensor:
     """(K, M, 4) int64 proposals (x0, y0, x1, y1), ends exclusive; `before`: the regions edited so
-    far, likewise.
+    far, each (x0, y0, x1, y1), perhaps none.
 
     Returns (K, M) boolean: True where a proposal shares no pixel with any of them.
     """
@@ -326,7 +328,7 @@ print("again, the same causes:", {f["task"]: f["region_cause"] for f in again} =
 
 # %% [markdown]
 # And the failures of `learned`, one of each cause that occurs, the first in the order of the seeds. The box is the known
-# region in one picture, the chosen one in the other.
+# region in the left picture, the chosen one in the right.
 
 # %%
 from lr_helpers.study.tasks import task
@@ -349,7 +351,7 @@ plots.show_pictures(pictures, captions, columns=4, boxes=boxes, side=1.8);
 # ## What we learned
 #
 # * “Unseen” has degrees: a new combination of known words, a new style, another world. Measure each beside a control.
-# * The region and the edit fail for different reasons; only who knows the truth can tell which.
+# * The region and the edit fail for different reasons; only someone who knows the truth can tell which.
 # * An extension may be small: two regions need one line in the shortlist.
 #
 # **Next:** the appendix, [A1 Editing many images](A1_editing_many_images.ipynb), does all this for a folder of pictures.

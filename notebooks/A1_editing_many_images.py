@@ -21,16 +21,16 @@
 #
 # | | |
 # |---|---|
-# | time | 1-2 minutes on a laptop without GPU (profile `tiny`), 40 with the exercises |
+# | time | 1-2 minutes on a laptop without GPU (profile `tiny`), 50 with the exercises |
 # | memory | about 1.5 GB; twice that while two processes work |
 # | paper | none: this is engineering. The official code edits a folder by a JSON file too; ours reads the same file |
-# | before | [06 The whole method](06_the_whole_method.ipynb) |
+# | before | to use it: nothing; to know what an edit is: [06 The whole method](06_the_whole_method.ipynb) |
 
 # %% tags=["setup"]
 import os, sys  # On Colab this fetches the course and what is missing; elsewhere it does nothing.
 if "google.colab" in sys.modules and "lr_helpers" not in sys.modules:
     sys.exit("Nothing was fetched: https://github.com/OWNER/learnable-regions "
-             "is a placeholder, and whose account that is, is not known; open the course "
+             "is only a placeholder for the real address; open the course "
              "from its own repository, or put its address into pyproject.toml and run: "
              "python -m lr_helpers notebooks --badges")
 
@@ -48,7 +48,7 @@ from lr_helpers.costs import course
 course.say("A1", profile, count=count)
 
 # %%
-import csv, json, re, shutil, subprocess, sys, time
+import csv, json, math, re, shutil, subprocess, sys, time
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -82,7 +82,7 @@ wishes = ["a mushroom", "a cake", "a red car", "an apple", "a rabbit", "a boat"]
 def example(i: int) -> tuple[Image.Image, str, str]:
     """The i-th picture, what is there, and what we want to see."""
     if get_profile(profile).vocabulary:
-        recipe = scene(2477 + i, 1)
+        recipe = scene(4730 + i, 1)
         picture = Image.fromarray(recipe.render())
         return picture, recipe.objects[0].name, wishes[(i + 1) % len(wishes)]
     shown = sample(profile, shipped(profile)[i])
@@ -163,7 +163,8 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write `data` to the file `path`, so that whoever looks, at any moment, finds the old file or
     the new one, whole.
 
-    If `path` exists, it is replaced. At the end nothing else is left in its folder.
+    If `path` exists, it is replaced. No temporary file is left behind, and the folder's other files
+    stay.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with open(temporary, "wb") as file:
@@ -190,8 +191,9 @@ checks.write_whole(write_whole)
 def key_of(picture: bytes, settings: dict) -> str:
     """The key: SHA-256, in hex, of the JSON text of one dictionary.
 
-    It holds the settings and, as "image", the SHA-256 (hex) of the picture's bytes. Its keys are
-    sorted, at every depth (`json.dumps(..., sort_keys=True)`); the text is encoded as UTF-8.
+    That is a copy of `settings` with one more key, "image": the SHA-256 (hex) of the picture's
+    bytes. Its keys are sorted, at every depth (`json.dumps(..., sort_keys=True)`); `json.dumps` is
+    otherwise used as it is, and the text is encoded as UTF-8.
     """
     decides = {**settings, "image": sha256(picture).hexdigest()}
     return sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
@@ -291,8 +293,8 @@ began = time.perf_counter()
 process = start(output)
 said, _ = process.communicate()
 print(
-    f"{said.strip() or 'nothing to tell'}; {time.perf_counter() - began:.1f} s, most of them "
-    f"Python's own start"
+    f"{said.strip() or 'nothing to tell'}; {time.perf_counter() - began:.1f} s, most of it "
+    f"Python starting"
 )
 
 # %% tags=["nbval-check-output"]
@@ -421,8 +423,9 @@ print(
 #
 # ## 8. A million images
 #
-# One more machine is no harder: `torchrun --nnodes=2 …` on both, or a Ray pool with `--engine ray --address …` (docs/batch.md has
-# both commands). How many? Two figures of one item decide: its **seconds**, and the **memory** of a worker.
+# One more machine is no harder: `torchrun --nnodes=2 …` on both, or a Ray pool with `--engine ray --address …`
+# ([both commands](../docs/batch.md#two-machines)). How many? Two figures of one item decide: its **seconds**, and the
+# **memory** of a worker.
 #
 # $$\text{workers} = \left\lceil \frac{\text{items} \times \text{seconds}}{\text{hours} \times 3600} \right\rceil,
 # \qquad \text{workers a machine} = \min\left(\text{cores}, \left\lfloor \frac{\text{memory}}{\text{memory of a worker}} \right\rfloor\right)$$
@@ -439,9 +442,9 @@ def plan_pool(
     machine, which holds a worker a core if there is memory for them. All machines are alike, and
     one holds at least one worker.
     """
-    workers = -int(-items * seconds // (hours * 3600))
-    each = min(cores, int(memory // gigabytes))
-    return workers, -(-workers // each)
+    workers = math.ceil(items * seconds / (hours * 3600))
+    each = min(cores, math.floor(memory / gigabytes))
+    return workers, math.ceil(workers / each)
 
 # %% tags=["nbval-check-output"]
 checks.plan_pool(plan_pool)
@@ -460,7 +463,7 @@ for hours in (8, 24, 7 * 24):
     )
 
 # %% [markdown]
-# Leave room: machines fail, and the last items keep a few workers while the others are idle.
+# Leave room: machines fail, and the last items keep a few workers busy while the others are idle.
 #
 # ## What we learned
 #
@@ -470,7 +473,9 @@ for hours in (8, 24, 7 * 24):
 # * One bad picture costs one line in the table, not the night.
 # * Independent items are shared by their number alone; launchers that exist already do the rest.
 #
-# **More exercises.** ★★☆ Kill the two processes in the middle (`kill -9` one of them), start them again, and compare with
-# `edited`. ★★☆ Change one prompt in `batch.json`, start the batch again, and find in the log why one item was edited.
+# ## More to try
 #
-# **Next:** you have reached the end. Edit [pictures of your own](00_start_here.ipynb), or take a real profile.
+# * Kill the two processes in the middle (`kill -9` one of them), start them again, and compare with `edited`.
+# * Change one prompt in `batch.json`, start the batch again, and find in the log why one item was edited.
+#
+# **Next:** you have reached the end. Edit [pictures of your own](00_start_here.ipynb), or take a [real profile](../docs/real_models.md).

@@ -51,7 +51,7 @@ def scene_recipe():
 
 @pytest.fixture
 def scene_picture(scene_recipe) -> Image.Image:
-    """The picture of `scene_recipe`, 64×64."""
+    """The picture of `scene_recipe`, 128×128."""
     return Image.fromarray(scene_recipe.render())
 
 

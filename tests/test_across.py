@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from lr_helpers import METHODS, UserError, load_models
+from lr_helpers import UserError, load_models
 from lr_helpers.across import train
 from lr_helpers.across.asks import FIRST, KINDS, _world, emoji_asks, given_asks, kinds_of
 from lr_helpers.across.collect import Collect, edited, some_boxes
@@ -21,10 +21,9 @@ from lr_helpers.across.objectives import Objectives, choices
 from lr_helpers.across.settings import Training
 from lr_helpers.across.train import learn as learned
 from lr_helpers.across.train import train_regions
-from lr_helpers.candidates import TERMS, occlusion_table
+from lr_helpers.candidates import TERMS, patches_table
 from lr_helpers.cli import main
 from lr_helpers.costs import random_weights
-from lr_helpers.editing import propose
 from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.paths import DATA
 from lr_helpers.inpainting import count_evaluations
@@ -116,12 +115,13 @@ def test_a_training_goes_on_and_its_second_round_takes_other_boxes(models, tmp_p
     assert f"--method predicted --regions {final}" in capsys.readouterr().out
     stored = RegionPredictor.load(final)
     assert sum(stored.card["pictures"].values()) == 6 and stored.card["evaluations"] == 60
-    assert stored.card["objective"] == "direction_area" and final.read_bytes() == network.read_bytes()
+    assert stored.card["objective"] == "learned" and final.read_bytes() == network.read_bytes()
     assert stored.trained_on == models_of(models)
     files = sorted((tmp_path / "edits" / "round0").iterdir())
     assert len(files) == 6
     edits = load_file(files[0])
-    assert edits["boxes"].shape == (5, 4) and all(edits[f"term.{name}"].isfinite().all() for name in TERMS)
+    assert edits["boxes"].shape == (5, 4) and all(
+            edits[f"term.{name}"].isfinite().all() for name in TERMS)
     # Again, with one picture's edits lost: only that one is made again, and it is the same.
     times = {file: file.stat().st_mtime_ns for file in files}
     before = files[2].read_bytes()
@@ -167,7 +167,7 @@ def test_large_models_and_photographs_of_any_shape_can_be_trained_on(tmp_path):
 
 
 def test_as_many_steps_as_asked_for_are_made_and_clip_looks_once(models, monkeypatch):
-    """A profile that screens with fewer steps does not shorten what is stored, nor is a box hidden twice."""
+    """A profile that screens with fewer steps does not shorten what is stored, nor is a picture looked at twice."""
     monkeypatch.setattr(models.editor, "screening_steps", 1)
     looks, encode = [], models.clip.encode_image
     monkeypatch.setattr(models.clip, "encode_image", lambda images, **more: looks.append(len(images)) or encode(images, **more))
@@ -175,11 +175,10 @@ def test_as_many_steps_as_asked_for_are_made_and_clip_looks_once(models, monkeyp
     stored = edited(models, ask, 3, 2)
     assert models.editor.evaluations - before == count_evaluations(3, 2, models.profile.guidance)
     canvas = Canvas(ask.picture(), models.editor.size)
-    every = propose(models, canvas, ask.source, METHODS["learned"].but(shortlist=0)).boxes.reshape(-1, 4)
-    # Each different box hidden, the picture for them, three edits, and the picture for those.
-    assert sum(looks[:looks.index(3) + 2]) == len(every.unique(dim=0)) + 1 + 3 + 1
-    found = occlusion_table(models, canvas, ask.source, stored["boxes"].long()[:, None])[:, 0]
-    assert torch.allclose(stored["term.occlusion"], found, atol=1e-5)
+    # Three boxes hidden, and the picture for those; three edits, and the picture for those.
+    assert looks == [3, 1, 3, 1]
+    found = patches_table(models, canvas, ask.source, stored["boxes"].long()[:, None])[:, 0]
+    assert torch.allclose(stored["term.patches"], found, atol=1e-5)
 
 
 def test_edits_of_other_models_do_not_belong_together(tmp_path):
@@ -267,20 +266,20 @@ def test_objectives_are_compared_on_edits_that_none_of_them_chose(tmp_path, caps
     means = json.loads((tmp_path / "summary.json").read_text())["means"]
     rules = means["all tasks"]
     assert {"paper", "learned", "direction", "direction_area", "learned, to add direction_area", "direction alone",
-            "S (the paper's ranking)", "occlusion and area, no edit", "any box, by lot", "the best box"} <= set(rules)
+            "S (the paper's ranking)", "edit-free terms", "any box, by lot", "the best box"} <= set(rules)
     assert all(rules["the best box"]["success"]["value"] >= found["success"]["value"] for found in rules.values())
     assert "the box of the lowest loss by" in capsys.readouterr().out
 
 
 def test_an_objective_takes_its_lowest_loss():
     """Each term once the lowest in a box of its own; standardised, so that no term drowns another by its scale."""
-    terms = {name: [1000.0 * (name == "direction") * (i != k) + (i != k) for i in range(6)] for k, name in enumerate(TERMS)}
-    record = {"terms": terms, "score": [0.0, 0, 0, 3, 0, 0], "adds": True}
+    terms = {name: [1000.0 * (name == "direction") * (i != k) + (i != k) for i in range(7)] for k, name in enumerate(TERMS)}
+    record = {"terms": terms, "score": [0.0, 0, 0, 3, 0, 0, 0], "adds": True}
     chosen = choices(record)
-    assert [chosen[f"{name} alone"] for name in TERMS] == list(range(6))
+    assert [chosen[f"{name} alone"] for name in TERMS] == list(range(7))
     assert chosen["direction"] == TERMS.index("direction") and chosen["S (the paper's ranking)"] == 3
-    assert chosen["learned"] == TERMS.index("occlusion")  # its largest weight
-    assert chosen["learned, not standardised"] == TERMS.index("direction")
+    assert chosen["learned"] == TERMS.index("patches")  # which weighs most
+    assert chosen["paper, not standardised"] == TERMS.index("direction")
     assert chosen["learned, to add direction_area"] == chosen["direction_area"]
     assert choices(record | {"adds": False})["learned, to add direction_area"] == chosen["learned"]
     assert Objectives(Path("x"), 1, 1, 1).jobs() == [("replace", 300_000), ("add", 300_000), ("remove", 300_000)]

@@ -122,7 +122,7 @@ def test_upload_type_run_click_and_download(view, models, scene_picture, tmp_pat
 @pytest.mark.all
 def test_a_sample_is_taken_and_a_scene_is_composed(view):
     """A choice is drawn at once."""
-    for tab, label, choice, there in (("Sample", "sample", "rabbit", "rabbit"), ("Compose", "object", "cat", "cat")):
+    for tab, label, choice, there in (("Sample", "sample", "cow", "cow"), ("Compose", "object", "cat", "cat")):
         view.get_by_role("tab", name=tab).click()
         view.get_by_label(label, exact=True).click()
         view.get_by_role("option", name=choice, exact=True).click()

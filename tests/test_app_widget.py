@@ -179,7 +179,7 @@ def test_a_scene_is_composed(form):
     form.first.value, form.place.value, form.second.value = "cat", "snow", "apple"
     assert form.source.value == "cat"
     assert form.picture.tobytes() == compose("snow", "cat", second="apple").tobytes() != compose("snow", "cat").tobytes()
-    pictures = {compose("grass", "fox", where, size).tobytes() for where in ("left", "middle", "right") for size in (20, 40)}
+    pictures = {compose("grass", "fox", where, size).tobytes() for where in ("left", "middle", "right") for size in (40, 80)}
     assert len(pictures) == 6
     with pytest.raises(UserError, match="The place 'moon' is unknown"):
         compose("moon", "fox")

@@ -151,7 +151,7 @@ def test_upload_type_run_click_slide_and_download(view, models, scene_picture, t
     shot(view, "widget_start", view.locator(".lr-editor"))
     # A sample, and a picture of one's own.
     view.locator(".lr-editor .lr-thumb button").nth(1).click()
-    view.wait_for_selector(".lr-editor small:has-text('a rabbit in the water')")
+    view.wait_for_selector(".lr-editor small:has-text('a cow in the snow')")
     file = tmp_path / "mine.png"
     file.write_bytes(png_bytes(scene_picture))
     button(view, "my own").click()

@@ -136,7 +136,7 @@ def test_the_sample_batch_is_whole_and_in_words_that_the_miniatures_know(models,
     assert len(wanted.items) == 6 and not wanted.problems
     assert not [w for i in wanted.items for t in (i.source, i.prompt) for w in models.warnings_for(t)]
     for item in wanted.items:
-        assert read_image(item.image).size == (64, 64)
+        assert read_image(item.image).size == (128, 128)
 
 
 # What it writes
@@ -463,12 +463,12 @@ def test_the_full_frame_is_the_models_own(models, images):
     result = EditResult.load(item.folder)
     assert result.image.size == (300, 130) and result.record["full_frame"] is True
     assert result.cost["denoiser_evaluations"] == (result.cost["different_edits"] + 1) * 2
-    canvas = Canvas(read_image(item.image), 64)
+    canvas = Canvas(read_image(item.image), 128)
     left, top, right, bottom = window = canvas.window(result.box)
-    inside = [round(v) for v in inner_box(result.box, window, 64)]
-    frame = models.editor.inpaint(canvas.crop(window), box_mask(inside, 64, 64)[None], item.prompt, seed=item.seed,
+    inside = [round(v) for v in inner_box(result.box, window, 128)]
+    frame = models.editor.inpaint(canvas.crop(window), box_mask(inside, 128, 128)[None], item.prompt, seed=item.seed,
                                   steps=1)[0]
-    expected = paste_back(canvas.picture, frame, (0, 0, 64, 64), FEATHER, window)
+    expected = paste_back(canvas.picture, frame, (0, 0, 128, 128), FEATHER, window)
     assert result.image.tobytes() == expected.tobytes()
     # All of what the model saw has changed, region or not, and nothing else.
     changed = (np.asarray(result.image) != np.asarray(canvas.picture)).any(2)

@@ -110,7 +110,7 @@ NUMBERS = st.floats(allow_nan=True) | st.floats(0, 1) | st.integers(-2, 20)
 @given(changes=st.fixed_dictionaries({}, optional={
     "anchors": st.integers(-1, 5), "sizes": st.lists(st.floats(0, 1.2), max_size=3).map(tuple),
     "shortlist": st.integers(-1, 4), "pool": st.integers(0, 9), "iterations": st.integers(-1, 3), "lr": NUMBERS,
-    "border": NUMBERS, "distance": NUMBERS, "temperature": NUMBERS, "occlusion_weight": NUMBERS,
+    "border": NUMBERS, "distance": NUMBERS, "temperature": NUMBERS, "occlusion_weight": NUMBERS, "patches_weight": NUMBERS,
     "area_weight": NUMBERS, "guidance": NUMBERS, "samples": st.integers(0, 4), "entropy_weight": NUMBERS,
     "estimator": st.sampled_from(["expectation", "reinforce", "straight_through", "none", "x"]),
     "choice": st.sampled_from(["score", "softmax_score", "loss", "x"]), "standardise": st.booleans()}),

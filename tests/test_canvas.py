@@ -86,7 +86,7 @@ def _with(editor: Editor):
 
 @pytest.mark.parametrize("shape", SIZES, ids=str)
 def test_proposals_are_squares_of_the_picture(models, shape):
-    found = propose(models, Canvas(noise(*shape), 64), "wolf", QUICK)
+    found = propose(models, Canvas(noise(*shape), 128), "wolf", QUICK)
     boxes = found.boxes
     width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
     assert (boxes[..., :2] >= 0).all() and (boxes[..., 2] <= shape[0]).all() and (boxes[..., 3] <= shape[1]).all()
@@ -97,11 +97,11 @@ def test_proposals_are_squares_of_the_picture(models, shape):
 
 def test_the_vit_sees_the_pictures_own_aspect(models):
     backbone = models.backbone
-    for height, width in ((64, 64), (64, 192), (427, 640), (1000, 20)):
+    for height, width in ((128, 128), (64, 64), (64, 192), (427, 640), (1000, 20)):
         rows, columns = backbone.grid(height, width)
         features, attention = backbone.encode_image(torch.rand(3, height, width))
         assert features.shape[1:] == attention.shape[1:] == (rows, columns)
-        square = backbone.grid(64, 64)[0] ** 2
+        square = backbone.grid(128, 128)[0] ** 2
         assert 0.7 <= rows * columns / square <= 1.6
         if min(height, width) > 60:  # whole patches allow it
             assert (columns / rows) / (width / height) == pytest.approx(1, rel=0.15)
@@ -160,7 +160,7 @@ def test_a_large_photograph_takes_no_more_memory_in_the_models(models):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = edit(models, large, "wolf", "an apple", QUICK, progress=False)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert min(result.picture.shape[1:]) == 64
+    assert min(result.picture.shape[1:]) == models.profile.size
     # The result's copy, and Pillow's of the largest window (the regions' windows are at most 3,000 pixels wide).
     assert grown < 36 + 36 + 40
 
@@ -186,26 +186,26 @@ def test_clip_sees_the_largest_square_around_a_box(shape):
 
 def test_an_edit_of_a_long_picture_is_judged_like_that_of_its_square(models):
     """Where the square around the region is the same, the terms are, whatever stands beyond."""
-    square = noise(64, 64)
-    beyond = Image.fromarray(np.pad(np.asarray(square), ((0, 0), (64, 0), (0, 0)), "edge"))
-    box = torch.tensor([[[30, 20, 54, 44]]])
+    square = noise(128, 128)
+    beyond = Image.fromarray(np.pad(np.asarray(square), ((0, 0), (128, 0), (0, 0)), "edge"))
+    box = torch.tensor([[[60, 40, 108, 88]]])
     method = METHODS["paper"].but(steps=2, occlusion_weight=1.0)
-    tables = [Candidates(models, Canvas(picture, 64), "wolf", "an apple", boxes, method, 0)
-              for picture, boxes in ((square, box), (beyond, box + torch.tensor([64, 0, 64, 0])))]
-    assert tables[1].canvas.view((94, 20, 118, 44)) == (64, 0, 128, 64)
+    tables = [Candidates(models, Canvas(picture, 128), "wolf", "an apple", boxes, method, 0)
+              for picture, boxes in ((square, box), (beyond, box + torch.tensor([128, 0, 128, 0])))]
+    assert tables[1].canvas.view((188, 40, 236, 88)) == (128, 0, 256, 128)
     for table in tables:
         table.losses(None)
     for name in tables[0].terms:
-        assert torch.allclose(tables[0].terms[name], tables[1].terms[name], atol=1e-5), name
+        assert torch.allclose(tables[0].terms[name], tables[1].terms[name], atol=1e-5, equal_nan=True), name
     assert torch.allclose(tables[0].score, tables[1].score, atol=1e-5)
 
 
 def test_tables_of_a_square_picture_are_what_they_were(models):
-    picture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    boxes = torch.tensor([[[0, 0, 16, 16], [8, 8, 40, 40]]])
-    assert torch.equal(area_table(boxes, (64, 64)), torch.tensor([[256 / 4096, 1024 / 4096]]))
+    picture = torch.rand(3, 128, 128, generator=torch.Generator().manual_seed(0))
+    boxes = torch.tensor([[[0, 0, 32, 32], [16, 16, 80, 80]]])
+    assert torch.equal(area_table(boxes, (128, 128)), torch.tensor([[1024 / 16384, 4096 / 16384]]))
     assert torch.equal(occlusion_table(models, picture, "wolf", boxes),
-                       occlusion_table(models, Canvas(picture, 64), "wolf", boxes))
+                       occlusion_table(models, Canvas(picture, 128), "wolf", boxes))
 
 
 def test_scaled_boxes_keep_a_pixel_and_stay_inside():

@@ -13,6 +13,7 @@ from lr_helpers.authoring import notebooks
 from lr_helpers.authoring.exercises import STUB, exercise_version, stub
 from lr_helpers.checks.exercise import CheckFailed, Exercise, case, describe, difference, forward_and_gradient
 from lr_helpers.errors import UserError
+from lr_helpers.method import METHODS
 
 ALL = [pytest.param(exercise, id=name) for name, exercise in checks.ALL.items()]
 MISTAKES = [pytest.param(exercise, hint, wrongs if isinstance(wrongs, tuple) else (wrongs,), id=f"{name}: {hint[:50]}")
@@ -140,6 +141,13 @@ def test_any_plain_input_is_watched(value, change):
         count(lambda x: (change(x), len(value))[1])
 
 
+def test_inputs_are_named_also_where_facts_are_observed():
+    with pytest.raises(CheckFailed) as told:
+        checks.region_network(lambda proposals, channels, pool, hidden=32: torch.nn.Conv2d(proposals * channels, proposals, pool))
+    given = [line.split(" = ")[0].split()[1:] for line in str(told.value).splitlines() if line.startswith("  given")]
+    assert given == [["proposals"], ["channels"], ["pool"], ["anchors"]]
+
+
 HALVED = Exercise("halved", lambda a: a / 2, lambda: [(torch.arange(1.0, 4),), (torch.ones(3),), case(
     torch.zeros(3), about="zeros stay zeros")], {"that is twice as much": lambda a: a * 2},
     observe=forward_and_gradient, reminder="a / 2")
@@ -225,7 +233,12 @@ def test_an_exception_is_wanted_where_the_reference_raises():
     (torch.tensor([1.0, float("nan")]), torch.ones(2), "1 of 2 values differ"),
     (1.2, 1.0, "1 was expected, 1.2 came"),
     (True, 1.0, "a number was expected, not a bool"),
-    ({"a": 1}, {"a": 1, "b": 2}, "keys a, b"),
+    ({"a": 1}, {"a": 1, "b": 2}, "missing in the dict: b"),
+    ({"a": 1, "c": 2}, {"a": 1}, "not asked for in the dict: c"),
+    ([1], {"a": 1, "b": 2}, "a dict with the keys a, b was expected"),
+    ({"a": None}, {"a": 0.0}, "a: 0.0 was expected, None came"),
+    ([2, None], [2, 3], "value 1: 3 was expected, None came"),
+    ({"all is well": False}, {"all is well": True}, "this should hold: all is well"),
     ({"a": 1, "b": 3}, {"a": 1, "b": 2}, "b: 2 was expected"),
     ((1, 2), (1, 2, 3), "3 values"),
     ("left", "right", "'right' was expected"),
@@ -258,8 +271,40 @@ def test_who_returns_another_type_is_told_what_the_cells_below_take(capsys):
     assert "yours returns a list; the cells below take a tensor: wrap it in torch.as_tensor(…)" in capsys.readouterr().out
 
 
-def test_large_tensors_are_described_in_a_line():
+def test_also_of_one_thing_in_a_dict(capsys):
+    exercise = Exercise("both", lambda a: {"twice": 2 * a, "sum": float(a.sum())}, lambda: [(torch.ones(2),)] * 3, {})
+    exercise(lambda a: {"twice": (2 * a).tolist(), "sum": a.sum()})
+    assert "(twice: yours returns a list; the cells below take a tensor" in capsys.readouterr().out
+    lines = said(exercise, lambda a: {"twice": a, "sum": 0.0}).splitlines()
+    assert lines[2:6] == ["  expected  twice: float32 tensor (2,) [2.0, 2.0]", "  came      twice: float32 tensor (2,) [1.0, 1.0]",
+                          "  expected  sum: 2.0", "  came      sum: 0.0"]
+
+
+def test_large_tensors_are_described_in_a_line_and_settings_by_what_is_special():
     assert describe(torch.zeros(20, 20)) == "float32 tensor (20, 20), 0 … 0, mean 0"
+    assert describe([torch.ones(2), torch.zeros(20)]) == "[float32 tensor (2,) [1.0, 1.0], float32 tensor (20,), 0 … 0, mean 0]"
+    assert describe(METHODS["learned"].but(anchors=3, lr=0.5)) == "`learned`, anchors 3, lr 0.5"
+
+
+@pytest.mark.parametrize("wrong", [
+    lambda a, b: (a > 0).mean() + b, lambda a, b: a.long().std() + b, lambda a, b: (a > 0).softmax(0) + b,
+    lambda a, b: a.long().softmax(0) + b, lambda a, b: (a > 0).argmax() + b, lambda a, b: (a > 0).topk(1).values + b,
+    lambda a, b: a.long().norm() + b])
+def test_a_wrong_dtype_is_no_stub(wrong):
+    """Torch raises NotImplementedError for it, too."""
+    assert ".float()" in said(ADD, wrong) and "still a stub" not in said(ADD, wrong)
+
+
+def test_a_crash_that_nobody_knows_does_not_show_the_solution():
+    exercise = Exercise("double", lambda a: 2 * a, lambda: [(1.0,)] * 3, {}, reminder="two times a")
+    assert "hint      Hint 1 under the stub" in said(exercise, lambda a: {}[a])
+    assert "import it" in said(exercise, lambda a: twice(a))  # noqa: F821
+    assert "two times a" in said(exercise, lambda a: "two")
+
+
+def test_a_generator_is_told_apart_from_a_random_result():
+    exercise = Exercise("same", list, lambda: [([1, 2],)] * 3, {})
+    assert "a list is asked for" in said(exercise, lambda items: (i for i in items))
 
 
 def test_the_counting_exercise_agrees_with_the_editors_counter(models, scene_picture):

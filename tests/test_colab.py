@@ -263,9 +263,8 @@ def test_a_placeholder_is_refused_before_anything_is_fetched(environment, tmp_pa
     monkeypatch.setattr(badges, "PYPROJECT", file)
     status, told = run_cell(environment | {"GIT_CONFIG_VALUE_0": address}, folder, badges.setup_cell())
     assert status == 1 and "Traceback" not in told
-    assert told == (f"Nothing was fetched: {address} is a placeholder, and whose account that is, is not known; open the "
-                    "course from its own repository, or put its address into pyproject.toml and run: python -m lr_helpers "
-                    "notebooks --badges\n")
+    assert told == (f"Nothing was fetched: {address} is only a placeholder for the real address; open the course from its "
+                    "own repository, or put its address into pyproject.toml and run: python -m lr_helpers notebooks --badges\n")
     assert list(folder.iterdir()) == []
 
 
@@ -286,7 +285,7 @@ def test_colab_takes_tiny_and_says_what_the_gpu_is_good_for(monkeypatch, capsys,
     assert os.environ["LR_PROFILE"] == "tiny"
     assert lines[-2].endswith("profile tiny: set LR_PROFILE for another one.")
     assert lines[-1] == ('There is a GPU, Tesla T4: with profile = "sd2" in the cell below, a notebook edits photographs. That '
-                         "downloads 3.5 GB once (notebook 09 up to 9.4 GB more) and takes about 28 seconds an edit, 19 minutes "
+                         "downloads 3.5 GB once (notebook 09 up to 9.4 GB more) and takes about 28 seconds an edit, 23 minutes "
                          "for all notebooks (assumed for a Tesla T4: 0.12 s a denoiser evaluation).")
 
 

@@ -74,7 +74,7 @@ def test_the_scan_sees_what_is_there_and_nothing_else(judge_model):
     assert found["seen though not there"]["value"] == 0 and found["seen where it is"]["value"] == 1
     assert found["seen where it is"]["count"] == 12
     one = task("replace", VALIDATION)
-    grey = torch.full((3, 64, 64), 0.5)
+    grey = torch.full((3, 128, 128), 0.5)
     assert judge.sees(one.picture, one.source, judge_model) > judge.SURE > judge.sees(grey, one.source, judge_model)
 
 
@@ -82,7 +82,7 @@ def test_the_scan_sees_what_is_there_and_nothing_else(judge_model):
 def test_the_true_edit_does_the_task_and_no_edit_does_not(seed, models, judge_model):
     one = task("replace", seed)
     x0, y0, x1, y1 = one.truth
-    region = torch.zeros(64, 64)
+    region = torch.zeros(128, 128)
     region[y0:y1, x0:x1] = 1
     right = measure(one, done(one), region, models, judge_model)
     assert right["success"] == right["target_seen"] == right["source_gone"] == right["iou"] == right["hit"] == 1
@@ -91,7 +91,7 @@ def test_the_true_edit_does_the_task_and_no_edit_does_not(seed, models, judge_mo
     assert "iou" not in nothing and nothing["psnr"] == 60
     assert right["clip"] > nothing["clip"]
     assert ("others_kept" in right) == bool(one.others)
-    assert measure(one, done(one), torch.zeros(64, 64), models, judge_model)["iou"] == 0
+    assert measure(one, done(one), torch.zeros(128, 128), models, judge_model)["iou"] == 0
 
 
 def test_measures_that_not_all_tasks_have_are_means_over_those_that_have_them():

@@ -140,6 +140,6 @@ def test_the_command_prints_the_table(capsys):
     course.main([])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| notebook | `tiny` | `sd2` | `sd15` | `sd15_lcm` | `sdxl` | `amused` | `zimage` |"
-    assert len(lines) == 2 + 11 + 5  # all, one edit by each of three methods, all in time
+    assert len(lines) == 2 + 12 + 5  # all, one edit by each of three methods, all in time
     assert len({line.count("|") for line in lines}) == 1
     assert "assumed" in lines[-1]

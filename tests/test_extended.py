@@ -1,8 +1,13 @@
 """The extended experiments: two regions, another drawing style, unseen combinations, prompts, causes of failure."""
 
 import json
+import sys
 import tomllib
+import unicodedata
+from dataclasses import replace
+from io import BytesIO
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,8 +28,9 @@ from lr_helpers.files.pictures import read_image
 from lr_helpers.sequence import edit_in_turn
 from lr_helpers.study import causes, extended
 from lr_helpers.study.tasks import COMPOSITIONAL, TWO, combinations, restyled, task, two_turns
-from tiny_world import DATA, judge, sprites
+from tiny_world import DATA, SIZE, judge, sprites
 from tiny_world.__main__ import main as tiny_world
+from tiny_world.places import SHADOWS
 from tiny_world.scenes import Placed, Recipe, scene, tensor
 from tiny_world.words import NAMES, OBJECTS, PLACES, held_out
 from tiny_world.zoo import clip, inpainting, vae
@@ -38,7 +44,7 @@ QUICK = METHODS["learned"].but(steps=3, shortlist=6)
 @pytest.fixture(scope="module")
 def two(models):
     """A scene of a lion and a strawberry, edited in turn."""
-    recipe = Recipe("grass", 5, (Placed("lion", 4, 28, 32), Placed("strawberry", 40, 8, 24)))
+    recipe = Recipe("grass", 5, (Placed("lion", 8, 56, 64), Placed("strawberry", 80, 16, 48)))
     turns = [("lion", "a fox"), ("strawberry", "an apple")]
     return recipe, edit_in_turn(models, Image.fromarray(recipe.render()), turns, QUICK, progress=False)
 
@@ -92,12 +98,12 @@ def test_boxes_to_avoid_are_avoided_by_every_method_or_overlapped_least(models):
     for method in (METHODS["learned"], METHODS["paper"], METHODS["official_code"]):
         plain = propose(models, picture, "wolf", method)
         assert torch.equal(propose(models, picture, "wolf", method, avoid=[]).kept, plain.kept)
-        avoid = [(0, 0, 64, 20), (0, 20, 20, 64)]
+        avoid = [(0, 0, 128, 40), (0, 40, 40, 128)]
         found = propose(models, picture, "wolf", method, avoid=avoid)
         boxes = found.boxes[found.kept]
-        assert len(boxes) and (boxes[:, :2] >= 20).all()
+        assert len(boxes) and (boxes[:, :2] >= 40).all()
         assert found.kept.any(1).all()
-        whole = propose(models, picture, "wolf", method, avoid=[(0, 0, 64, 64)])
+        whole = propose(models, picture, "wolf", method, avoid=[(0, 0, 128, 128)])
         sides = [float((b[2] - b[0]) * (b[3] - b[1])) for b in whole.boxes[whole.kept]]
         every = propose(models, picture, "wolf", method.but(shortlist=0)).boxes.reshape(-1, 4)
         assert sides and set(sides) == {float(((every[:, 2] - every[:, 0]) * (every[:, 3] - every[:, 1])).min())}
@@ -144,54 +150,66 @@ def test_two_edits_from_the_command_line(scene_file, tmp_path, capsys):
 # Another drawing style
 
 
-OTHER = sprites.styles()[1]
+OTHER = sprites.HELD_OUT_STYLE
 
 
-def test_scenes_without_a_style_are_drawn_as_ever():
-    """Composed once more from the files, by the definition: colours times alpha, averaged down, laid over the place."""
+def over(picture: np.ndarray, thing: Placed) -> None:
+    """Lay a sprite over a float picture, by the definition: from its file, mirrored, premultiplied, resized."""
+    (file,) = (f for f in (DATA / "sprites" / thing.style).iterdir() if f.stem == thing.name.replace(" ", "_"))
+    rgba = np.asarray(Image.open(file).convert("RGBA")).astype(np.float32)
+    rgba = rgba[:, ::-1] if thing.flip else rgba
+    layers = [np.asarray(Image.fromarray(np.ascontiguousarray(layer)).resize((thing.size,) * 2, Image.Resampling.HAMMING), float)
+              for layer in (*(rgba[..., c] * rgba[..., 3] / 255 for c in range(3)), rgba[..., 3])]
+    part = (slice(thing.y, thing.y + thing.size), slice(thing.x, thing.x + thing.size))
+    picture[part] = picture[part] * (1 - layers[3][..., None] / 255) + np.stack(layers[:3], -1)
+
+
+def test_scenes_are_composed_of_the_files():
+    """Once more, by the definition, upright and where nothing throws a shadow; a level or two are rounding."""
     from tiny_world.places import place
 
-    for recipe in map(scene, range(30)):
-        picture = place(recipe.place, recipe.variant).astype(float)
+    for recipe in map(scene, range(40)):
+        recipe = Recipe("sky", recipe.variant % 4, tuple(replace(o, turn=0) for o in recipe.objects))
+        picture = place("sky", recipe.variant).astype(float)
         for o in recipe.objects:
-            file = Image.open(DATA / "sprites" / f"{o.name.replace(' ', '_')}.png").convert("RGBA")
-            rgba = np.asarray(file).astype(np.float32)
-            layers = [Image.fromarray(np.ascontiguousarray(layer)).resize((o.size, o.size), Image.Resampling.BOX)
-                      for layer in (*(rgba[..., c] * rgba[..., 3] / 255 for c in range(3)), rgba[..., 3])]
-            *colour, alpha = (np.asarray(layer, float) for layer in layers)
-            part = (slice(o.y, o.y + o.size), slice(o.x, o.x + o.size))
-            picture[part] = picture[part] * (1 - alpha[..., None] / 255) + np.stack(colour, -1)
-        assert np.abs(picture + 0.5 - recipe.render()).max() <= 1.01
-        assert recipe.styled(sprites.STYLE) == recipe
+            over(picture, o)
+        assert np.abs(picture - recipe.render()).max() <= 3
+        for style in sprites.styles():
+            assert (recipe.styled(style) == recipe) == all(o.style == style for o in recipe.objects)
 
 
 def test_a_style_changes_objects_alone_and_their_boxes_fit():
     for recipe in map(scene, range(40)):
         other = recipe.styled(OTHER)
-        assert [(o.name, o.x, o.y, o.size) for o in other.objects] == [
-            (o.name, o.x, o.y, o.size) for o in recipe.objects]
+        assert [replace(o, style="") for o in other.objects] == [replace(o, style="") for o in recipe.objects]
+        assert {o.style for o in other.objects} == {OTHER}
         changed = (other.render() != recipe.render()).any(2)
         assert changed.any()
         for o in recipe.objects:
-            changed[o.y:o.y + o.size, o.x:o.x + o.size] = False
+            room = o.size // 2 if recipe.place in SHADOWS else 0
+            changed[max(o.y - room, 0):o.y + o.size + room, max(o.x - room, 0):o.x + o.size + room] = False
         assert not changed.any()
-        last = other.objects[-1]
-        x0, y0, x1, y1 = last.box
-        seen = (other.render() != other.removed(len(other.objects) - 1).render()).any(2)
+        plain = other.on("sky", 0)
+        x0, y0, x1, y1 = plain.objects[-1].box
+        seen = (plain.render() != plain.removed(len(plain.objects) - 1).render()).any(2)
         assert seen[y0:y1, x0:x1].sum() >= 0.9 * seen.sum()
         assert other.replaced(0, "ball").objects[0].style == OTHER
 
 
-def test_the_other_style_is_whole_small_and_licensed():
-    folder = DATA / f"sprites_{OTHER}"
-    assert {f.stem.replace("_", " ") for f in folder.glob("*.png")} == set(NAMES)
-    assert sum(f.stat().st_size for f in folder.iterdir()) <= 300_000
-    assert f"`data/tiny_world/sprites_{OTHER}/*.png`" in (DATA / "LICENSES.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("other", sprites.styles()[1:])
+def test_styles_show_the_same_things_and_are_small_and_licensed(other):
+    folder = DATA / "sprites" / other
+    assert {f.stem.replace("_", " ") for f in folder.iterdir() if f.suffix in (".png", ".webp")} == set(NAMES)
+    assert sum(f.stat().st_size for f in folder.iterdir()) <= 400_000
+    assert f"`data/tiny_world/sprites/{other}/*." in (DATA / "LICENSES.md").read_text(encoding="utf-8")
+    alike = []
     for name in NAMES:
-        ours, theirs = (sprites.sprite(name, 40, style)[1] > 0.5 for style in (sprites.STYLE, OTHER))
+        ours, theirs = (sprites.sprite(name, 40, style)[..., 3] > 127 for style in ("noto", other))
         assert theirs.mean() > 0.1
-        assert not np.array_equal(sprites.sprite(name, 40)[0], sprites.sprite(name, 40, OTHER)[0])
-        assert (ours & theirs).sum() / (ours | theirs).sum() > 0.3, name  # the same thing, not another code point
+        assert not np.array_equal(sprites.sprite(name, 40), sprites.sprite(name, 40, other))
+        mirrored = max((shape & theirs).sum() / (shape | theirs).sum() for shape in (ours, ours[:, ::-1]))
+        alike.append((round(float(mirrored), 2), name))
+    assert min(alike)[0] > 0.3, sorted(alike)[:5]  # the same thing, not another code point
 
 
 def test_an_unknown_style_is_told():
@@ -212,15 +230,15 @@ def glyphs(tmp_path):
 def test_a_style_is_imported_from_pictures_by_code_point(glyphs, tmp_path, monkeypatch):
     monkeypatch.setattr(sprites, "DATA", tmp_path / "data")
     tiny_world(["sprites", "--pictures", str(glyphs), "--style", "flat"])
-    assert sprites.styles() == ("noto", "flat")
-    made = Image.open(tmp_path / "data" / "sprites_flat" / "palm_tree.png").convert("RGBA")
+    assert sprites.styles() == (*sprites.STYLES, "flat")
+    made = Image.open(tmp_path / "data" / "sprites" / "flat" / "palm_tree.webp").convert("RGBA")
     assert made.size == (128, 128) and made.getbbox() == (0, 32, 128, 96)
-    assert made.getpixel((64, 64)) == (5 * NAMES.index("palm tree"), 100, 50, 255)
+    assert np.abs(np.subtract(made.getpixel((64, 64)), (5 * NAMES.index("palm tree"), 100, 50, 255))).max() <= 4  # WebP
 
 
 @pytest.mark.parametrize(("style", "spoil", "said"), [
-    ("noto", None, "can't be imported"), ("../up", None, "can't be imported"), ("flat", "missing", "no file"),
-    ("flat", "empty", "cat in .* show nothing"), ("flat", "damaged", "not a picture")])
+    ("../up", None, "can't be imported"), ("flat", "missing", "no file"),
+    ("flat", "empty", "cat show nothing"), ("flat", "damaged", "not a picture")])
 def test_a_style_that_cannot_be_imported_leaves_nothing(style, spoil, said, glyphs, tmp_path, monkeypatch):
     monkeypatch.setattr(sprites, "DATA", tmp_path / "data")
     file = glyphs / f"{OBJECTS['cat'][0]}.png"
@@ -231,8 +249,41 @@ def test_a_style_that_cannot_be_imported_leaves_nothing(style, spoil, said, glyp
         if spoil == "empty":
             Image.new("RGBA", (72, 72)).save(file)
     with pytest.raises(UserError, match=said):
-        sprites.import_sprites(glyphs, style)
+        sprites.import_folder(glyphs, style)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("style", sprites.styles())
+def test_a_style_of_the_world_is_not_imported_over(style, glyphs):
+    before = {file: file.read_bytes() for file in (DATA / "sprites" / style).iterdir()}
+    with pytest.raises(UserError, match="can't be imported"):
+        sprites.import_folder(glyphs, style)
+    assert {file: file.read_bytes() for file in (DATA / "sprites" / style).iterdir()} == before
+
+
+def test_a_style_is_imported_from_icons(tmp_path, monkeypatch):
+    """As `@iconify-json` packages have them, aliases followed; what renders them stands aside here."""
+    drawn = []
+
+    def svg2png(svg: bytes, output_width: int) -> bytes:
+        drawn.append(svg.decode())
+        buffer = BytesIO()
+        Image.new("RGBA", (output_width, output_width), "red").save(buffer, "PNG")
+        return buffer.getvalue()
+
+    icons = {sprites.ICONIFY.get(name) or unicodedata.name(chr(int(code, 16))).lower().replace(" ", "-")
+             for name, (code, _) in OBJECTS.items()} - {"rabbit-face"}
+    (tmp_path / "icons.json").write_text(json.dumps({
+        "width": 128, "height": 100, "icons": {icon: {"body": f"<g id='{icon}'/>"} for icon in (*icons, "bunny")},
+        "aliases": {"rabbit-face": {"parent": "bunny"}}}))
+    monkeypatch.setattr(sprites, "DATA", tmp_path / "data")
+    monkeypatch.setitem(sys.modules, "cairosvg", SimpleNamespace(svg2png=svg2png))
+    tiny_world(["sprites", "--iconify", str(tmp_path / "icons.json"), "--style", "flat"])
+    assert len(list((tmp_path / "data" / "sprites" / "flat").glob("*.webp"))) == len(drawn) == len(NAMES)
+    assert "id='bunny'" in drawn[NAMES.index("rabbit")] and 'viewBox="0 0 128 100"' in drawn[0]
+    monkeypatch.setitem(sys.modules, "cairosvg", None)
+    with pytest.raises(UserError, match="pip install cairosvg"):
+        sprites.import_iconify(tmp_path / "icons.json", "other")
 
 
 def test_the_command_explains_what_is_wrong(glyphs, capsys):
@@ -280,13 +331,15 @@ def test_targets_of_unseen_combinations_are_held_out_and_controls_are_not():
 def test_no_training_scene_holds_an_unseen_combination(monkeypatch):
     pairs = {(t.target, t.recipe.place) for t in (
         combinations(s)[0] for s in range(COMPOSITIONAL, COMPOSITIONAL + 300))}
-    drawn, plain = [], Recipe.render
-    monkeypatch.setattr(Recipe, "render", lambda recipe: (drawn.append(recipe), plain(recipe))[1])
+    drawn, blank = [], np.zeros((SIZE, SIZE, 3), np.uint8)
+    monkeypatch.setattr(Recipe, "render", lambda recipe: (drawn.append(recipe), blank)[1])
+    for i in range(120):
+        clip.random_scene(i).render()
     for step in range(5):
         vae.batch(step, 24, 64)
-        clip.batch(step, 24)
         for i in range(24):
-            inpainting.example(Random(24 * step + i))[0].render()
+            one = inpainting.example(Random(24 * step + i))
+            (one.recipe.added(one.thing) if one.thing else one.recipe).render()
     trained = {(o.name, r.place) for r in drawn for o in r.objects}
     assert len(trained) > 100 and not trained & pairs
 
@@ -299,7 +352,7 @@ def test_the_seeds_are_of_their_own_and_held_out():
 
     starts = [FIRST_SEED, VALIDATION, TEST, COMPOSITIONAL, TWO, PIE, samples.EMOJI_SEED]
     assert all(s in HELD_OUT_SEEDS for s in starts)
-    assert all(b - a >= 100_000 for a, b in zip(sorted(starts), sorted(starts)[1:], strict=False))
+    assert all(b - a >= 50_000 for a, b in zip(sorted(starts), sorted(starts)[1:], strict=False))
 
 
 def test_two_turns_ask_for_two_objects_in_place_of_two_others():
@@ -437,7 +490,7 @@ def test_what_was_proposed_is_found_again_with_what_the_shortlist_left_out(model
     assert {tuple(b) for b in short.boxes[short.kept].tolist()} == {tuple(b) for b in among.boxes[among.kept].tolist()}
     official = causes.proposed(models, one, METHODS["official_code"])
     x, y = official.centres[0].tolist()
-    inside = [b for b in official.boxes[0].tolist() if b[0] > 0 and b[1] > 0 and b[2] < 64 and b[3] < 64]
+    inside = [b for b in official.boxes[0].tolist() if b[0] > 0 and b[1] > 0 and b[2] < 128 and b[3] < 128]
     assert all(abs((b[0] + b[2]) / 2 - x) <= 1 and abs((b[1] + b[3]) / 2 - y) <= 1 for b in inside)
 
 
@@ -464,7 +517,7 @@ def test_the_stored_counts_are_those_of_the_stored_study():
     assert list(stored) == list(causes.SHOWN)
     for chooser, found in stored.items():
         mine = [r for r in rows if r["row"] == chooser and r["task"].startswith("replace")]
-        assert found["tasks"] == len(mine) >= 200
+        assert found["tasks"] == len(mine) >= 50
         assert found["failed"] == sum(found["lost"].values()) == sum(r["success"] == "0.0" for r in mine)
         assert found["missed"] == sum(found["lost_region"].values()) == sum(r["hit"] == "0.0" for r in mine)
 
@@ -484,7 +537,7 @@ def test_counts_are_printed_and_written(tmp_path, monkeypatch, capsys):
 
 def scene_record(seed: int, named: bool, gone: float) -> dict:
     choice = {"hit": 1.0, "iou": 0.8, "success": gone, "target_seen": 1.0, "source_gone": gone, "psnr": 40.0}
-    return {"seed": seed, "named": {"noto": [True], OTHER: [named]},
+    return {"seed": seed, "named": {extended.SHIPPED: [True], OTHER: [named]},
             "kinds": {kind: {"learned": choice, "known_region": choice} for kind in ("seen", "unseen", f"seen_{OTHER}")},
             "lost": {"seen": None, "unseen": "too large", f"seen_{OTHER}": "other object" if seed else "too large"}}
 
@@ -502,7 +555,7 @@ def test_what_the_judge_never_knew_is_not_called_gone():
 
 def test_one_scene_is_measured_in_all_its_versions(models):
     record = extended.combination_record(COMPOSITIONAL, OTHER, models, judge.load(), steps=1)
-    assert list(record["kinds"]) == ["seen", "unseen", f"seen_{OTHER}"] and record["named"]["noto"] == [True]
+    assert list(record["kinds"]) == ["seen", "unseen", f"seen_{OTHER}"] and record["named"][extended.SHIPPED] == [True]
     for choices in record["kinds"].values():
         assert list(choices) == ["learned", "known_region"] and choices["known_region"]["iou"] == 1
     for kind, choices in record["kinds"].items():

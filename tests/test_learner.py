@@ -194,6 +194,24 @@ def test_cell_names_are_valid_and_different():
         assert len(set(names)) == len(names)
 
 
+@each_notebook
+def test_no_link_leads_to_solutions_but_the_one_to_its_own(source):
+    shown = "\n".join(c.source for c in version(source).cells if c.cell_type == "markdown")
+    solved = [name for name in re.findall(r"\]\(\.\./(\w+)\.ipynb", shown)
+              if exercises.has_exercises(notebooks.FOLDER / f"{name}.py")]
+    assert solved == [source.stem]
+
+
+def test_a_link_leads_to_exercises_where_there_are_any_and_else_where_it_led(tmp_path):
+    (tmp_path / "01_small.py").write_text('# %% tags=["solution"]\n', encoding="utf-8")
+    (tmp_path / "00_start.py").write_text("1 + 1\n", encoding="utf-8")
+    for link, led in {"01_small.ipynb": "01_small.ipynb", "01_small.ipynb#2-part": "01_small.ipynb#2-part",
+                      "00_start.ipynb": "../00_start.ipynb", "../docs/01_small.ipynb": "../../docs/01_small.ipynb",
+                      "exercises/01_small.ipynb": "../exercises/01_small.ipynb", "#part": "#part",
+                      "https://a.b/01_small.ipynb": "https://a.b/01_small.ipynb", "01_small.py": "../01_small.py"}.items():
+        assert exercises.led_on(f"See [it]({link}), and [that]({link}).", tmp_path) == f"See [it]({led}), and [that]({led})."
+
+
 # Wrong texts
 
 
@@ -245,7 +263,7 @@ def test_a_term_of_the_glossary_stands_in_the_notebook_it_leads_to():
     other = {"CLS": "[CLS]", "CLIP guidance loss": "CLIP guidance", "CLIP direction": "Direction", "Editor": "edit",
              "Vision transformer": "vision transformer", "Ranking S": "ranking $S$", "Structure loss": "Structure",
              "Known region": "known box|true box", "Wilson interval": "Wilson", "Velocity prediction": "denoiser",
-             "Composite": "composite", "Latents": "latents"}
+             "Patches loss": "`patches`", "Composite": "composite", "Latents": "latents"}
     for term, entry in re.findall(r"^## (.+)\n([\s\S]*?)(?=^## |\Z)", GLOSSARY, re.MULTILINE):
         for name in re.findall(r"\.\./notebooks/(\S+)\.ipynb", entry):
             text = (notebooks.FOLDER / f"{name}.py").read_text(encoding="utf-8").replace("\n# ", " ").lower()

@@ -151,9 +151,9 @@ def test_wrong_settings_are_refused():
 def candidates(models):
     from tiny_world.scenes import scene
 
-    picture = to_tensor(Image.fromarray(scene(2477, 1).render()))
+    picture = to_tensor(Image.fromarray(scene(4730, 1).render()))
     anchors = top_anchors(models.backbone.encode_image(picture)[1], 3)
-    boxes = proposals(anchor_centres(anchors, (16, 16), 64), (0.3, 0.5, 0.7), 64)
+    boxes = proposals(anchor_centres(anchors, (16, 16), 128), (0.3, 0.5, 0.7), 128)
     return Candidates(models, picture, "wolf", "an apple", boxes, METHODS["paper"].but(steps=4), 0)
 
 

@@ -16,7 +16,7 @@ from lr_helpers.method import Method
 from lr_helpers.study import zoo
 from tiny_world.scenes import scene
 
-SIZE = 64
+SIZE = 128
 BOXES = [(x, y, x + side, y + side) for side in (8, 20, 37) for y in range(0, 20, 5) for x in range(0, 24, 4)]
 
 
@@ -168,7 +168,7 @@ def test_the_evaluation_of_the_zoo_edits_every_case(count, batch, holds):
 @given(batch=batch_of, count=st.integers(1, 20))
 def test_a_memory_that_holds_no_edit_is_said_once_a_single_one_fails(batch, count):
     editor = Small(batch, holds=[0] * 20)
-    with pytest.raises(UserError, match="does not hold one edit of 64×64 pixels"):
+    with pytest.raises(UserError, match=f"does not hold one edit of {SIZE}×{SIZE} pixels"):
         editor.edit(torch.zeros(3, SIZE, SIZE), BOXES[:count], "", seed=0)
     assert editor.batch == 1 or count == 1
     assert not editor.painted

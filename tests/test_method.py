@@ -17,6 +17,7 @@ from lr_helpers.losses import (
     direction_loss,
     occluded,
     occlusion_loss,
+    patches_loss,
     score,
     self_similarity,
     source_loss,
@@ -224,6 +225,22 @@ def test_hiding_fills_a_box_from_its_border():
 def test_hiding_everything_leaves_the_mean_colour():
     picture = torch.rand(3, 8, 8, generator=generator())
     assert torch.allclose(occluded(picture, [(0, 0, 8, 8)])[0], picture.mean((1, 2))[:, None, None].expand(3, 8, 8))
+
+
+def test_patches_that_stand_out_gain_and_all_others_cost():
+    """Four patches of 2 × 2 pixels; one stands out. z is 1.73 there and −0.58 elsewhere; 0.4 is taken off."""
+    similarity = torch.tensor([[0.9, 0.1], [0.1, 0.1]])
+    boxes = torch.tensor([[[0, 0, 1, 1], [1, 1, 2, 2]], [[0, 0, 2, 2], [0, 0, 2, 1]]])
+    found = patches_loss(similarity, boxes, (2, 2))
+    out, other = 3**0.5 - 0.4, -(3**-0.5) - 0.4
+    expected = [[-out / 4, -other / 4], [-(out + 3 * other) / 4, -(out + other) / 4]]
+    assert torch.allclose(found, torch.tensor(expected), atol=1e-4)
+    # CLIP's own scale and offset count nothing.
+    assert torch.allclose(patches_loss(0.2 + 0.01 * similarity, boxes, (2, 2)), found, atol=1e-3)
+    # Between the patches' centres it is interpolated; nothing stands out where all are alike.
+    larger = patches_loss(similarity, 4 * boxes, (8, 8))
+    assert torch.allclose(larger[1, 0], found[1, 0], atol=0.02) and larger[0, 0] < larger[1, 1] < larger[0, 1]
+    assert patches_loss(torch.full((2, 2), 0.3), boxes, (2, 2))[1, 0] == pytest.approx(0.4)
 
 
 def test_occlusion_is_0_where_hiding_takes_just_the_source_away():

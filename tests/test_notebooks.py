@@ -1,9 +1,14 @@
 """The committed notebook pairs agree and are executed; the tools that make and run them say so when they are not."""
 
+import base64
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
+from scipy import ndimage
 
 from lr_helpers.authoring import notebooks, report
 from lr_helpers.errors import UserError
@@ -168,3 +173,20 @@ def test_every_notebook_has_at_least_five_checked_cells_with_text(source: Path) 
     assert all(text.strip() for text in texts)
     # At least five print figures, boxes or shapes, not only that an exercise is right.
     assert sum(not text.startswith("✓") for text in texts) >= 5
+
+
+def test_figures_full_of_pictures_are_kept_in_few_colours():
+    def png(picture: Image.Image) -> str:
+        buffer = BytesIO()
+        picture.save(buffer, "PNG")
+        return base64.b64encode(buffer.getvalue()).decode()
+
+    rng = np.random.default_rng(0)
+    smooth = ndimage.gaussian_filter(rng.random((200, 300, 3)), (20, 20, 0))
+    many = Image.fromarray((255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8))
+    few = notebooks.in_few_colours(png(many))
+    assert len(few) < 0.8 * len(png(many))
+    with Image.open(BytesIO(base64.b64decode(few))) as again:
+        assert np.abs(np.asarray(again.convert("RGB"), int) - np.asarray(many)).mean() < 6
+    plain = png(Image.new("RGB", (40, 40), "red"))
+    assert notebooks.in_few_colours(plain) == plain  # nothing to save

@@ -282,9 +282,10 @@ def test_other_families_are_refused_by_name(kind, tmp_path):
     assert f"{folder} (it holds a {kind}, which can't be driven here); give an inpainting checkpoint" in refused(editor=folder)
 
 
-def test_a_text_to_image_checkpoint_is_no_inpainting_model(tmp_path):
-    folder = changed(tmp_path, "unet/config.json", in_channels=4)
-    assert f"{folder} (it is no inpainting model: its UNet takes 4 channels, not 9)" in refused(editor=folder)
+def test_a_text_to_image_checkpoint_is_no_inpainting_model(tmp_path, models):
+    c = models.editor.pipeline.vae.config.latent_channels
+    folder = changed(tmp_path, "unet/config.json", in_channels=c)
+    assert f"{folder} (it is no inpainting model: its UNet takes {c} channels, not {2 * c + 1})" in refused(editor=folder)
 
 
 def test_a_text_encoder_that_does_not_fit(tmp_path, models):
@@ -300,8 +301,8 @@ def test_a_text_encoder_that_does_not_fit(tmp_path, models):
 def test_a_text_to_image_index_may_hold_an_inpainting_model(tmp_path, models):
     folder = changed(tmp_path, "model_index.json", _class_name="StableDiffusionPipeline")
     found = load_models("tiny", "cpu", editor=folder)
-    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    edits = [m.editor.edit(image, [(8, 8, 40, 40)], "a fox", seed=0, steps=2) for m in (found, models)]
+    image = torch.rand(3, 128, 128, generator=torch.Generator().manual_seed(0))
+    edits = [m.editor.edit(image, [(16, 16, 80, 80)], "a fox", seed=0, steps=2) for m in (found, models)]
     assert torch.equal(*edits)
 
 
@@ -311,9 +312,9 @@ def test_half_precision_files_are_loaded_where_a_folder_has_them(tmp_path, model
         if ".fp16." not in file.name:
             file.unlink()
     profile = replace(TINY.but(editor=str(folder)), parts={"editor": Part(variant="fp16")})
-    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    halves = load_models(profile, "cpu").editor.edit(image, [(8, 8, 40, 40)], "a fox", seed=0, steps=2)
-    whole = models.editor.edit(image, [(8, 8, 40, 40)], "a fox", seed=0, steps=2)
+    image = torch.rand(3, 128, 128, generator=torch.Generator().manual_seed(0))
+    halves = load_models(profile, "cpu").editor.edit(image, [(16, 16, 80, 80)], "a fox", seed=0, steps=2)
+    whole = models.editor.edit(image, [(16, 16, 80, 80)], "a fox", seed=0, steps=2)
     assert torch.equal(halves, whole)  # the shipped files are in half precision themselves
     whole_files = replace(profile, editor=TINY.editor)
     assert load_models(whole_files, "cpu").origins == models.origins

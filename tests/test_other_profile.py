@@ -25,7 +25,7 @@ SOURCES = sorted(notebooks.FOLDER.glob(notebooks.PATTERN + ".py"))
 # The shipped models at another size: the networks take any. One step, because pictures are not looked at.
 PROFILE = """
 [profiles.other]
-title = "the miniature models, enlarged"
+title = "the miniature models at another size"
 size = 96
 steps = 1
 guidance = 2.0

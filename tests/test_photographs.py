@@ -13,7 +13,7 @@ from lr_helpers.course.samples import shipped_photographs
 from lr_helpers.files.canvas import Canvas
 from lr_helpers.inpainting import colour_shift, seam
 from lr_helpers.regions import proposals
-from lr_helpers.study.photographs import MEASURES, ROWS, Photographs, method_of, region, summarise
+from lr_helpers.study.photographs import MEASURES, ROWS, Photographs, ceiling, method_of, region, summarise
 from lr_helpers.study.run import run
 
 COFFEE = next(one for one in shipped_photographs() if one.name == "coffee")
@@ -70,18 +70,24 @@ def test_colours_shift_by_what_the_frame_adds_outside_the_mask():
     assert colour_shift(frame, image, torch.ones(1, 32, 32)) == 0
 
 
+@pytest.mark.parametrize("row", ["learned", "edit_free", "predicted", "fast", "paper", "official_code"])
+def test_any_row_could_have_chosen_some_box(models, row):
+    one = next(iter(shipped_photographs()))
+    assert 0 < ceiling(one, models, method_of(row, 1)) <= 1
+
+
 # The study
 
 
 def test_the_study_runs_goes_on_and_shows_what_it_found(tmp_path, capsys):
-    command = ["study", "photographs", "--output", str(tmp_path), "--methods", "occlusion", "--prompts", "1", "--steps",
+    command = ["study", "photographs", "--output", str(tmp_path), "--methods", "edit_free", "--prompts", "1", "--steps",
                "1", "--workers", "1"]
     assert main(command) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
-    found = summary["means"]["occlusion"]
+    found = summary["means"]["edit_free"]
     assert set(found) == set(MEASURES) and all(value["count"] == 5 for value in found.values())
     assert found["evaluations"]["value"] == 2  # one edit of one step, with guidance
-    pictures = summary["pictures"]["occlusion"]
+    pictures = summary["pictures"]["edit_free"]
     assert set(pictures) == {one.name for one in shipped_photographs()}
     assert all(found["iou"] <= found["ceiling"] + 1e-4 for found in pictures.values())
     rows = list(csv.DictReader((tmp_path / "edits.csv").open(encoding="utf-8")))
@@ -120,8 +126,8 @@ def test_a_large_profiles_models_are_measured_too(tmp_path):
     """Random weights of Stable Diffusion 2's classes, on the pictures' own aspect."""
     torch.manual_seed(0)
     profile = random_weights.write("sd2", tmp_path / "models")
-    study = Photographs(tmp_path / "out", profile, ["occlusion"], prompts=1, steps=1, device="cpu", allow_cpu=True)
-    found = run(study, workers=1)["pictures"]["occlusion"]
+    study = Photographs(tmp_path / "out", profile, ["edit_free"], prompts=1, steps=1, device="cpu", allow_cpu=True)
+    found = run(study, workers=1)["pictures"]["edit_free"]
     assert len(found) == 5 and all(value["evaluations"] == 2 for value in found.values())
     for one in shipped_photographs():
         canvas = Canvas(one.picture, profile.size)

@@ -182,10 +182,10 @@ def test_any_two_sentences_give_words_of_their_own(before, after, blended):
 def test_the_shipped_set_is_whole_and_small(shipped):
     assert shipped.problems == () and len(shipped.items) == 60
     assert {kind: sum(i.kind == kind for i in shipped.items) for kind in TYPES if kind in KINDS} == dict.fromkeys(KINDS, 15)
-    assert sum(f.stat().st_size for f in SHIPPED.rglob("*") if f.is_file()) < 400_000
+    assert sum(f.stat().st_size for f in SHIPPED.rglob("*") if f.is_file()) < 1_000_000
     known = set(vocabulary())
     for item in shipped.items:
-        assert item.size == 64
+        assert item.size == 128
         for text in (item.before, item.after, item.wording.source, item.wording.prompt):
             assert "[" not in text and set(text.split()) <= known
 
@@ -249,7 +249,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_id(tmp_path, shipped)
         names[0]: {"image_path": "nowhere.png"},
         names[1]: {"image_path": "../mapping_file.json"},
         names[2]: {"mask": [1]},
-        names[3]: {"mask": [64 * 64, 1], "editing_type_id": "10"},
+        names[3]: {"mask": [128 * 128, 1], "editing_type_id": "10"},
         names[4]: {"editing_prompt": "[]", "editing_type_id": True},
         names[5]: {"original_prompt": 3},
         names[6]: {"image_path": "wide.png"},
@@ -345,30 +345,30 @@ def test_the_benchmarks_mask_is_a_region_whose_background_stays(models, shipped)
 
 
 def test_pictures_of_another_size_come_back_at_theirs(models, tmp_path, shipped):
-    """An item of 160 pixels by models of 64: the region's row keeps every other pixel, the whole picture's can't."""
+    """An item of 320 pixels by models of 128: the region's row keeps every other pixel, the whole picture's can't."""
     item = shipped.items[0]
     large = tmp_path / "large.png"
-    item.picture.resize((160, 160), Image.Resampling.LANCZOS).save(large)
-    mask = np.zeros((160, 160), np.uint8)
-    mask[40:120, 50:110] = 1
-    item = replace(item, path=large, size=160, runs=tuple(encode(mask)))
+    item.picture.resize((320, 320), Image.Resampling.LANCZOS).save(large)
+    mask = np.zeros((320, 320), np.uint8)
+    mask[80:240, 100:220] = 1
+    item = replace(item, path=large, size=320, runs=tuple(encode(mask)))
     parts, before = Parts(models.profile, models), to_tensor(item.picture)
     made = edit(MASK, item, models, parts, seed=1)
-    assert made.picture.shape == (3, 160, 160) and made.region.shape == (64, 64)
-    away = torch.ones(160, 160, dtype=torch.bool)
-    away[37:123, 47:113] = False  # a pixel of the model is 2.5 of the picture's
+    assert made.picture.shape == (3, 320, 320) and made.region.shape == (128, 128)
+    away = torch.ones(320, 320, dtype=torch.bool)
+    away[77:243, 97:223] = False  # a pixel of the model is 2.5 of the picture's
     assert torch.equal(made.picture[:, away], before[:, away])
-    assert (made.picture[:, 45:115, 55:105] - before[:, 45:115, 55:105]).abs().mean() > 0.05
+    assert (made.picture[:, 85:235, 105:215] - before[:, 85:235, 105:215]).abs().mean() > 0.05
     assert overlap(made.region, item) == pytest.approx(1, abs=0.06)
-    assert edit("whole_picture", item, models, parts, seed=1).picture.shape == (3, 160, 160)
+    assert edit("whole_picture", item, models, parts, seed=1).picture.shape == (3, 320, 320)
 
 
 def test_overlap_by_hand(shipped):
-    item = replace(shipped.items[0], runs=(0, 64 * 32))  # the upper half
-    region = torch.zeros(64, 64)
-    region[:, :32] = 1
+    item = replace(shipped.items[0], runs=(0, 128 * 64))  # the upper half
+    region = torch.zeros(128, 128)
+    region[:, :64] = 1
     assert overlap(region, item) == pytest.approx(1 / 3)
-    assert overlap(torch.zeros(64, 64), item) == 0
+    assert overlap(torch.zeros(128, 128), item) == 0
 
 
 # The table

@@ -46,7 +46,7 @@ def edited(models, picture, method, **more) -> EditResult:
 
 def test_predicted_makes_one_full_edit_in_the_most_probable_box(ours, scene_picture):
     result = edited(ours, scene_picture, "predicted")
-    canvas = Canvas(scene_picture, 64)
+    canvas = Canvas(scene_picture, ours.editor.size)
     found = propose(ours, canvas, "wolf", METHODS["predicted"])
     ranked = ranking(ours.predictor[1], view_of(ours, canvas, "wolf", "a rabbit"), found.boxes)
     assert result.box == tuple(ranked.boxes[0].tolist()) and result.confidence == pytest.approx(ranked.confidence)
@@ -166,7 +166,7 @@ def test_figures_show_a_prediction(ours, models, scene_picture):
     result = edited(ours, scene_picture, METHODS["fast"].but(steps=2))
     figure = plots.show_learning(result)
     chance = figure.axes[1].images[0].get_array()
-    assert chance.shape == (64, 64) and 0 < chance.max() <= 1 + 1e-5 and "4 edited; confidence 0." in figure.axes[2].get_title()
+    assert chance.shape == scene_picture.size[::-1] and 0 < chance.max() <= 1 + 1e-5 and "4 edited; confidence 0." in figure.axes[2].get_title()
     assert len(figure.axes[2].patches) == 4
     rows = len({c.anchor for c in result.candidates})
     assert plots.show_terms(result).axes[0].images[0].get_array().shape[0] == rows
@@ -226,10 +226,10 @@ def test_an_objective_sets_all_weights_and_a_weight_of_its_own_wins(file, scene_
     assert main([*command, "--method", "predicted", "--regions", str(file), "--objective", "learned", "--area-weight", "0.5",
                  "--output", str(tmp_path / "a")]) == 0
     method = EditResult.load(tmp_path / "a").method
-    assert {term: getattr(method, f"{term}_weight") for term in LOSSES} == {
-        "clip": 0, "structure": 0.5, "direction": 1, "source": 0, "occlusion": 1.5, "area": 0.5}
+    assert {term: getattr(method, f"{term}_weight") for term in LOSSES} == dict.fromkeys(LOSSES, 0) | OBJECTIVES[
+        "learned"] | {"area": 0.5}
     assert main([*command, "--objective", "direction", "--output", str(tmp_path / "b")]) == 2
-    assert "has no occlusion, by which the shortlist goes" in capsys.readouterr().err
+    assert "has neither patches nor occlusion for a shortlist" in capsys.readouterr().err
 
 
 # A batch
@@ -319,21 +319,21 @@ def test_a_row_without_weights_is_told_before_any_work(models, tmp_path):
 
 def test_studies_have_the_rows_where_there_are_weights(file, tmp_path):
     tiny = get_profile("tiny")
-    rows = ("paper", "learned", "occlusion")
-    assert rows_here(rows, tiny.but(regions=file)) == ("paper", "learned", "predicted", "fast", "occlusion")
+    rows = ("paper", "learned", "edit_free")
+    assert rows_here(rows, tiny.but(regions=file)) == ("paper", "learned", "predicted", "fast", "edit_free")
     assert rows_here(("paper", "fast"), tiny.but(regions=file)) == ("paper", "predicted", "fast")
     assert rows_here(rows, tiny.but(regions=tmp_path / "none")) == rows
 
 
 @pytest.mark.slow
 def test_the_study_of_regions_knows_all_kinds_and_styles(file, tmp_path, capsys):
-    command = ["study", "regions", "--methods", "predicted", "fast", "occlusion", "known_region", "--regions", str(file), "--replace", "2",
+    command = ["study", "regions", "--methods", "predicted", "fast", "edit_free", "known_region", "--regions", str(file), "--replace", "2",
                "--add", "2", "--remove", "2", "--steps", "1", "--workers", "1", "--style", "twemoji", "--output", str(tmp_path)]
     assert main(command) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert len(summary["means"]) == 6 and summary["style"] == "twemoji"
     for title, means in summary["means"].items():
-        assert set(means) == {"predicted", "fast", "occlusion", "known_region"} - ({"known_region"} if "add" in title else set())
+        assert set(means) == {"predicted", "fast", "edit_free", "known_region"} - ({"known_region"} if "add" in title else set())
         assert means["predicted"]["evaluations"]["value"] == 2 and means["predicted"]["seconds"]["value"] > 0
         assert ("source_gone" in means["predicted"]) == ("add" not in title)
     capsys.readouterr()
@@ -364,9 +364,9 @@ def test_objectives_are_weights_by_name():
 
 def test_a_search_shares_nothing_with_a_prediction(ours, scene_picture):
     """`predict` takes what was proposed, and edits that others made."""
-    canvas = Canvas(scene_picture, 64)
+    canvas = Canvas(scene_picture, ours.editor.size)
     method = METHODS["fast"].but(steps=1)
     found = propose(ours, canvas, "wolf", method)
-    assert found.pooled is None and found.occlusion is None and bool(found.kept.all())
+    assert found.pooled is None and found.free.keys() == {"area"} and bool(found.kept.all())
     done = predict(ours, canvas, "wolf", "a rabbit", method, 42, found=found)
     assert done.proposals is found and done.order[0] == tuple(map(int, (done.candidates.loss.nan_to_num(9e9) == done.candidates.loss[~done.candidates.loss.isnan()].min()).nonzero()[0]))

@@ -37,6 +37,7 @@ from lr_helpers.predictor import (
     view_of,
     weighed,
 )
+from tiny_world.scenes import scene, tensor
 
 SHAPE = (96, 128)
 
@@ -116,16 +117,19 @@ def test_the_view_of_a_photograph_lies_on_its_own_grid(models):
     assert read(view).isfinite().all()
 
 
-def test_clips_patches_find_a_known_object(models, scene_recipe, scene_picture):
-    """The similarity to the source, as the network reads it, is highest inside the object's box."""
-    thing = scene_recipe.objects[0]
-    canvas = Canvas(scene_picture, models.editor.size)
-    view = view_of(models, canvas, thing.name, "a rabbit")
-    similarity = read(view)[-3]
-    h, w = similarity.shape
-    row, column = divmod(int(similarity.argmax()), w)
-    x, y = (column + 0.5) * scene_picture.width / w, (row + 0.5) * scene_picture.height / h
-    assert thing.box[0] <= x < thing.box[2] and thing.box[1] <= y < thing.box[3]
+def test_clips_patches_find_a_known_object(models):
+    """The similarity to the source, as the network reads it, is highest inside the object's box; by lot, in about a
+    sixth of these held-out scenes."""
+    found = 0
+    for seed in range(20):
+        recipe = scene(seed, 1)
+        (thing,), picture = recipe.objects, tensor(recipe)
+        similarity = read(view_of(models, picture, thing.name, "a rabbit"))[-3]
+        h, w = similarity.shape
+        row, column = divmod(int(similarity.argmax()), w)
+        x, y = (column + 0.5) * picture.shape[2] / w, (row + 0.5) * picture.shape[1] / h
+        found += thing.box[0] <= x < thing.box[2] and thing.box[1] <= y < thing.box[3]
+    assert found >= 12
 
 
 # What it learns

@@ -22,7 +22,7 @@ QUICK = Method(anchors=3, sizes=(0.4, 0.6), iterations=1, steps=1, estimator="ex
 
 @pytest.fixture(scope="module")
 def picture():
-    return Image.fromarray(scene(2477, 1).render())
+    return Image.fromarray(scene(4730, 1).render())
 
 
 def quick(models, picture, **changes):
@@ -45,9 +45,12 @@ def test_the_presets_differ_in_just_these_fields():
     assert (paper["alpha"], paper["beta"]) == (2, 1)
     assert (paper["clip_weight"], paper["structure_weight"], paper["direction_weight"]) == (1, 1, 1)
     assert paper["source_weight"] == 0
-    ours = ("occlusion_weight", "area_weight", "entropy_weight", "distance", "shortlist")
-    assert [paper[name] for name in ours] == [0] * 5
-    assert all(asdict(METHODS["learned"])[name] > 0 for name in ours)
+    ours = ("patches_weight", "occlusion_weight", "area_weight", "entropy_weight", "distance", "shortlist")
+    assert [paper[name] for name in ours] == [0] * 6
+    assert {name for name in ours if not asdict(METHODS["learned"])[name]} == {"area_weight"}
+    switches = ("centre_texts", "standardise_terms", "standardise")
+    assert not any(paper[name] for name in switches) and all(asdict(METHODS["learned"])[name] for name in switches)
+    assert paper["nms_iou"] == 1 > METHODS["learned"].nms_iou
     assert tuple(DEFECTS) == METHODS["official_code"].defects
 
 

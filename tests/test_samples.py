@@ -77,7 +77,7 @@ def test_profiles_that_know_the_world_get_photographs():
 
 def test_profiles_with_a_vocabulary_get_the_scene_of_notebook_06_and_its_truth():
     assert samples.names("tiny") == ("wolf",)
-    found, recipe = samples.sample("tiny"), scene(2477, count=1)
+    found, recipe = samples.sample("tiny"), scene(samples.SCENE, count=1)
     assert found.picture.tobytes() == recipe.render().tobytes()
     assert (found.source, found.prompt, found.truth) == ("wolf", "a mushroom", recipe.objects[0].box)
     words = set(PROFILES["tiny"].vocabulary.read_text(encoding="utf-8").split())
@@ -181,7 +181,7 @@ def test_an_official_sample_comes_by_its_name_into_the_users_cache(server, pictu
     def run(name: str) -> subprocess.CompletedProcess:
         return subprocess.run([sys.executable, "-c", program, name], env=environment, capture_output=True, text=True)
 
-    assert run("official/1").stdout == "official/1 (64, 64) bird a rabbit\n"
+    assert run("official/1").stdout == "official/1 (128, 128) bird a rabbit\n"
     assert "SHA-256 differs" in run("official/other").stderr
     assert asked == ["/1.png", "/other.png"]
     kept = [f for f in (tmp_path / "cache").rglob("*") if f.is_file()]
@@ -243,9 +243,9 @@ def test_a_square_shows_the_source_and_squashes_nothing(name, size):
 
 def test_a_square_of_the_scene_is_the_scene():
     found = samples.sample("tiny")
-    picture, box = samples.square(found, 64)
+    picture, box = samples.square(found, 128)
     assert box == found.truth and torch.equal(picture, samples.to_tensor(found.picture))
-    assert samples.square(found, 96)[1] == tuple(v * 96 // 64 for v in found.truth)
+    assert samples.square(found, 96)[1] == tuple(v * 96 // 128 for v in found.truth)
 
 
 def test_where_no_box_is_known_the_middle_half_is_taken():

@@ -4,48 +4,23 @@ import copy
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from lr_helpers import METHODS, UserError
 from lr_helpers.boxes import iou
-from lr_helpers.candidates import Candidates, occlusion_term
+from lr_helpers.candidates import Candidates, occlusion_table, patches_table
 from lr_helpers.editing import propose, search
 from lr_helpers.files.paths import DATA
 from lr_helpers.losses import clip_loss, direction_loss, source_loss, standardised
 from lr_helpers.models.profiles import PROFILES
+from lr_helpers.study import gaps
+from lr_helpers.study.gaps import with_gap
+from lr_helpers.study.regions import run_task
 from lr_helpers.study.tasks import VALIDATION, task
+from tiny_world import judge
 
-FREE = METHODS["learned"].but(centre_texts=True, standardise_terms=True, occlusion_weight=1.0, area_weight=2.0,
-                              structure_weight=0.1, direction_weight=1.0, steps=1, iterations=5)
+FREE = METHODS["learned"].but(steps=1, iterations=5)
+RAW = METHODS["learned"].but(**gaps.RAW)
 BOXES = torch.tensor([[[8, 8, 24, 24], [4, 4, 36, 36]], [[8, 8, 24, 24], [30, 30, 60, 60]]])
-
-
-class Gap:
-    """A CLIP whose pictures and texts lie in two cones, as those of large models do, around directions of their own."""
-
-    def __init__(self, clip, pictures: float, texts: float, seed: int = 0):
-        self.clip = clip
-        width = clip.encode_text(["a"]).shape[1]
-        draw = torch.Generator().manual_seed(seed)
-        self.picture, self.text = torch.linalg.qr(torch.randn(width, 2, generator=draw))[0].T
-        self.picture, self.text = pictures * self.picture, texts * self.text
-
-    def encode_image(self, images, scale=1.0):
-        seen, tokens = self.clip.encode_image(images, scale)
-        return F.normalize(seen + self.picture, dim=-1), tokens
-
-    def encode_text(self, texts):
-        return F.normalize(self.clip.encode_text(texts) + self.text, dim=-1)
-
-    def __getattr__(self, name):
-        return getattr(self.clip, name)
-
-
-def with_gap(models, pictures: float, texts: float):
-    other = copy.copy(models)
-    other.__dict__.pop("neutral", None)
-    other.clip = Gap(models.clip, pictures, texts)
-    return other
 
 
 def table(models, method, one, boxes=BOXES):
@@ -144,11 +119,15 @@ def test_methods_that_compute_terms_in_another_way_share_no_table(models):
 
 def test_a_gap_is_a_gap(models):
     """What is simulated is what large CLIPs have: cos(picture, text) near .2, texts alike."""
-    texts = with_gap(models, 1.2, 1.73).clip.encode_text(["a fox", "a burger", "a tulip", "a car"])
-    alike = (texts @ texts.T)[~torch.eye(4, dtype=torch.bool)].mean()
-    assert 0.6 < alike < 0.9
-    plain = models.clip.encode_text(["a fox", "a burger", "a tulip", "a car"])
-    assert (plain @ plain.T)[~torch.eye(4, dtype=torch.bool)].mean() < 0.3
+    words = ["a fox", "a burger", "a tulip", "a car"]
+    alike, off = {}, ~torch.eye(4, dtype=torch.bool)
+    for name, other in (("plain", models), ("moved", with_gap(models, 1.2, 1.73))):
+        texts = other.clip.encode_text(words)
+        assert torch.allclose(texts.norm(dim=1), torch.ones(4), atol=1e-5)
+        alike[name] = (texts @ texts.T)[off]
+    # Length 1 and a move by 1.73 at a right angle leave a quarter of what was; the direction is hardly ever at one.
+    assert torch.allclose(alike["moved"], 0.75 + 0.25 * alike["plain"], atol=0.12)
+    assert alike["moved"].mean() > alike["plain"].mean()
 
 
 @pytest.mark.parametrize("pictures, texts", [
@@ -158,7 +137,7 @@ def test_the_boxes_order_outlives_a_gap_between_pictures_and_texts(models, pictu
     """Of eight scenes the box that is chosen without an edit: with our terms hardly any changes, with raw ones many."""
     other = with_gap(models, pictures, texts)
     changed = {}
-    for name, method in (("raw", METHODS["learned"]), ("scale-free", FREE)):
+    for name, method in (("raw", RAW), ("scale-free", FREE)):
         moved = 0
         for seed in range(VALIDATION, VALIDATION + 8):
             one = task("replace", seed)
@@ -171,11 +150,16 @@ def test_the_boxes_order_outlives_a_gap_between_pictures_and_texts(models, pictu
         assert changed["raw"] > changed["scale-free"]
 
 
-def test_the_occlusion_term_of_all_boxes_has_mean_0_and_deviation_1(models):
+def test_edit_free_terms_of_all_boxes_have_mean_0_and_deviation_1(models):
     one = task("replace", VALIDATION)
-    found = propose(models, one.picture, one.source, FREE.but(shortlist=0))
-    assert abs(float(found.occlusion.mean())) < 1e-4 and float(found.occlusion.std(correction=0)) == pytest.approx(1, abs=1e-3)
-    assert torch.allclose(found.occlusion, occlusion_term(models, one.picture, one.source, found.boxes, FREE), atol=1e-5)
+    found = propose(models, one.picture, one.source, FREE.but(shortlist=0, occlusion_weight=1.0))
+    tables = {"patches": patches_table(models, one.picture, one.source, found.boxes),
+              "occlusion": occlusion_table(models, one.picture, one.source, found.boxes, centre=True)}
+    assert found.free.keys() == {*tables, "area"}
+    for name, table in tables.items():
+        assert abs(float(found.free[name].mean())) < 1e-4
+        assert float(found.free[name].std(correction=0)) == pytest.approx(1, abs=1e-3)
+        assert torch.allclose(found.free[name], standardised(table), atol=1e-4)
 
 
 def test_a_search_with_these_terms_works_from_end_to_end(models):
@@ -184,3 +168,19 @@ def test_a_search_with_these_terms_works_from_end_to_end(models):
     assert done.candidates.made == 3 and done.candidates.loss[done.proposals.kept].isfinite().all()
     best = done.region.order[0]
     assert float(done.candidates.loss[best, done.region.best[best]]) == pytest.approx(float(done.candidates.loss[done.proposals.kept].min()), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_study_runs_both_with_every_gap(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(gaps, "GAPS", {"as it is": (0.0, 0.0), "both, apart": (1.2, 1.73)})
+    study = gaps.Gaps(tmp_path / "gaps", replace=1, steps=1)
+    study.models, study.judge = models, judge.load()
+    record = study.do(study.jobs()[0])
+    means = gaps.summarise([record])
+    assert list(means) == ["learned", "terms as they are"]
+    for found in means.values():
+        assert list(found) == list(gaps.GAPS) and all(set(gaps.MEASURES) <= set(one) for one in found.values())
+    # Nothing is moved by a gap of 0, so this is the search of every other study.
+    plain = run_task(task(*study.jobs()[0]), models, study.judge, gaps.VARIANTS, 1)["choices"]
+    assert {name: choice["box"] for name, choice in record["found"]["as it is"].items()} == {
+        name: choice["box"] for name, choice in plain.items()}

@@ -184,6 +184,34 @@ def test_a_shortlist_holds_a_box_once():
     assert shortlist(values, boxes, 0).all()
 
 
+def test_a_shortlist_suppresses_what_overlaps_a_better_box():
+    values = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    boxes = torch.tensor([[[0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 5], [0, 0, 10, 4]]])  # IoU .8, .5, .4 with the first
+    assert shortlist(values, boxes, 3).tolist() == [[True, True, True, False]]
+    assert shortlist(values, boxes, 3, 0.7).tolist() == [[True, False, True, False]]  # the last has .8 with the third
+    assert shortlist(values, boxes, 3, 0.5).tolist() == [[True, False, True, False]]  # .5 is not above .5
+    assert shortlist(values, boxes, 3, 0.0).tolist() == [[True, False, False, False]]
+
+
+def test_a_shortlist_of_places_has_sizes_at_each():
+    at = torch.tensor([10, 12, 50, 90])  # the first two places nearly the same
+    boxes = torch.stack([torch.stack([at - half, at - half, at + half, at + half], dim=1) for half in (4, 6, 8)], dim=1)
+    values = torch.tensor([[0.1, 0.4, 0.2], [0.0, 0.3, 0.2], [0.9, 0.5, 0.6], [0.7, 0.8, 0.7]])
+    # Anywhere, nearly all would lie around the first two anchors; the better of these stands for both.
+    assert shortlist(values, boxes, 4).sum(dim=1).tolist() == [2, 2, 0, 0]
+    kept = shortlist(values, boxes, 4, 0.3, places=2)
+    assert kept.tolist() == [[False] * 3, [True, False, True], [False, True, True], [False] * 3]
+    # What can't be shared out evenly goes to the better places; there are only so many sizes.
+    assert shortlist(values, boxes, 5, 0.3, places=3).sum(dim=1).tolist() == [0, 2, 2, 1]
+    assert shortlist(values, boxes, 99, 0.3, places=2).sum(dim=1).tolist() == [0, 3, 3, 0]
+    # More places than boxes: one box each. Neighbours count where overlap may be anything.
+    assert shortlist(values, boxes, 2, 0.3, places=9).sum(dim=1).tolist() == [0, 1, 1, 0]
+    assert shortlist(values, boxes, 4, 1.0, places=2).sum(dim=1).tolist() == [2, 2, 0, 0]
+    # A box of two anchors that were clamped to the same is kept once.
+    boxes[2] = boxes[1]
+    assert shortlist(values, boxes, 9, 1.0, places=3).sum(dim=1).tolist() == [3, 3, 0, 0]
+
+
 def test_slopes_are_what_autograd_finds_through_the_mask(models, one):
     from lr_helpers.candidates import weighted
     from lr_helpers.inpainting import composite
@@ -196,8 +224,8 @@ def test_slopes_are_what_autograd_finds_through_the_mask(models, one):
     weights = torch.nn.functional.one_hot(choices, 7).float().requires_grad_()
     (ours,) = torch.autograd.grad(table.blended(weights).sum(), weights)
     edits = table.edits[torch.arange(3), choices]
-    pictures = composite(edits, table.image, region_mask(weights, table.boxes, 64))
-    views = [(0, 0, 64, 64)] * 3  # all of the square picture
+    pictures = composite(edits, table.image, region_mask(weights, table.boxes, 128))
+    views = [(0, 0, 128, 128)] * 3  # all of the square picture
     terms = {**table._judge(*table._encode(pictures, views), *table._before(views)),
              **{name: (weights * table.terms[name]).sum(1) for name in ("occlusion", "area")}}
     (theirs,) = torch.autograd.grad(weighted(terms, method).sum(), weights)
@@ -216,7 +244,7 @@ def test_every_row_answers_and_its_cost_is_what_the_editor_counts(models):
         before = models.editor.evaluations
         made = variant.load(models).run(request_for(other, known=other.truth))
         x0, y0, x1, y1 = made.box
-        assert 0 <= x0 < x1 <= 64 and 0 <= y0 < y1 <= 64
+        assert 0 <= x0 < x1 <= 128 and 0 <= y0 < y1 <= 128
         assert made.evaluations == models.editor.evaluations - before > 0
         assert made.evaluations % 4 == 0  # 2 steps, both halves of the guidance
 
@@ -274,7 +302,7 @@ def test_a_rule_takes_the_entry_with_its_lowest_value():
     assert pick([table], ceiling)["iou"]["value"] == pytest.approx(0.9)
     assert pick(part([table], [0, 1], [0]), column("clip"))["iou"]["value"] == pytest.approx(0.3)
     changed = without(METHODS["learned"], "area", "structure")
-    assert (changed.area_weight, changed.structure_weight) == (0, 0) and changed.occlusion_weight == 1.5
+    assert (changed.area_weight, changed.structure_weight) == (0, 0) and changed.patches_weight == 1
 
 
 # Tables
@@ -424,7 +452,7 @@ def test_a_study_goes_on_where_it_stopped_and_says_the_same(tmp_path, capsys):
     command = ["study", "regions", "--output", str(tmp_path), "--replace", "2", "--add", "1", "--steps", "1"]
     assert main([*command, "--validation"]) == 0
     assert len((tmp_path / "tasks.csv").read_text().splitlines()) == 1 + len(flat(records))
-    assert {"summary.json", "tasks.csv", "regions.png", "success.png", "curves.png"} <= {
+    assert {"summary.json", "tasks.csv", "regions_replace.png", "success_replace.png", "success_add.png", "curves.png"} <= {
         p.name for p in tmp_path.iterdir()}
     assert main(command) == 2  # the test scenes into a folder that holds validation scenes
     assert "other settings (validation)" in capsys.readouterr().err

@@ -264,7 +264,7 @@ def test_an_edit_asks_for_the_threads_it_may_have(models, scene_picture, monkeyp
 
     asked = []
     monkeypatch.setattr("lr_helpers.inpainting.adapt", lambda: asked.append(torch.get_num_threads()))
-    models.editor.inpaint(to_tensor(scene_picture, 64), box_mask((0, 0, 32, 32), 64, 64)[None], "a mushroom", seed=1, steps=1)
+    models.editor.inpaint(to_tensor(scene_picture, 128), box_mask((0, 0, 64, 64), 128, 128)[None], "a mushroom", seed=1, steps=1)
     assert len(asked) == 1
 
 

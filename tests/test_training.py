@@ -3,8 +3,10 @@
 import json
 import os
 import random
-import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,10 +20,13 @@ from torch import nn
 from transformers import CLIPTextModel
 
 from lr_helpers import METHODS, Profile, UserError, edit, load_models
+from lr_helpers.authoring import docs_tables
 from lr_helpers.files.outputs import LEDGER, Output
-from lr_helpers.files.paths import DATA
-from tiny_world import judge, scenes, words
+from lr_helpers.models.profiles import get_profile
+from lr_helpers.study import zoo as zoo_study
+from tiny_world import SIZE, judge, scenes, words
 from tiny_world.__main__ import PARTS, main, parser
+from tiny_world.sprites import HELD_OUT_STYLE
 from tiny_world.zoo import clip, comparison, dino, inpainting, tokenizer, vae
 from tiny_world.zoo import judge as judge_training
 from tiny_world.zoo.training import cosine_rate, save_half, train
@@ -211,7 +216,7 @@ def test_the_rate_warms_up_and_falls(steps):
 
 def test_half_precision_is_stored_and_the_module_is_left_alone(tmp_path):
     torch.manual_seed(0)
-    module = vae.build()
+    module = vae.build(vae.CHANNELS)
     save_half(module, tmp_path)
     assert next(module.parameters()).dtype == torch.float32
     assert [f.suffix for f in sorted(tmp_path.iterdir())] == [".json", ".safetensors"]
@@ -225,7 +230,7 @@ def test_half_precision_is_stored_and_the_module_is_left_alone(tmp_path):
 @torch.no_grad()
 def test_whitening_changes_latents_and_not_pictures():
     torch.manual_seed(3)
-    autoencoder, pictures = vae.build().eval(), vae.batch(0, 32, 64)
+    autoencoder, pictures = vae.build(vae.CHANNELS).eval(), vae.batch(0, 32, 64)
     autoencoder.quant_conv.bias[:4] += torch.tensor([3.0, -2.0, 0.5, 10.0])
     autoencoder.quant_conv.weight[:4] *= torch.tensor([5.0, 0.2, 1.0, 2.0])[:, None, None, None]
     before = autoencoder.encode(pictures).latent_dist
@@ -233,14 +238,99 @@ def test_whitening_changes_latents_and_not_pictures():
     vae.whiten(autoencoder, pictures)
     after = autoencoder.encode(pictures).latent_dist
     mean, deviation = after.mode().mean((0, 2, 3)), after.mode().std((0, 2, 3))
-    assert torch.allclose(mean, torch.zeros(4), atol=1e-3)
-    assert torch.allclose(deviation, torch.ones(4), atol=1e-3)
+    assert torch.allclose(mean, torch.zeros(vae.CHANNELS), atol=1e-3)
+    assert torch.allclose(deviation, torch.ones(vae.CHANNELS), atol=1e-3)
     assert torch.allclose(autoencoder.decode(after.mode()).sample, expected, atol=1e-4)
     assert expected.std() > 1e-3
     # the noise of the posterior is scaled with its mean
     scale = before.mode().std((0, 2, 3))[:, None, None]
     assert torch.allclose(after.std * scale, before.std, rtol=1e-3)
     assert autoencoder.config.scaling_factor == 1
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """An autoencoder of 12 channels after a few steps, pictures, and their latents."""
+    torch.manual_seed(3)
+    autoencoder, pictures = vae.build(), vae.batch(0, 24, 32)
+    optimiser = torch.optim.AdamW(autoencoder.parameters(), lr=1e-3)
+    for step in range(12):
+        batch = vae.batch(step, 4, 32)
+        loss = vae.reconstruction_loss(autoencoder.decode(autoencoder.encode(batch).latent_dist.mode()).sample, batch)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return autoencoder.eval(), pictures
+
+
+@torch.no_grad()
+def latents_of(autoencoder: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
+    return autoencoder.encode(pictures).latent_dist.mode()
+
+
+def correlations(latents: torch.Tensor) -> torch.Tensor:
+    """(C, C) of the channels, without each one's with itself."""
+    return torch.corrcoef(latents.transpose(0, 1).flatten(1)) - torch.eye(latents.shape[1])
+
+
+@torch.no_grad()
+def test_the_basis_of_the_latents_tells_directions_apart(wide):
+    """Channels are not correlated, each is worth what its deviation says, and none drowns the others."""
+    autoencoder, pictures = wide
+    matrix, mean = vae.basis(autoencoder, pictures)
+    latents = latents_of(autoencoder, pictures)
+    assert correlations(latents).abs().max() > 0.3  # there is something to be told apart
+    found = torch.einsum("kc,nchw->nkhw", matrix, latents - mean[:, None, None])
+    deviations = found.transpose(0, 1).flatten(1).std(1, correction=0)
+    assert found.mean((0, 2, 3)).abs().max() < 0.02 and float(deviations.square().mean()) == pytest.approx(1, abs=0.02)
+    assert correlations(found).abs().max() < 0.05
+    # leave each direction out: the more it changes the pictures, the larger its deviation
+    back, there, worth = torch.linalg.inv(matrix), autoencoder.decode(latents).sample, []
+    for k in range(vae.WIDE):
+        less = found.clone()
+        less[:, k] = 0
+        said = autoencoder.decode(torch.einsum("ck,nkhw->nchw", back, less) + mean[:, None, None]).sample
+        worth.append(float((said - there).square().mean().sqrt()))
+    assert float(torch.corrcoef(torch.stack([torch.tensor(worth).sqrt(), deviations]))[0, 1]) > 0.9
+
+
+@torch.no_grad()
+def test_a_narrow_autoencoder_keeps_what_is_worth_most(wide):
+    autoencoder, pictures = wide
+    there, errors = autoencoder.decode(latents_of(autoencoder, pictures)).sample, {}
+    for channels in (1, vae.CHANNELS, vae.WIDE):
+        narrow = vae.narrow(autoencoder, pictures, channels).eval()
+        assert narrow.config.latent_channels == channels
+        posterior = narrow.encode(pictures).latent_dist
+        latents = posterior.mode()
+        assert latents.shape == (24, channels, 4, 4) and posterior.std.max() < 0.02
+        assert latents.mean((0, 2, 3)).abs().max() < 0.01
+        assert (latents.std((0, 2, 3)) - 1).abs().max() < 0.01
+        assert channels == 1 or correlations(latents).abs().max() < 0.05
+        errors[channels] = float((narrow.decode(latents).sample - there).square().mean())
+        if channels == vae.WIDE:  # all that the decoder takes in is there, but for its border, which is padded with 0
+            mine, theirs = (a.decoder.conv_in(a.post_quant_conv(a.encode(pictures).latent_dist.mode()))
+                            for a in (narrow, autoencoder))
+            assert torch.allclose(mine[:, :, 1:-1, 1:-1], theirs[:, :, 1:-1, 1:-1], atol=1e-4)
+        for convolution in (narrow.quant_conv, narrow.post_quant_conv):  # folded into their neighbours
+            assert torch.equal(convolution.weight[..., 0, 0], torch.eye(len(convolution.weight)))
+    assert max(errors[vae.WIDE], errors[vae.CHANNELS]) < 0.5 * errors[1]
+    # as many other directions are further away, of those tried: the last ones, and some good ones with the last
+    matrix, mean = vae.basis(autoencoder, pictures)
+    found = torch.einsum("kc,nchw->nkhw", matrix, latents_of(autoencoder, pictures) - mean[:, None, None])
+    order, some = found.std((0, 2, 3)).argsort(descending=True), vae.CHANNELS
+    for others in (order[-some:], torch.cat([order[2:some], order[-2:]])):
+        less = torch.zeros_like(found)
+        less[:, others] = found[:, others]
+        said = torch.einsum("ck,nkhw->nchw", torch.linalg.inv(matrix), less) + mean[:, None, None]
+        assert float((autoencoder.decode(said).sample - there).square().mean()) > errors[vae.CHANNELS]
+
+
+def test_a_critic_tells_a_blur_from_the_picture():
+    critic, pictures = judge.load(), vae.batch(0, 8, 64)
+    blurred = torch.nn.functional.avg_pool2d(pictures, 5, 1, 2)
+    found = [float(vae.feature_loss(critic, other, pictures).detach()) for other in (pictures, 0.5 * (pictures + blurred), blurred)]
+    assert found[0] < 1e-6 < found[1] < found[2]
 
 
 def test_sinkhorn_gives_every_prototype_its_share():
@@ -263,7 +353,7 @@ def test_sinkhorn_stands_extreme_scores():
     assert targets.isfinite().all()
 
 
-# Each trainer, one step
+# Each trainer, one step and then another
 
 
 @pytest.fixture(scope="module")
@@ -272,9 +362,24 @@ def seeds():
     return []
 
 
+RUNS = {
+    "critic": partial(judge_training.run_critic, size=8),
+    "wide_vae": partial(vae.run_wide, size=1),
+    "vae": partial(vae.run, size=1),
+    "inpainting": partial(inpainting.run, size=4, shelves=1, examples=8),
+    "text_to_image": partial(comparison.run, "text_to_image", size=4, examples=10),
+    "instruct": partial(comparison.run, "instruct", size=4, examples=10),
+    "decoder": partial(vae.run_decoder, size=1),
+    "clip": partial(clip.run, size=8),
+    "dino": partial(dino.run, size=8),
+    "classifier": partial(judge_training.run, size=8),
+}
+"""Each part's trainer at a tiny size, in an order in which each finds what it begins with."""
+
+
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory, seeds):
-    """A zoo of which every part was trained for one step, by the trainers themselves."""
+    """A zoo of which every part was trained for one step, and then resumed for another, by the trainers themselves."""
 
     class Recorded(random.Random):
         def __init__(self, seed=None):
@@ -289,16 +394,21 @@ def zoo(tmp_path_factory, seeds):
         scenes.scene(5)
         assert seeds == ["scene 5"]
         seeds.clear()
-        shutil.copytree(DATA / "tiny_world" / "inpainting" / "vae", out / "inpainting" / "vae")
-        inpainting.run(root / "inpainting", out, 1, 4, "cpu", examples=8)
-        for name in comparison.KINDS:
-            comparison.run(name, root / name, out, 1, 4, "cpu", examples=10)
-        vae.run_decoder(root / "decoder", out, 1, 4, "cpu")
-        vae.run(root / "vae", root / "other", 1, 4, "cpu")
-        clip.run(root / "clip", out, 1, 8, "cpu")
-        dino.run(root / "dino", out, 1, 8, "cpu")
-        judge_training.run(root / "classifier", out, 1, 8, "cpu")
+        patch.setattr(vae, "SIZE", 64)  # the autoencoder's whole pictures: a corner of each does here
+        for steps in (1, 2):
+            for part, run_part in RUNS.items():
+                run_part(folder=root / part, out=out, steps=steps, device="cpu")
     return root, out
+
+
+def test_every_part_is_trained_and_resumed(zoo):
+    root, _ = zoo
+    assert set(RUNS) == set(PARTS)
+    for part in PARTS:
+        log = [json.loads(line) for line in (root / part / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert [line["step"] for line in log] == [1, 2], part
+        assert all(torch.isfinite(torch.tensor(value)) for line in log for value in line.values()), part
+        assert last(root / part)["step"] == 2
 
 
 def test_no_trainer_draws_a_held_out_scene(zoo, seeds):
@@ -308,11 +418,17 @@ def test_no_trainer_draws_a_held_out_scene(zoo, seeds):
     assert None not in seeds
 
 
+def untrained(out: Path, steps: int) -> Profile:
+    """The profile tiny, but of these weights."""
+    tiny = get_profile("tiny")
+    comparison_parts = {name: replace(tiny.comparison[name], origins=(str(out / name),)) for name in comparison.KINDS}
+    return replace(tiny, name="untrained", steps=steps, editor=(str(out / "inpainting"),), backbone=(str(out / "dino"),),
+                   clip=(str(out / "clip"),), comparison={**tiny.comparison, **comparison_parts})
+
+
 def test_what_the_trainers_write_edits_a_picture(zoo, scene_picture):
     _, out = zoo
-    profile = Profile(name="untrained", title="", size=64, steps=2, guidance=4.0, batch=8, backbone_size=64,
-                      needs_gpu=False, editor=(str(out / "inpainting"),), backbone=(str(out / "dino"),), clip=(str(out / "clip"),))
-    models = load_models(profile, device="cpu")
+    models = load_models(untrained(out, steps=2), device="cpu")
     scheduler = models.editor.pipeline.scheduler.config
     assert scheduler.prediction_type == "v_prediction"
     assert scheduler.rescale_betas_zero_snr
@@ -325,30 +441,30 @@ def test_what_the_trainers_write_edits_a_picture(zoo, scene_picture):
 def test_the_comparison_models_run_in_their_pipelines(zoo):
     _, out = zoo
     vae_ = AutoencoderKL.from_pretrained(out / "inpainting" / "vae", torch_dtype=torch.float32)
-    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    picture = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     for name, pipeline, channels, settings in (
-            ("text_to_image", StableDiffusionImg2ImgPipeline, 4, {"strength": 0.6}),
-            ("instruct", StableDiffusionInstructPix2PixPipeline, 8, {"image_guidance_scale": 1.5})):
+            ("text_to_image", StableDiffusionImg2ImgPipeline, vae.CHANNELS, {"strength": 0.6}),
+            ("instruct", StableDiffusionInstructPix2PixPipeline, 2 * vae.CHANNELS, {"image_guidance_scale": 1.5})):
         made = pipeline.from_pretrained(out / name, vae=vae_, torch_dtype=torch.float32)
         assert made.unet.config.in_channels == channels
         assert made.text_encoder.get_input_embeddings().num_embeddings == len(made.tokenizer)
         result = made("turn the cat into a car", image=picture, num_inference_steps=4, output_type="pt", **settings)
-        assert result.images.shape == (1, 3, 64, 64)
+        assert result.images.shape == (1, 3, SIZE, SIZE)
         assert result.images.isfinite().all()
 
 
 @pytest.mark.parametrize("name", comparison.KINDS)
-def test_the_comparison_models_start_from_the_editor(name):
+def test_the_comparison_models_start_from_the_editor(name, zoo):
     """With its middle taken out, the editor says the same: of no mask, or, without a picture to see, of all masked."""
-    source = DATA / "tiny_world" / "inpainting"
-    editor = UNet2DConditionModel.from_pretrained(source / "unet", torch_dtype=torch.float32)
+    _, out = zoo
+    editor, c = UNet2DConditionModel.from_pretrained(out / "inpainting" / "unet", torch_dtype=torch.float32), vae.CHANNELS
     unet, draw = comparison.build_unet(comparison.KINDS[name].channels), torch.Generator().manual_seed(1)
-    grey = torch.randn(4, generator=draw)
+    grey = torch.randn(c, generator=draw)
     comparison.start_unet(unet, editor, grey)
-    noisy, picture, text = (torch.randn(2, *shape, generator=draw) for shape in ((4, 16, 16), (4, 16, 16), (5, 128)))
+    noisy, picture, text = (torch.randn(2, *shape, generator=draw) for shape in ((c, 16, 16), (c, 16, 16), (5, 128)))
     masked = name == "text_to_image"
     if masked:
-        picture = grey[None, :, None, None].expand(2, 4, 16, 16)
+        picture = grey[None, :, None, None].expand(2, c, 16, 16)
     theirs = torch.cat([noisy, torch.full((2, 1, 16, 16), float(masked)), picture], 1)
     mine = noisy if masked else torch.cat([noisy, picture], 1)
     with torch.no_grad():
@@ -364,7 +480,7 @@ def test_the_comparison_models_start_from_the_editor(name):
 def test_instructions_lead_from_one_scene_to_the_other():
     rng, kinds = random.Random("instructions"), set()
     known = set(words.vocabulary(words.INSTRUCTION_WORDS))
-    for _ in range(400):
+    for _ in range(200):
         one = comparison.instruction_example(rng)
         before, after = ({o.name for o in r.objects} for r in (one.before, one.after))
         assert set(one.text.split()) <= known, one.text
@@ -380,9 +496,9 @@ def test_instructions_lead_from_one_scene_to_the_other():
     assert kinds == {(1, 1), (0, 1), (1, 0)}
 
 
-def test_a_text_encoder_with_more_words_starts_from_the_editors():
-    source = DATA / "tiny_world" / "inpainting"
-    editor = CLIPTextModel.from_pretrained(source / "text_encoder", torch_dtype=torch.float32)
+def test_a_text_encoder_with_more_words_starts_from_the_editors(zoo):
+    _, out = zoo
+    editor = CLIPTextModel.from_pretrained(out / "inpainting" / "text_encoder", torch_dtype=torch.float32)
     few, many = tokenizer.build(), tokenizer.build(words.vocabulary(words.INSTRUCTION_WORDS))
     encoder = inpainting.build_text_encoder(many)
     comparison.start_text_encoder(encoder, many, editor, few)
@@ -400,20 +516,50 @@ def test_the_written_judge_names_crops(zoo):
 
 
 def test_sharpening_the_decoder_keeps_the_encoder(zoo):
+    root, out = zoo
+    begun, sharpened = (AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).state_dict()
+                        for folder in (root / "decoder" / "start", out / "inpainting" / "vae"))
+    # the second run of `vae` came between: what `decoder` began with is its own copy
+    kept = {k for k in begun if torch.equal(begun[k], sharpened[k])}
+    assert {k for k in begun if k.startswith(("encoder.", "quant_conv."))} <= kept
+    assert any(k.startswith("decoder.") for k in begun.keys() - kept)
+
+
+def test_autoencoders_are_whitened(zoo):
     _, out = zoo
-    shipped = AutoencoderKL.from_pretrained(DATA / "tiny_world" / "inpainting" / "vae").state_dict()
-    sharpened = AutoencoderKL.from_pretrained(out / "inpainting" / "vae").state_dict()
-    kept = {k for k in shipped if torch.equal(shipped[k], sharpened[k])}
-    assert {k for k in shipped if k.startswith(("encoder.", "quant_conv."))} <= kept
-    assert any(k.startswith("decoder.") for k in shipped.keys() - kept)
+    for folder, channels in ((out / "wide", vae.WIDE), (out / "inpainting" / "vae", vae.CHANNELS)):
+        stored = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32)
+        with torch.no_grad():
+            latents = stored.encode(vae.batch(-1, 24, 64)).latent_dist.mode()
+        assert latents.shape[1] == channels and stored.config.scaling_factor == 1
+        assert latents.std((0, 2, 3)).tolist() == pytest.approx([1] * channels, abs=0.25)
 
 
-def test_a_new_autoencoder_is_whitened(zoo):
-    root, _ = zoo
-    stored = AutoencoderKL.from_pretrained(root / "other" / "inpainting" / "vae", torch_dtype=torch.float32)
-    with torch.no_grad():
-        latents = stored.encode(vae.batch(-1, 32, 64)).latent_dist.mode()
-    assert latents.std((0, 2, 3)).tolist() == pytest.approx([1] * 4, abs=0.25)
+def test_the_critic_is_another_judge(zoo):
+    _, out = zoo
+    mine, critics = (judge.load(out / name).state_dict() for name in ("classifier", "critic"))
+    assert mine.keys() == critics.keys()
+    assert not any(torch.equal(mine[name], critics[name]) for name in mine if mine[name].ndim == 4)
+
+
+def test_the_study_measures_every_part(zoo, tmp_path, capsys, monkeypatch):
+    _, out = zoo
+    models = load_models(untrained(out, steps=1), device="cpu")
+    monkeypatch.setattr(zoo_study, "load_models", lambda *_: models)
+    monkeypatch.setattr(zoo_study, "NAMES", words.NAMES[:6])  # of the grid of all objects, six
+    found = zoo_study.run(2, 2, tmp_path / "METRICS.json", tmp_path / "grids")
+    assert list(found) == [*zoo_study.PARTS, "megabytes"]
+    assert json.loads((tmp_path / "METRICS.json").read_text(encoding="utf-8")) == found
+    assert {file.stem for file in (tmp_path / "grids").glob("*.png")} == set(zoo_study.GRIDS)
+    said = capsys.readouterr().out
+    for group in zoo_study.GROUPS:
+        assert f"names objects, {group}" in said and found["vae"][f"reconstruction PSNR dB, {group}"]["count"] == 2
+    assert found["editor"]["pasted edit exact outside the box, replace, training styles"]["value"] == 1
+    # docs/tiny_world.md has all of it: each row of its table is measured, on the kinds of scenes that are its columns
+    assert list(docs_tables.SCENES) == list(zoo_study.GROUPS)
+    table = docs_tables.BLOCKS["zoo"](SimpleNamespace(zoo=found)).splitlines()
+    assert len(table) == 2 + len(docs_tables.ZOO) and all(line.split("|")[3].strip() for line in table)
+    assert len([line for line in table if "its autoencoder" in line and line.count(" dB [") == 4]) == 1
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -430,7 +576,6 @@ def test_one_part_is_trained_by_the_command_line(tmp_path, capsys):
     assert last(tmp_path / "runs" / "classifier")["step"] == 2
     with pytest.raises(SystemExit):
         parser().parse_args(["train", "--part", "everything"])
-    assert {"vae", "inpainting", "clip", "dino", "classifier"} <= PARTS.keys()
 
 
 def test_the_shipped_judge_names_the_objects_of_held_out_scenes():
@@ -441,3 +586,24 @@ def test_the_shipped_judge_names_the_objects_of_held_out_scenes():
     empty = torch.stack([torch.from_numpy(r.removed(0).render()).permute(2, 0, 1) / 255 for r in recipes])
     named = judge.load().name(empty, [r.objects[0].box for r in recipes])
     assert named.count("nothing") >= 54
+
+
+@pytest.mark.parametrize("kind", ["empty", "replace"])
+def test_cases_of_the_study_lie_on_held_out_ground(kind):
+    for recipe, box, name in zoo_study.cases(kind, 20, "held-out textures"):
+        assert recipe.place in words.HELD_OUT_TEXTURES
+        assert name not in {o.name for o in recipe.objects}
+        inside = [o for o in recipe.objects if judge.overlap_share(o.box, box) > 0.9]
+        assert (len(inside) >= 1) == (kind == "replace")
+
+
+def test_groups_of_the_study_are_drawn_in_known_and_held_out_styles():
+    recipe, seed = scenes.scene(scenes.TEST_SEEDS[3]), 3
+    there = {name: change(recipe, seed) for name, change in zoo_study.GROUPS.items()}
+    assert there["training styles"] == recipe and zoo_study.FIRST_SEED in scenes.TEST_SEEDS
+    for name, other in there.items():
+        assert ({o.style for o in other.objects} == {HELD_OUT_STYLE}) == ("style" in name and "held-out" in name)
+        assert (other.place in words.HELD_OUT_TEXTURES) == ("texture" in name)
+        assert [(o.name, o.x, o.y, o.size) for o in other.objects] == [(o.name, o.x, o.y, o.size) for o in recipe.objects]
+    first = zoo_study.FIRST_SEED
+    assert list(zoo_study.scenes(3)) == [(first + i, scenes.scene(first + i)) for i in range(3)]

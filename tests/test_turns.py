@@ -12,7 +12,7 @@ from lr_helpers.sequence import edit_in_turn
 from tiny_world.scenes import Placed, Recipe
 
 QUICK = METHODS["learned"].but(steps=1, shortlist=2, iterations=2)
-SCENE = Recipe("grass", 5, (Placed("lion", 4, 28, 32), Placed("strawberry", 40, 8, 24)))
+SCENE = Recipe("grass", 5, (Placed("lion", 8, 56, 64), Placed("strawberry", 80, 16, 48)))
 ONE = {"final_output.png", "input.png", "region_network.safetensors", "result.json", "results"}
 
 

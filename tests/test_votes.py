@@ -489,7 +489,7 @@ def test_two_pairs_are_made_killed_and_gone_on_with(tmp_path, monkeypatch):
     from lr_helpers.study.run import run
     from lr_helpers.study.vote import VotePairs
 
-    study = VotePairs(tmp_path, 2, ("sdedit", "instruct_pix2pix"), ours="occlusion", steps=3)
+    study = VotePairs(tmp_path, 2, ("sdedit", "instruct_pix2pix"), ours="edit_free", steps=3)
     with pytest.raises(UserError, match="holds no finished pairs"):
         read_pairs(tmp_path)
     done, do = [], VotePairs.do
@@ -501,8 +501,8 @@ def test_two_pairs_are_made_killed_and_gone_on_with(tmp_path, monkeypatch):
     assert len(done) == 3 and len(summary["pairs"]) == 2  # the first was kept
     assert summary["evaluations"] == sum(sum(r["evaluations"].values()) for r in summary["pairs"]) > 0
     pairs = read_pairs(tmp_path)
-    assert [sorted(p.edits) for p in pairs] == [sorted([TITLES["occlusion"], TITLES["sdedit"]])] * 2
-    assert sum(record["a"] == TITLES["occlusion"] for record in summary["pairs"]) in (0, 1, 2)
+    assert [sorted(p.edits) for p in pairs] == [sorted([TITLES["edit_free"], TITLES["sdedit"]])] * 2
+    assert sum(record["a"] == TITLES["edit_free"] for record in summary["pairs"]) in (0, 1, 2)
     assert len(pairs[0].picture.getcolors(100_000)) > 10
 
 

@@ -27,7 +27,7 @@ from lr_helpers.sequence import Turns
 from lr_helpers.study import run as study_run
 from tiny_world.scenes import Placed, Recipe
 
-SCENE = Recipe("grass", 5, (Placed("lion", 4, 28, 32), Placed("strawberry", 40, 8, 24)))
+SCENE = Recipe("grass", 5, (Placed("lion", 8, 56, 64), Placed("strawberry", 80, 16, 48)))
 QUICK = METHODS["learned"].but(steps=1, anchors=3, shortlist=2, iterations=1)
 NUMBER = 3
 """Items of the batch, jobs of the study."""

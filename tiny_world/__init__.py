@@ -1,18 +1,20 @@
-"""The emoji world: 64×64 scenes whose regions are known, a judge that names what stands there, and a zoo of models.
+"""The emoji world: 128×128 scenes in several hands, on drawn places and textures, whose regions are known; a judge that
+names what stands there, and a zoo of models.
 
-Read in this order: `words` (what there is and how people say it), `sprites` and `places` (what it looks like), `scenes`
-(recipes, pictures, boxes, captions) and `judge` (what a crop shows; it only measures). They are the world. `zoo` trains
-the miniature models that `data/tiny_world` ships: `zoo.training` is the loop, and each model has a module beside it.
-Nothing here knows the method; `lr_helpers.study.zoo` measures what the zoo reaches.
+Read in this order: `words` (what there is and how people say it), `sprites`, `textures` and `places` (what it looks
+like), `scenes` (recipes, pictures, boxes, captions), `sheets` (many of them on one page) and `judge` (what a crop
+shows; it only measures). They are the world. `zoo` trains the miniature models that `data/tiny_world` ships:
+`zoo.training` is the loop, and each model has a module beside it. Nothing here knows the method;
+`lr_helpers.study.zoo` measures what the zoo reaches.
 """
 
 from lr_helpers.files.paths import ROOT
 
 DATA = ROOT / "data" / "tiny_world"
-"""The shipped models, sprites and word list."""
+"""The shipped models, sprites, textures and word list."""
 
-SIZE = 64
+SIZE = 128
 """Side of every scene in pixels."""
 
-GRID = 4
+GRID = 8
 """Objects stand on this pixel grid and their sizes are multiples of it (one latent of the VAE)."""

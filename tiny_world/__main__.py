@@ -1,4 +1,6 @@
-"""`python -m tiny_world`: draw the sprites, train the miniature models. (`lr_helpers study zoo` measures them.)"""
+"""`python -m tiny_world`: import sprites, draw contact sheets, train the miniature models. (`lr_helpers study zoo`
+measures them.)
+"""
 
 from __future__ import annotations
 
@@ -6,20 +8,21 @@ import argparse
 import importlib
 from pathlib import Path
 
-from lr_helpers.errors import UserError
 from lr_helpers.machine.boundary import answered
 from tiny_world import DATA
 
 # part -> (module, function, steps, batch) of the shipped zoo
 PARTS = {
-    "vae": ("vae", "run", 5200, 16),
-    "decoder": ("vae", "run_decoder", 2500, 16),
-    "inpainting": ("inpainting", "run", 16_500, 32),
-    "text_to_image": ("comparison", "text_to_image", 3600, 32),
-    "instruct": ("comparison", "instruct", 4500, 32),
-    "clip": ("clip", "run", 1300, 128),
-    "dino": ("dino", "run", 600, 64),
-    "classifier": ("judge", "run", 1800, 128),
+    "critic": ("judge", "run_critic", 1500, 64),
+    "wide_vae": ("vae", "run_wide", 40_000, 4),
+    "vae": ("vae", "run", 10_000, 4),
+    "decoder": ("vae", "run_decoder", 6000, 4),
+    "inpainting": ("inpainting", "run", 20_000, 32),
+    "text_to_image": ("comparison", "text_to_image", 2500, 32),
+    "instruct": ("comparison", "instruct", 3000, 32),
+    "clip": ("clip", "run", 8500, 96),
+    "dino": ("dino", "run", 2000, 48),
+    "classifier": ("judge", "run", 4000, 64),
 }
 
 
@@ -32,8 +35,9 @@ def parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", formatter_class=show,
                                 help="train one part of the zoo; resumes where it stopped")
     train.add_argument("--part", choices=PARTS, required=True,
-                       help="vae, then inpainting (and decoder, which sharpens the vae), then text_to_image and "
-                            "instruct, which start from inpainting's weights; the others stand alone")
+                       help="critic and wide_vae, then vae, then inpainting (and decoder, which sharpens the vae), "
+                            "then text_to_image and instruct, which start from inpainting's weights; the others stand "
+                            "alone")
     train.add_argument("--steps", type=int, help="updates (default: as for the shipped zoo)")
     train.add_argument("--batch", type=int, help="samples an update (default: as shipped; 8 times that on cuda)")
     train.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -41,12 +45,15 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--runs", type=Path, default=Path("runs/tiny_world"), help="checkpoints and logs")
     train.add_argument("--output", type=Path, default=DATA, help="where the trained model goes")
 
-    sprites = commands.add_parser("sprites", help="draw the sprites again from the emoji font, or import another style",
-                                  formatter_class=show)
+    sheet = commands.add_parser("contact-sheet", formatter_class=show, help="draw sprites, backgrounds and scenes")
+    sheet.add_argument("--output", type=Path, default=Path("runs/tiny_world/sheets"), help="folder")
+
+    sprites = commands.add_parser("sprites", help="import the objects in another style", formatter_class=show)
     origin = sprites.add_mutually_exclusive_group(required=True)
-    origin.add_argument("--font", type=Path, help="NotoColorEmoji.ttf")
-    origin.add_argument("--pictures", type=Path, help="folder of square PNGs named by code point, e.g. 1f430.png")
-    sprites.add_argument("--style", help="with --pictures: the new style's name")
+    origin.add_argument("--pictures", type=Path, help="folder of PNG or WebP pictures named by code point: 1f430.webp")
+    origin.add_argument("--iconify", type=Path, help="icons.json of an @iconify-json package (needs cairosvg)")
+    origin.add_argument("--font", type=Path, help="colour font of 109-pixel bitmaps, as NotoColorEmoji.ttf")
+    sprites.add_argument("--style", required=True, help="the new style's name")
     commands.add_parser("vocabulary", help="write vocabulary.txt again")
     return top
 
@@ -54,7 +61,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; what can't work ends the program with a sentence and the exit code of `boundary`."""
     options = parser().parse_args(arguments)
-    command = {"train": _train, "sprites": _sprites, "vocabulary": _vocabulary}[options.command]
+    command = {"train": _train, "contact-sheet": _sheet, "sprites": _sprites,
+               "vocabulary": _vocabulary}[options.command]
     code = answered(lambda: command(options) or 0)
     if code:
         raise SystemExit(code)
@@ -72,21 +80,27 @@ def _train(options: argparse.Namespace) -> None:
     train(options.runs / options.part, options.output, options.steps or steps, options.batch or batch, options.device)
 
 
-def _sprites(options: argparse.Namespace) -> None:
-    from tiny_world.sprites import import_sprites, render_sprites
+def _sheet(options: argparse.Namespace) -> None:
+    from tiny_world.sheets import write
 
-    if bool(options.pictures) != bool(options.style):
-        raise UserError("--pictures and --style belong together")
+    write(options.output)
+
+
+def _sprites(options: argparse.Namespace) -> None:
+    from tiny_world.sprites import import_folder, import_font, import_iconify
+
     if options.font:
-        render_sprites(options.font)
+        import_font(options.font, options.style)
+    elif options.iconify:
+        import_iconify(options.iconify, options.style)
     else:
-        import_sprites(options.pictures, options.style)
+        import_folder(options.pictures, options.style)
 
 
 def _vocabulary(options: argparse.Namespace) -> None:
-    from tiny_world.words import vocabulary
+    from tiny_world.words import known_words
 
-    (DATA / "vocabulary.txt").write_text("\n".join(vocabulary()) + "\n")
+    (DATA / "vocabulary.txt").write_text("\n".join(known_words()) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-# name -> (code point of the Noto Color Emoji glyph, other words for the same thing)
+# name -> (code point of the emoji, other words for the same thing)
 OBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "rabbit": ("1f430", ("bunny",)), "bird": ("1f426", ()), "wolf": ("1f43a", ()),
     "cow": ("1f42e", ()), "dog": ("1f436", ("puppy",)), "cat": ("1f431", ("kitten",)),
@@ -26,21 +26,36 @@ OBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 NAMES: tuple[str, ...] = tuple(OBJECTS)
 
+STYLE_WORDS: dict[str, str] = {"noto": "cartoon", "blob": "blob", "fluent": "3D"}
+"""Style → the word by which a prompt may ask for it: `"a 3D wolf"`. The held-out style has none."""
+
 # name -> how a caption places something there
-PLACES: dict[str, str] = {
+DRAWN: dict[str, str] = {
     "grass": "on the grass", "snow": "in the snow", "sky": "in the sky", "sand": "on the sand",
     "water": "in the water", "night": "at night", "table": "on the table", "room": "in the room",
 }
+TEXTURES: dict[str, str] = {
+    "lawn": "on the lawn", "bricks": "on the bricks", "wood": "on the wood", "cloth": "on the cloth",
+    "clouds": "in the clouds", "waves": "on the waves", "plaster": "on the plaster", "tiles": "on the tiles",
+}
+PLACES: dict[str, str] = {**DRAWN, **TEXTURES}
+"""The backgrounds of every training."""
 
-# Phrases true of one object only; the official demo prompts (REFERENCE, `images.json`) among them.
+HELD_OUT_TEXTURES: tuple[str, ...] = ("gravel", "fur", "marble", "cobbles")
+"""Textures that no model is trained on: two photographs and two patterns. Captions call them "the ground"."""
+
+GROUND = "ground"
+"""What any texture, known or not, may be called."""
+
+# Phrases true of one object in every style; the official demo prompts (REFERENCE, `images.json`) among them.
 PHRASES: dict[str, tuple[str, ...]] = {
     "rabbit": ("a rabbit with white fur", "a white rabbit"),
     "cow": ("a white cow", "a white cow standing"),
     "tree": ("a big tree", "a big tree with many flowers", "many trees"),
     "flowers": ("many flowers", "a bouquet of flowers"),
     "apple": ("a red apple",), "fox": ("an orange fox",), "frog": ("a green frog",),
-    "panda": ("a black and white panda",), "whale": ("a blue whale",), "car": ("a red car",),
-    "strawberry": ("a red strawberry",), "balloon": ("a red balloon",), "pig": ("a pink pig",),
+    "panda": ("a black and white panda",), "whale": ("a blue whale",),
+    "strawberry": ("a red strawberry",), "pig": ("a pink pig",),
 }
 ADJECTIVES = ("big", "small", "cute", "nice", "little")
 TEMPLATES = ("{}", "a picture of {}", "a photo of {}", "an image of {}", "a high quality image of {}.",
@@ -62,41 +77,52 @@ def held_out(name: str, place: str) -> bool:
 
     The ViT, which learns no words, sees objects on any background, and so does the judge.
     """
-    return (7 * NAMES.index(name) + 3 * list(PLACES).index(place)) % 10 == 0
+    return place in PLACES and (7 * NAMES.index(name) + 3 * list(PLACES).index(place)) % 10 == 0
 
 
-def noun_phrase(name: str, rng: Random) -> str:
-    """One of the ways to say that `name` is there, e.g. `"a cute rabbit"`."""
+def noun_phrase(name: str, rng: Random, style: str | None = None) -> str:
+    """One of the ways to say that `name` is there, e.g. `"a cute rabbit"`, or `"a cute 3D rabbit"` in a style."""
+    word = f"{STYLE_WORDS[style]} " if style else ""
     kind = rng.random()
-    if kind < 0.15 and name in PHRASES:
+    if kind < 0.15 and name in PHRASES and not word:
         return rng.choice(PHRASES[name])
     noun = rng.choice((name, *OBJECTS[name][1])) if kind < 0.4 else name
-    if kind > 0.85 and noun not in MASS_WORDS:
-        return f"a {rng.choice(ADJECTIVES)} {noun}"
-    return noun if kind > 0.75 else with_article(noun)
+    if noun in MASS_WORDS:
+        return word + noun
+    if kind > 0.85:
+        return f"a {rng.choice(ADJECTIVES)} {word}{noun}"
+    return word + noun if kind > 0.75 else with_article(word + noun)
 
 
-def prompt_for(name: str, place: str, rng: Random) -> str:
+def where(place: str, rng: Random | None = None) -> str:
+    """How a caption says where something is; now and then a texture is just the ground, an unknown one always."""
+    if place not in PLACES or (rng and place in TEXTURES and rng.random() < 0.15):
+        return f"on the {GROUND}"
+    return PLACES[place]
+
+
+def prompt_for(name: str, place: str, rng: Random, style: str | None = None) -> str:
     """A prompt a person might write for one object; half of them name the place."""
-    phrase = noun_phrase(name, rng)
+    phrase = noun_phrase(name, rng, style)
     if rng.random() < 0.35:
-        return f"{phrase} {PLACES[place]}"
-    return rng.choice(TEMPLATES).format(phrase, place=PLACES[place])
+        return f"{phrase} {where(place, rng)}"
+    return rng.choice(TEMPLATES).format(phrase, place=where(place, rng))
 
 
 def prompt_for_place(place: str, rng: Random) -> str:
     """A prompt for background alone, e.g. `"empty grass"`."""
-    return rng.choice(PLACE_PROMPTS).format(place)
+    return rng.choice(PLACE_PROMPTS).format(where(place, rng).split()[-1])
 
 
-def caption(names: list[str], place: str, rng: Random | None = None) -> str:
-    """`(["cat", "car"], "snow")` → `"a cat and a car in the snow"`; wording varies with `rng`."""
-    phrases = [noun_phrase(n, rng) if rng else with_article(n) for n in names]
+def caption(names: list[str], place: str, rng: Random | None = None, styles: list[str] | None = None) -> str:
+    """`(["cat", "car"], "snow")` → `"a cat and a car in the snow"`; `rng` varies the wording; `styles` may be said."""
+    given = styles or [None] * len(names)
+    phrases = [noun_phrase(n, rng, s) if rng else with_article(n) for n, s in zip(names, given, strict=True)]
     if not phrases:
-        return prompt_for_place(place, rng) if rng else f"empty {place}"
+        return prompt_for_place(place, rng) if rng else f"empty {where(place).split()[-1]}"
     if rng and rng.random() < 0.2:
         return " and ".join(phrases)
-    return f"{' and '.join(phrases)} {PLACES[place]}"
+    return f"{' and '.join(phrases)} {where(place, rng)}"
 
 
 INSTRUCTIONS: dict[str, tuple[str, ...]] = {
@@ -111,7 +137,7 @@ INSTRUCTION_WORDS = ("turn", "into", "replace", "by", "make", "add", "put", "rem
 def instruction(old: str | None, new: str | None, place: str, rng: Random) -> str:
     """How a person would ask for an edit: `("cat", "car", …)` → `"turn the cat into a car"`; None for nothing there."""
     kind = "replace" if old and new else "remove" if old else "add"
-    said = {"new": new and noun_phrase(new, rng), "place": PLACES[place],
+    said = {"new": new and noun_phrase(new, rng), "place": where(place),
             "old": old and (f"the {old}" if rng.random() < 0.6 else noun_phrase(old, rng))}
     return rng.choice(INSTRUCTIONS[kind]).format(**said)
 
@@ -119,7 +145,12 @@ def instruction(old: str | None, new: str | None, place: str, rng: Random) -> st
 def vocabulary(more: tuple[str, ...] = ()) -> list[str]:
     """Every word that the miniature models have seen, and `more`, sorted."""
     text = [*OBJECTS, *(s for _, synonyms in OBJECTS.values() for s in synonyms), *PLACES,
-            *PLACES.values(), *(p for ps in PHRASES.values() for p in ps), *ADJECTIVES,
+            *PLACES.values(), *(p for ps in PHRASES.values() for p in ps), *ADJECTIVES, "cartoon blob", GROUND,
             *TEMPLATES, *PLACE_PROMPTS, "a an the and with of in on at", *more]
     words = " ".join(text).replace("{place}", " ").replace("{}", " ").replace(".", " . ").split()
     return sorted(set(words))
+
+
+def known_words() -> list[str]:
+    """What `vocabulary.txt` lists: the vocabulary, and "3d", which the tokenizer reads as its two letters."""
+    return sorted({*vocabulary(), *(word.lower() for word in STYLE_WORDS.values())})

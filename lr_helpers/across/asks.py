@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
 from PIL import Image
 
 from lr_helpers.batch.items import plan
+from lr_helpers.course.samples import Sample, shipped_photographs
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import read_image
+from lr_helpers.models.profiles import Profile
 from tiny_world.scenes import Recipe, scene
 from tiny_world.words import NAMES, PLACES, caption, held_out, noun_phrase, with_article
 
 FIRST = 2_000_000
 """Seed of the first emoji scene; the models themselves were trained on seeds from 1,000,000 on, far apart."""
+
+LESSONS = 2_900_000
+"""Seed of the first scene of notebook 07, behind those that the shipped network was trained on."""
 
 CYCLE = ("replace", "add", "replace", "remove", "add")
 """What is asked of every five scenes."""
@@ -85,6 +90,21 @@ def given_asks(file: str | Path, images: str | Path) -> list[Ask]:
         raise UserError(f"{file}: {found.problems[0]}" + (
             f" ({len(found.problems) - 1} more are wrong.)" if len(found.problems) > 1 else ""))
     return [Ask(item.name, "given", item.source, item.prompt, image=item.image.absolute()) for item in found.items]
+
+
+def lessons(profile: Profile, count: int, first: int = LESSONS) -> list[Sample]:
+    """So many pictures with texts for notebook 07: emoji scenes of all kinds where the profile knows those, else the
+    shipped photographs, each with one prompt after the other.
+    """
+    if profile.vocabulary:
+        return [Sample(one.name, one.kind, one.picture(), one.source, (one.prompt,), "drawn by tiny_world")
+                for one in emoji_asks(count, first)]
+    photographs, found = shipped_photographs(), []
+    for i in range(count):
+        photo = photographs[i % len(photographs)]
+        asked = photo.prompts[i // len(photographs) % len(photo.prompts)]
+        found.append(replace(photo, prompts=(asked,)))
+    return found
 
 
 def kinds_of(asks: Sequence[Ask]) -> dict[str, int]:

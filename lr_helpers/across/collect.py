@@ -27,8 +27,10 @@ from lr_helpers.models.loading import Models, load_models
 from lr_helpers.predictor import Example, RegionPredictor, View, models_of, view_of, weighed
 from lr_helpers.study.run import Done, Study, read
 
-METHOD = METHODS["learned"]
-"""Whose proposals are the boxes."""
+METHOD = METHODS["learned"].but(centre_texts=False, standardise_terms=False, occlusion_weight=0.0)
+"""Whose proposals are the boxes; only those that are edited are hidden too, for the occlusion term. Terms are kept as
+they are, so that whoever learns from them can choose their unit. Texts stay as they are: the direction loss compares
+differences, in which what all texts have in common falls out."""
 SEED = 42
 """Of all edits: what differs between two boxes of a picture is the box, not the noise."""
 HALF = ("features", "patches")
@@ -62,11 +64,12 @@ def tried(models: Models, canvas: Canvas, source: str, prompt: str, name: str, c
     else:
         with torch.no_grad():
             chosen = some_boxes(boxes, -predictor(view, boxes), count, known, draw, round(0.5 * count))
-    # CLIP has looked at these boxes hidden already; and what is stored are edits of just so many steps.
-    looked = dict(zip(map(tuple, boxes.tolist()), found.occlusion.flatten().tolist(), strict=True))
-    occlusion = torch.tensor([[looked[box]] for box in chosen])
+    # CLIP has looked already; and what is stored are edits of just so many steps.
+    rows = {tuple(box): i for i, box in enumerate(boxes.tolist())}
+    own = torch.tensor([rows[box] for box in chosen])
     table = Candidates(models, canvas, source, prompt, torch.tensor(chosen)[:, None],
-                       METHOD.but(steps=steps, screening_steps=steps), SEED, occlusion=occlusion)
+                       METHOD.but(steps=steps, screening_steps=steps, occlusion_weight=1.0), SEED,
+                       free={name: values.flatten()[own][:, None] for name, values in found.free.items()})
     table.losses(None)
     return view, table
 

@@ -69,7 +69,7 @@ class Predictors(Study):
     """Denoising steps of an edit."""
     validation: bool = False
     updates: int = 1200
-    objective: str = "direction_area"
+    objective: str = "learned"
     seed: int = 0
 
     unit = "networks"

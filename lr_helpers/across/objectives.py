@@ -14,7 +14,7 @@ import torch
 
 from lr_helpers.across.collect import tried
 from lr_helpers.baselines.wording import adds
-from lr_helpers.candidates import TERMS
+from lr_helpers.candidates import EDIT_FREE, TERMS
 from lr_helpers.files.canvas import Canvas
 from lr_helpers.method import OBJECTIVES
 from lr_helpers.models.loading import Models, load_models
@@ -25,7 +25,7 @@ from lr_helpers.study.run import Done, Study
 from lr_helpers.study.tasks import task
 from tiny_world.judge import Judge, load
 
-AS_THEY_ARE = ("paper", "learned")
+AS_THEY_ARE = ("paper",)
 """Objectives that are tried without standardising too, as the methods of these names use them."""
 MEASURES = ("success", "hit", "target_seen", "source_gone", "others_kept")
 
@@ -89,8 +89,8 @@ def choices(record: dict) -> dict[str, int]:
     for name in AS_THEY_ARE:
         values[f"{name}, not standardised"] = sum(w * terms[term] for term, w in OBJECTIVES[name].items())
     values["learned, to add direction_area"] = values["direction_area" if record["adds"] else "learned"]
-    values["occlusion and area, no edit"] = weighed(terms, {"occlusion": 1.5, "area": 0.75})
-    for name in TERMS:
+    values["edit-free terms"] = weighed(terms, {name: OBJECTIVES["learned"].get(name, 0.0) for name in EDIT_FREE})
+    for name in terms:
         values[f"{name} alone"] = terms[name]
     values["S (the paper's ranking)"] = -torch.tensor(record["score"])
     return {name: int(loss.argmin()) for name, loss in values.items()}

@@ -34,7 +34,7 @@ class Training:
     temperature: float = 0.3
     """Of the entropy bonus, see `fit`; in mean deviations of a picture's losses."""
     lr: float = 1e-3
-    objective: str = "direction_area"
+    objective: str = "learned"
     """Which weights the terms have, a key of OBJECTIVES; each term but area, which is a share, is standardised over the
     boxes of its picture first.
     """

@@ -107,7 +107,7 @@ def build(models: Models, folder: Path) -> Any:
                         parts = [gr.Dropdown(list(PLACES), value="grass", label="place", min_width=120),
                                  gr.Dropdown(list(NAMES), value="wolf", label="object", min_width=120),
                                  gr.Dropdown(list(sources.WHERE), value="middle", label="where", min_width=120),
-                                 gr.Dropdown(list(SIZES), value=32, label="size in pixels", min_width=120),
+                                 gr.Dropdown(list(SIZES), value=64, label="size in pixels", min_width=120),
                                  gr.Dropdown([sources.NOBODY, *NAMES], value=sources.NOBODY, label="and also",
                                              min_width=120)]
                 preview = gr.Image(drawing.shown(first.picture), label="picture", interactive=False, buttons=[],

@@ -21,8 +21,8 @@ NOBODY = "nothing"
 """Instead of an object's name."""
 WHERE = {"left": 0.0, "middle": 0.5, "right": 1.0}
 """Where an object stands, as a share of the room beside it."""
-SCENES = {"rabbit": (2481, 1, "a penguin"), "coffee": (2483, 1, "a cake"), "lion": (2489, 2, "a panda"),
-          "dog": (2499, 2, "a fox")}
+SCENES = {"cow": (4756, 1, "a penguin"), "apple": (4750, 1, "a cake"), "cake": (4740, 2, "a panda"),
+          "dog": (4734, 2, "a fox")}
 """More emoji scenes, which no model has seen: the seed, the number of objects, what may take the place of the first."""
 LARGEST = 100
 """MB of a file, at most."""
@@ -59,8 +59,8 @@ def uploaded(name: str, data: bytes) -> tuple[Image.Image, list[str]]:
         return read_noted(file)
 
 
-def compose(place: str, first: str, where: str = "middle", size: int = 32, second: str = NOBODY) -> Image.Image:
-    """An emoji scene, 64×64: `first` stands at `where`; `second`, if there is one, is small, on the other side.
+def compose(place: str, first: str, where: str = "middle", size: int = 64, second: str = NOBODY) -> Image.Image:
+    """An emoji scene, 128×128: `first` stands at `where`; `second`, if there is one, is small, on the other side.
 
     Raises UserError for names that the emoji world does not know.
     """
@@ -68,8 +68,8 @@ def compose(place: str, first: str, where: str = "middle", size: int = 32, secon
                               ("size", size, SIZES), ("object", second, (NOBODY, *NAMES))):
         if name not in known:
             raise UserError(f"The {kind} {name!r} is unknown; choose one of {', '.join(map(str, known))}.")
-    things = [Placed(first, round(WHERE[where] * (SIZE - size)), SIZE - size - 4, size)]
+    things = [Placed(first, round(WHERE[where] * (SIZE - size)), SIZE - size - 8, size)]
     if second != NOBODY:
         small = SIZES[0]
-        things.append(Placed(second, 0 if where == "right" else SIZE - small, 2, small))
+        things.append(Placed(second, 0 if where == "right" else SIZE - small, 4, small))
     return Image.fromarray(Recipe(place, 0, tuple(things)).render())

@@ -97,7 +97,7 @@ class EditorWidget(ipywidgets.VBox):
         self.place = _dropdown("place", list(PLACES))
         self.first = _dropdown("object", NAMES, "wolf")
         self.where = _dropdown("where", list(sources.WHERE), "middle")
-        self.size = _dropdown("pixels", SIZES, 32)
+        self.size = _dropdown("pixels", SIZES, 64)
         self.second = _dropdown("and also", (sources.NOBODY, *NAMES))
         self.panels = {
             SAMPLE: _row(list(self.thumbnails.values())),

@@ -72,7 +72,7 @@ def setup_cell() -> str:
         return "\n".join((
             *begun,
             f'    sys.exit("Nothing was fetched: {address} "',
-            '             "is a placeholder, and whose account that is, is not known; open the course "',
+            '             "is only a placeholder for the real address; open the course "',
             '             "from its own repository, or put its address into pyproject.toml and run: "',
             '             "python -m lr_helpers notebooks --badges")'))
     # The command in words: make course/ a repository, fetch the tag or else the default branch, and take what came.

@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 
 from lr_helpers.authoring.docs_store import TITLES, Store
 from lr_helpers.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
+from lr_helpers.study.pie.emoji import recipe_of
 from tiny_world.scenes import scene
-from tiny_world.sprites import styles
+from tiny_world.sprites import HELD_OUT_STYLE, STYLES, styles
+from tiny_world.words import HELD_OUT_TEXTURES
 
 GREY, PALE = "#5b6370", "#d5d9e0"
 MARKS = {"one object": (BLUE, "o"), "two objects": (ORANGE, "D")}
@@ -22,9 +24,9 @@ GROUPS = {"one object": "replace, one object", "two objects": "replace, two obje
 """Their names in the stored study."""
 
 FAMILIES = {
-    "they try edits, then choose a region": ("random_anchors", "random_sizes", "official_code", "paper"),
-    "they choose a region without an edit": ("patch_similarity", "patch_similarity_mask", "occlusion"),
-    "they edit the whole picture": ("whole_picture", "sdedit", "diffedit", "instruct_pix2pix", "ledits_pp"),
+    "a region after trial edits": ("random_anchors", "random_sizes", "official_code", "paper"),
+    "a region without a trial edit": ("patch_similarity", "patch_similarity_mask", "edit_free", "predicted"),
+    "the whole picture edited": ("whole_picture", "sdedit", "diffedit", "instruct_pix2pix", "ledits_pp"),
 }
 """The panels of the comparison, and who is in them; `learned` and the known region are in all."""
 
@@ -77,7 +79,8 @@ def _said(rows: Sequence[str], groups: Mapping[str, Mapping], measure: str, titl
     return "; ".join(parts)
 
 
-REGION_ROWS = ("random_anchors", "random_sizes", "official_code", "paper", "learned", "occlusion", "known_region")
+REGION_ROWS = ("random_anchors", "random_sizes", "official_code", "paper", "learned", "predicted", "edit_free",
+               "known_region")
 
 
 def regions_data(store: Store) -> dict:
@@ -97,7 +100,7 @@ def draw_regions(data: dict) -> Figure:
 
 RULES = {"the best IoU (ceiling)": "the best box there is", "S (the paper's ranking)": "the paper's ranking S",
          "paper's loss": "the paper's loss", "learned's loss": "our loss",
-         "occlusion + area, no edit": "occlusion and area, no edit"}
+         "edit-free terms": "edit-free terms, no edit"}
 """Rules that pick one box from the paper's 9 × 7 boxes: name in the study → in the figure."""
 
 
@@ -147,7 +150,7 @@ def _draw_panels(data: dict, across: str, label: str) -> Figure:
         axes.legend(frameon=False, fontsize=10.5, loc="upper left", bbox_to_anchor=(0, -0.24), borderaxespad=0)
     grid[0].set_ylabel("task done", fontsize=11.5)
     grid[0].yaxis.set_major_formatter("{x:.0f} %")
-    grid[0].set_ylim(-3, 93)
+    grid[0].set_ylim(-3, 103)
     return figure
 
 
@@ -176,7 +179,7 @@ def draw_background(data: dict) -> Figure:
 CAUSES = {"anchors": ("no anchor on the object", "#7b3294"), "sizes": ("no size fits", PURPLE),
           "shortlist": ("not shortlisted", BLACK), "other object": ("another object chosen", ORANGE),
           "too large": ("too large a box chosen", "#f0c808"), "beside": ("a box beside it chosen", GREEN)}
-CAUSE_ROWS = ("official_code", "paper", "learned")
+CAUSE_ROWS = ("official_code", "paper", "learned", "predicted")
 
 
 def causes_data(store: Store) -> dict:
@@ -185,7 +188,7 @@ def causes_data(store: Store) -> dict:
 
 
 def draw_causes(data: dict) -> Figure:
-    figure, axes = plt.subplots(figsize=(10, 3.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(10, 3.8), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
     left = np.zeros(len(CAUSE_ROWS))
     for cause, (title, colour) in CAUSES.items():
@@ -230,7 +233,7 @@ def draw_unseen(data: dict) -> Figure:
     return figure
 
 
-PIE_ROWS = ("known_region", "learned", "occlusion", "instruct_pix2pix", "sdedit", "patch_similarity_mask",
+PIE_ROWS = ("known_region", "predicted", "learned", "edit_free", "instruct_pix2pix", "sdedit", "patch_similarity_mask",
             "patch_similarity", "diffedit", "whole_picture", "ledits_pp")
 
 
@@ -251,23 +254,44 @@ def draw_pie(data: dict) -> Figure:
     return figure
 
 
-SCENES = (3000, 3002, 3004, 3008, 3013, 3019)
-"""Scenes that are shown of the emoji world."""
+HANDS = 3047
+"""The scene that is shown in every style."""
+SCENES = (3028, 3157, 3079, 3016, 3042, 3070, 3024, 3031, 3020, 3106, 3117, 3067, 3096, 3037, 3025, 3056)
+"""Scenes on every ground of the trainings, in the order of `words.PLACES`."""
+STRANGE = (3023, 3097, 3103, 3058)
+"""Scenes that are shown on the held-out textures, and then in the held-out style as well."""
 
 
 def world_data(store: Store) -> dict:
-    return {"styles": list(styles()), "scenes": [scene(seed).to_dict() for seed in SCENES]}
+    """What each picture is called, and its recipe: a scene in every style, every ground, and what is held out."""
+    hands = [(f"{style}{' (held out)' * (style not in STYLES)}", scene(HANDS, 2).styled(style)) for style in styles()]
+    grounds = [(one.place, one) for one in (scene(seed, 2) for seed in SCENES)]
+    strange = [(name, scene(seed, 2).on(name, 0)) for name, seed in zip(HELD_OUT_TEXTURES, STRANGE, strict=True)]
+    both = [(f"{name}, {HELD_OUT_STYLE}", one.styled(HELD_OUT_STYLE)) for name, one in strange]
+    return {"hands": [[title, one.to_dict()] for title, one in hands],
+            "grounds": [[title, one.to_dict()] for title, one in grounds],
+            "held out": [[title, one.to_dict()] for title, one in (*strange, *both)]}
 
 
 def draw_world(data: dict) -> Figure:
-    figure, grid = plt.subplots(len(data["styles"]), len(SCENES), figsize=(10, 1.9 * len(data["styles"])),
-                                squeeze=False, layout="constrained")
-    for row, style in zip(grid, data["styles"], strict=True):
-        for axes, seed in zip(row, SCENES, strict=True):
-            axes.imshow(scene(seed).styled(style).render())
+    figure = plt.figure(figsize=(10, 7.3), layout="constrained")
+    hands, grounds, held_out = figure.subfigures(3, 1, height_ratios=(2.6, 2.85, 1.55), hspace=0.02)
+    hands.suptitle("One scene by four hands", fontsize=11.5)
+    grounds.suptitle("The grounds of the trainings", fontsize=11.5)
+    held_out.suptitle("Grounds that no model was trained on", fontsize=11.5)
+    parts = ((hands, data["hands"], 1), (grounds, data["grounds"], 2), (held_out, data["held out"], 1))
+    for part, shown, rows in parts:
+        grid = part.subplots(rows, len(shown) // rows, squeeze=False)
+        for axes, (title, stored) in zip(grid.flat, shown, strict=True):
+            axes.imshow(recipe_of(stored).render(), interpolation="lanczos")
+            axes.set_title(title, fontsize=11 if part is hands else 8.5, pad=2)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-        row[0].set_ylabel(style.capitalize(), fontsize=12)
-    figure.set_label(f"Six scenes of the emoji world, drawn in {' and in '.join(data['styles'])}: "
-                     + "; ".join(one["caption"] for one in data["scenes"]))
+    names = [title for title, _ in data["hands"]]
+    # A caption calls a held-out texture the ground, so its name is said instead.
+    strange = [f"{stored['caption'].rsplit(' on ', 1)[0]} on {title}" for title, stored in data["held out"]]
+    figure.set_label(f"Scenes of the emoji world. One by four hands, {', '.join(names)}: "
+                     f"{data['hands'][0][1]['caption']}. On the grounds of the trainings: "
+                     + "; ".join(stored["caption"] for _, stored in data["grounds"])
+                     + ". On grounds that no model was trained on: " + "; ".join(strange))
     return figure

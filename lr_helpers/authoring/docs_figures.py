@@ -103,9 +103,9 @@ def write(name: str, store: Store) -> None:
     for key, value in (("Digest", digest(name, store)), ("Description", figure.get_label())):
         about.add_itxt(key, value)
     with Image.open(drawn) as picture:
-        # Photographs would take megabytes in full colour.
+        # Photographs would take megabytes in full colour; colours found by k-means hardly show that they are few.
         picture = picture.convert("RGB")
         if len(drawn.getvalue()) > LARGE:
-            picture = picture.quantize(256)
+            picture = picture.quantize(256, kmeans=3)
         picture.save(file, "PNG", pnginfo=about, optimize=True)
     write_bytes(store.root / FOLDER / f"{name}.png", file.getvalue())

@@ -12,12 +12,13 @@ from lr_helpers.errors import UserError
 
 FILES = {"regions": "studies/regions.json", "compare": "studies/compare.json", "extended": "studies/extended.json",
          "causes": "studies/causes.json", "pie": "studies/pie.json", "learning": "studies/learning.json",
-         "photographs": "studies/photographs.json",
+         "photographs": "studies/photographs.json", "gaps": "studies/gaps.json", "weights": "studies/weights.json",
+         "predictors": "studies/predictors.json",
          "zoo": "tiny_world/METRICS.json", "benchmarks": "benchmarks.json", "costs": "costs.json"}
 """Name → file in data/."""
 
 
-TITLES = {**REGISTERED, "learned": "learned (ours)"}
+TITLES = {**REGISTERED, "learned": "learned (ours)", "predicted": "predicted (ours)"}
 """What figures and tables call the ways to edit, by their name in the studies."""
 
 

@@ -42,7 +42,7 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _row_title(name: str) -> str:
     """A way to edit as tables call it; ours in bold."""
-    return f"**{TITLES[name]}**" if name == "learned" else TITLES[name]
+    return f"**{TITLES[name]}**" if name in ("learned", "predicted") else TITLES[name]
 
 
 def _measured(found: Mapping[str, dict], measure: str) -> str:
@@ -73,9 +73,9 @@ def _notebooks(store: Store) -> str:
 
 # Tables of the studies.
 
-FRONT_ROWS = ("official_code", "paper", "learned", "instruct_pix2pix", "sdedit", "known_region")
+FRONT_ROWS = ("official_code", "paper", "learned", "predicted", "instruct_pix2pix", "sdedit", "known_region")
 REGION_ROWS = ("random_anchors", "random_sizes", "official_code", "paper", "straight_through", "reinforce", "learned",
-               "exhaustive", "occlusion", "known_region")
+               "exhaustive", "predicted", "fast", "edit_free", "known_region")
 
 
 def _front(store: Store) -> str:
@@ -111,6 +111,35 @@ def _add(store: Store) -> str:
     rows = [[_row_title(name), _measured(empty[name], "success"), _measured(beside[name], "success")]
             for name in REGION_ROWS if name in empty]
     return markdown(["region", "add to an empty scene", "add beside an object"], rows)
+
+
+STRANGE = {"replace": "as in training", "held-out style": "another style", "held-out textures": "other ground"}
+"""The groups of the study whose scenes differ from those of the trainings, and what a table calls them."""
+STRANGE_ROWS = ("official_code", "paper", "predicted", "fast", "learned", "edit_free", "known_region")
+
+
+def _strange(store: Store) -> str:
+    """Each row in the training styles, in the held-out style and on held-out textures."""
+    rows = []
+    for name in STRANGE_ROWS:
+        for group, title in STRANGE.items():
+            means = [store.regions["means"][f"{group}, {objects}"] for objects in ("one object", "two objects")]
+            one, two = (found.get(name) for found in means)
+            if one and two:
+                hits = [NOTHING, NOTHING] if name == "known_region" else [_measured(g, "hit") for g in (one, two)]
+                rows.append([_row_title(name), title, *hits, _measured(one, "success"), _measured(two, "success")])
+    return markdown(["region", "scenes", "found, one object", "found, two objects", "task done, one", "task done, two"],
+                    rows)
+
+
+def _predictors(store: Store) -> str:
+    """Networks by the number of pictures that they learned from, and without each thing that they see."""
+    means = store.predictors["means"]
+    one, two, beside = (means[g] for g in ("replace, one object", "replace, two objects", "add, one object there"))
+    rows = [[name, *(_measured(g[name], "hit") for g in (one, two)),
+             *(_measured(g[name], "success") for g in (one, two, beside))] for name in one]
+    return markdown(["learned from", "found, one object", "found, two objects", "task done, one", "task done, two",
+                     "added beside an object"], rows)
 
 
 def _causes(store: Store) -> str:
@@ -179,36 +208,62 @@ def _pie(store: Store) -> str:
 
 
 ZOO = (
-    ("editor", "paints the asked object into an empty place", "empty: judge sees the object"),
-    ("editor", "replaces an object by another in its box", "replace: judge sees the object"),
-    ("editor", "its own frame outside the box, empty place, PSNR in dB", "empty: own frame outside the box, PSNR dB"),
-    ("editor", "its own frame outside the box, replacing, PSNR in dB", "replace: own frame outside the box, PSNR dB"),
-    ("editor", "the pasted edit is exact outside the box", "replace: pasted edit exact outside the box"),
+    ("editor", "paints the asked object into an empty place", "judge sees the object, empty"),
+    ("editor", "replaces an object by another in its box", "judge sees the object, replace"),
+    ("editor", "its own frame outside the box, empty place, PSNR in dB", "own frame outside the box, PSNR dB, empty"),
+    ("editor", "its own frame outside the box, replacing, PSNR in dB", "own frame outside the box, PSNR dB, replace"),
+    ("editor", "the pasted edit is exact outside the box", "pasted edit exact outside the box, replace"),
+    ("editor", "jump across the box's edges less beside them, of 255",
+     "jump across the box's edges less beside them, of 255, replace"),
+    ("editor", "jump over twice that beside", "jump over twice that beside, replace"),
+    ("editor", "paints the asked object, its style named", "judge sees the object, style named"),
+    ("editor", "of the drawings the nearest is in the style named", "nearest drawing has the style named"),
+    ("editor", "spread of its edits over seeds, as a share of that over styles",
+     "spread over seeds / over styles"),
     ("vae", "its autoencoder, PSNR in dB", "reconstruction PSNR dB"),
+    ("clip", "prefers the scene with X to the same with Y", "prefers the scene with X to the one with Y"),
     ("clip", "finds the right caption for a picture, of 200", "caption found for picture, of 200"),
     ("clip", "finds the right picture for a caption, of 200", "picture found for caption, of 200"),
-    ("clip", "prefers the scene with X to the same with Y", "prefers the scene with X to the one with Y"),
     ("dino", "its top 9 anchors lie inside an object", "top 9 anchors inside an object"),
     ("dino", "the same by chance", "chance"),
-    ("judge", "names real objects", "names real objects"),
+    ("judge", "names the objects", "names objects"),
     ("judge", "names objects that are painted over", "names objects that are painted over"),
     ("judge", "sees nothing where nothing is", "sees nothing where nothing is"),
 )
-"""Model, what is measured, and its name in METRICS.json."""
+"""Model, what is measured, and its name in METRICS.json, to which kinds of scenes are added."""
 MODELS = {"editor": "editor (`StableDiffusionInpaintPipeline`)", "vae": "", "clip": "CLIP (open_clip, ViT tower)",
           "dino": "ViT (`ViTModel`, DINO-style)", "judge": "judge (small CNN, only measures)"}
+SCENES = {"training styles": "training styles", "held-out style": "held-out style",
+          "held-out textures": "held-out textures", "held-out style and texture": "both"}
+"""Kinds of scenes, as `lr_helpers.study.zoo.GROUPS`, and their columns."""
 
 
 def _zoo(store: Store) -> str:
     rows, before = [], None
     for model, what, key in ZOO:
-        found = store.zoo[model][key]
-        scale, unit = (1, " dB") if "PSNR" in key else (100, " %")
-        value, low, high = (f"{scale * found[k]:.1f}" for k in ("value", "low", "high"))
-        rows.append([MODELS[model] if model != before else "", what, f"{value}{unit} [{low}, {high}]",
-                     str(found["count"])])
+        found = store.zoo[model]
+        # What is measured on no kind in particular stands in the first column, whose scenes it is of.
+        cells = [found.get(f"{key}, {group}") for group in SCENES]
+        if not any(cells):
+            if key not in found:
+                raise UserError(f"METRICS.json lacks {key!r} of {model}; run python -m lr_helpers study zoo.")
+            cells[0] = found[key]
+        counts = dict.fromkeys(str(cell["count"]) for cell in cells if isinstance(cell, dict))
+        rows.append([MODELS[model] if model != before else "", what, *(_zoo_cell(key, cell) for cell in cells),
+                     ", ".join(counts)])
         before = model
-    return markdown(["model", "measured", "value", "n"], rows)
+    return markdown(["model", "measured", *SCENES.values(), "n"], rows)
+
+
+def _zoo_cell(key: str, found: Mapping[str, float] | float | None) -> str:
+    """ "99.2 % [98.0, 99.7]"; a number without an interval as it is; nothing where it was not measured."""
+    if found is None:
+        return NOTHING
+    if not isinstance(found, Mapping):
+        return f"{found:.2f}"
+    scale, unit = (1, " dB") if "PSNR" in key else (1, "") if "of 255" in key else (100, " %")
+    value, low, high = (f"{scale * found[k]:.1f}" for k in ("value", "low", "high"))
+    return f"{value}{unit} [{low}, {high}]"
 
 
 def _profiles(store: Store) -> str:
@@ -262,9 +317,9 @@ def _batch_costs(store: Store) -> str:
 
 
 BLOCKS: Mapping[str, Callable[[Store], str]] = {
-    "notebooks": _notebooks, "front": _front, "regions": _regions, "add": _add, "causes": _causes, "unseen": _unseen,
-    "photographs": _photographs,
-    "prompts": _prompts, "compare": _compare, "pie": _pie, "zoo": _zoo, "profiles": _profiles,
+    "notebooks": _notebooks, "front": _front, "regions": _regions, "add": _add, "strange": _strange, "causes": _causes,
+    "predictors": _predictors, "unseen": _unseen, "photographs": _photographs, "prompts": _prompts, "compare": _compare,
+    "pie": _pie, "zoo": _zoo, "profiles": _profiles,
     "true size": _true_size, "course costs": _course_costs, "batch costs": _batch_costs,
 }
 """Blocks by name; each is a paragraph of its own."""

@@ -169,8 +169,8 @@ def ending(texts: Texts) -> list[NotebookNode]:
     return cells
 
 
-NEXT = re.compile(r"(?m)^(\*\*Next:\*\*[^\]]*\]\()\.\./((\w+)\.ipynb\))")
-"""The link to the next notebook, as it stands in an exercise notebook after all links have been led one folder up."""
+LINK = re.compile(r"\]\((?!\w+:|#|/)(?:(\w+)\.ipynb)?")
+"""How a link begins that leads to another file of the repository; with the name of a notebook beside this one."""
 
 
 def has_exercises(script: Path) -> bool:
@@ -178,11 +178,24 @@ def has_exercises(script: Path) -> bool:
     return script.is_file() and f'"{SOLUTION}"' in script.read_text(encoding="utf-8")
 
 
+def led_on(text: str, folder: Path) -> str:
+    """A notebook's Markdown with its links as they must be in an exercise notebook, which lies one folder deeper.
+
+    A link to a notebook with exercises leads to its exercise version, so that it shows no solutions; any other one
+    leads to where it led.
+    """
+    def lead(link: re.Match) -> str:
+        beside = link[1] and has_exercises(folder / f"{link[1]}.py")
+        return link[0] if beside else link[0].replace("](", "](../", 1)
+
+    return LINK.sub(lead, text)
+
+
 def exercise_version(notebook: NotebookNode, name: str, folder: Path = ROOT / "notebooks") -> NotebookNode | None:
     """The notebook with stubs for solutions and without outputs; None if it has no solutions.
 
-    "Next" leads to the next exercise notebook, which lies beside this one; where that has no exercises, to the solved
-    one in the folder above.
+    Its links lead to other exercise notebooks where there are any; only the one to itself, under the title, leads to
+    the solved one.
     """
     if not any(SOLUTION in c.metadata.get("tags", []) for c in notebook.cells):
         return None
@@ -191,11 +204,7 @@ def exercise_version(notebook: NotebookNode, name: str, folder: Path = ROOT / "n
     for number, cell in enumerate(copy.cells):
         cells.append(cell)
         if cell.cell_type == "markdown":
-            # It lies one folder deeper than the notebook it is made from.
-            cell.source = re.sub(r"\]\((?!\w+:|#|/)", "](../", cell.source)
-            following = NEXT.search(cell.source)
-            if following and has_exercises(folder / f"{following[3]}.py"):
-                cell.source = NEXT.sub(r"\1\2", cell.source)
+            cell.source = led_on(cell.source, folder)
             continue
         cell.outputs, cell.execution_count = [], None
         tags = cell.metadata.get("tags", [])

@@ -16,7 +16,7 @@ from typing import Any
 
 from lr_helpers.baselines.base import Baseline, Edited, Row
 from lr_helpers.baselines.editors import DiffEdit, InstructPix2Pix, LEditsPlusPlus, SDEdit
-from lr_helpers.baselines.learned import Exhaustive, Learned, Occlusion, Predicted, RandomBoxes
+from lr_helpers.baselines.learned import EditFree, Exhaustive, Learned, Predicted, RandomBoxes
 from lr_helpers.baselines.parts import Parts
 from lr_helpers.baselines.regions import (
     ClipSegRegion,
@@ -80,7 +80,7 @@ BASELINES: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
     Row("predicted", "predicted", CHOOSER, Predicted, needs=("regions",)),
     Row("fast", "predicted, the best of 4", CHOOSER, Predicted, needs=("regions",), settings={"method": "fast"}),
     Row("exhaustive", "exhaustive, same shortlist", CHOOSER, Exhaustive),
-    Row("occlusion", "occlusion alone, no edit", CHOOSER, Occlusion),
+    Row("edit_free", "edit-free terms alone", CHOOSER, EditFree),
     Row("known_region", "known region", CHOOSER, KnownRegion, INPAINTING),
 )})
 """By name, in the order of tables. `known_region` wants the truth in the request: `Request(…, known=(x0, y0, x1, y1))`.

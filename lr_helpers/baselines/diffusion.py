@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInstructPix2PixPipeline,
 )
+from diffusers.pipelines.ledits_pp import pipeline_leditspp_stable_diffusion
 from torch.nn import functional as F
 
 from lr_helpers.inpainting import Evaluations
@@ -78,7 +82,7 @@ def _picture(result: Any) -> torch.Tensor:
 
 
 class InstructionFollower(Denoiser):
-    """InstructPix2Pix: eight channels in, noisy latents and the picture's."""
+    """InstructPix2Pix: noisy latents and the picture's go in."""
 
     kind = StableDiffusionInstructPix2PixPipeline
     part = "instruct"
@@ -156,7 +160,7 @@ class TextToImage(Denoiser):
         kept = dict(unet.attn_processors)  # it puts its own into the network that it shares with others
         first = 0 if away else 1
         try:
-            with quiet():
+            with quiet(), _masks_of(unet.config.out_channels):
                 pipeline.invert(image[None], num_inversion_steps=steps, skip=skip, generator=noise)
                 return _picture(pipeline(
                     editing_prompt=[away, towards][first:], reverse_editing_direction=[True, False][first:],
@@ -164,6 +168,24 @@ class TextToImage(Denoiser):
                     output_type="pt"))
         finally:
             unet.set_attn_processor(kept)
+
+
+@contextmanager
+def _masks_of(channels: int) -> Iterator[None]:
+    """LEDITS++ in latents of other than four channels, a multiple of it.
+
+    Its pipeline repeats the attention's mask, the same for every channel, four times whatever the latents have; here it
+    is given the mask so many times already that all channels get it.
+    """
+    def interpolate(*args: Any, **kwargs: Any) -> torch.Tensor:
+        return F.interpolate(*args, **kwargs).repeat(1, channels // 4, 1, 1)
+
+    own = pipeline_leditspp_stable_diffusion.F
+    pipeline_leditspp_stable_diffusion.F = SimpleNamespace(**{**vars(own), "interpolate": interpolate})
+    try:
+        yield
+    finally:
+        pipeline_leditspp_stable_diffusion.F = own
 
 
 @dataclass(frozen=True)

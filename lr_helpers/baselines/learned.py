@@ -59,7 +59,7 @@ class Learned(_Chooser):
         def trace() -> Trace:
             # By a share of its own: what it asks for is not charged.
             table = Share(request, self.models).candidates(method, found.boxes, kept=found.kept,
-                                                           occlusion=found.occlusion)
+                                                           free=found.free)
             return retrace(done, reached, table, method)
 
         return _inside(done.candidates.picture(k, m), tuple(found.boxes[k, m].tolist()), trace)
@@ -128,7 +128,7 @@ class Exhaustive(_Chooser):
     def _edit(self, request: Request, share: Share) -> Made:
         method = self._method
         found = share.proposals(method)
-        table = share.candidates(method, found.boxes, kept=found.kept, occlusion=found.occlusion)
+        table = share.candidates(method, found.boxes, kept=found.kept, free=found.free)
         losses = table.losses(None)[table.kept]
         boxes, places = [tuple(box) for box in table.boxes[table.kept].tolist()], table.kept.nonzero().tolist()
         # In the order in which the shortlist has them: what was best so far?
@@ -142,8 +142,8 @@ class Exhaustive(_Chooser):
 
 
 @dataclass(frozen=True, eq=False)
-class Occlusion(_Chooser):
-    """The first of the shortlist, chosen without any edit: what does hiding a box take away, and how large is it?"""
+class EditFree(_Chooser):
+    """The first of the shortlist: the box that the edit-free terms like best, chosen without any edit."""
 
     def _edit(self, request: Request, share: Share) -> Made:
         method = self._method.but(shortlist=1)

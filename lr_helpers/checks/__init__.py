@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lr_helpers.checks import (
+    across,
     anchors,
     batch,
     capstone,
@@ -29,7 +30,7 @@ from lr_helpers.errors import UserError
 
 ALL: dict[str, Exercise] = {
     name: value
-    for module in (inpainting, anchors, regions, losses, learning, capstone, batch, study, comparison, extended)
+    for module in (inpainting, anchors, regions, losses, learning, capstone, across, batch, study, comparison, extended)
     for name, value in vars(module).items()
     if isinstance(value, Exercise)
 }
@@ -47,7 +48,7 @@ def ours(name: str) -> Callable:
         near = difflib.get_close_matches(name, ALL, 3, 0.4)
         raise UserError(f"No exercise is called {name!r}; there are {', '.join(near or ALL)}.")
     _progress.note(name, _progress.OURS)
-    return ALL[name].ours or ALL[name].reference
+    return ALL[name].reference
 
 
 def keep_progress() -> None:

@@ -109,6 +109,13 @@ def _top_of_heads(attention: torch.Tensor, count: int) -> torch.Tensor:
     return torch.stack([index // w, index % w], dim=1)
 
 
+def _rows_of_all_heads(attention: torch.Tensor, count: int) -> torch.Tensor:
+    """As if the heads stood one below the other in a single map."""
+    w = attention.shape[2]
+    index = attention.flatten().sort(descending=True, stable=True).indices[:count]
+    return torch.stack([index // w, index % w], dim=1)
+
+
 top_anchors = Exercise(
     name="top_anchors", reference=anchors.top_anchors, cases=_attentions_and_counts,
     reminder="average the heads, sort all patches in descending order, and turn an index into (index // w, index % w)",
@@ -131,7 +138,8 @@ top_anchors = Exercise(
             lambda attention, count: _order(attention[-1], count),
         "One loud head decides here: you took the highest value over the heads, not their mean.":
             lambda attention, count: _order(attention.amax(0), count),
-        "The heads were not averaged: these are the highest values of single heads.": _top_of_heads,
+        "The heads were not averaged: these are the highest values of single heads.": (
+            _top_of_heads, _rows_of_all_heads),
         "One anchor too few: take `count` of them.": lambda attention, count: anchors.top_anchors(
             attention, attention[0].numel())[:count - 1],
         "All patches are there: keep the first `count`.":

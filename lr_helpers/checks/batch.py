@@ -200,7 +200,7 @@ write_whole = Exercise(
 HEX = "it is a text of 64 hex digits (hexdigest)"
 SAME = "the same call gives the same key again"
 ORDER = "the same settings in another order give the same key"
-DEEP = "so they do at every depth (sort_keys=True)"
+DEEP = "settings inside settings may come in another order, too (sort_keys=True)"
 PICTURE = "another picture gives another key"
 CONTENT = "another picture of the same length gives another key (hash its bytes)"
 SETTING = "another value of a setting gives another key"
@@ -272,9 +272,8 @@ def _changes_settings(picture: bytes, settings: dict) -> str:
 
 key_of = Exercise(
     name="key_of", reference=_key, observe=_facts_of_key, cases=_keyed,
-    reminder="the text is json.dumps of one dictionary, with its own separators and no indent: "
-             "sha256(json.dumps({**settings, \"image\": sha256(picture).hexdigest()}, "
-             "sort_keys=True).encode()).hexdigest()",
+    reminder="the key is the hash of one JSON text, by json.dumps with its own separators and no indent: that of the "
+             "settings with one key more, \"image\", which holds the picture's hash",
     mistakes={
         "the same settings in another order should give the same key: sort them":
             lambda picture, settings: _hash(_with_image(picture, settings)),
@@ -304,10 +303,11 @@ key_of = Exercise(
             lambda picture, settings: md5(json.dumps(_with_image(picture, settings), sort_keys=True).encode(
                 )).hexdigest(),
             lambda picture, settings: _hash({**settings, "image": md5(picture).hexdigest()}, sort_keys=True)),
-        "the picture's hash goes under the name \"image\"": (
+        "the picture's hash goes under the name \"image\"":
             lambda picture, settings: _hash(_with_image(picture, settings, "picture"), sort_keys=True),
+        "the settings lie beside \"image\", not in a dictionary of their own: {**settings, \"image\": …}":
             lambda picture, settings: _hash({"image": sha256(picture).hexdigest(), "settings": settings},
-                sort_keys=True)),
+                sort_keys=True),
         "one dictionary holds both: don't put two texts or hashes one behind the other": (
             lambda picture, settings: sha256(picture + json.dumps(settings, sort_keys=True).encode()).hexdigest(),
             lambda picture, settings: sha256((sha256(picture).hexdigest() + json.dumps(
@@ -353,9 +353,15 @@ dealt = Exercise(
         "that is a block; deal the items out in turn, so that a hard stretch of the batch is shared": (
             _blocks, lambda items, rank, processes: list(items[rank * (len(items) // processes):(rank + 1) * (
                 len(items) // processes)]),
+            lambda items, rank, processes: list(items[rank * (len(items) // processes + 1):(rank + 1) * (
+                len(items) // processes + 1)]),
+            lambda items, rank, processes: list(items[rank * round(len(items) / processes):(rank + 1) * round(
+                len(items) / processes)]),
+            lambda items, rank, processes: list(items[rank * processes:(rank + 1) * processes]),
             lambda items, rank, processes: list(items[rank * len(items) // processes:(rank + 1) * len(
                 items) // processes])),
         "ranks count from 0": (
+            lambda items, rank, processes: list(items[rank - 1::processes]),
             lambda items, rank, processes: list(items[rank - 1::processes]) if rank else list(
                 items[processes - 1::processes]),
             lambda items, rank, processes: list(items[rank + 1::processes])),
@@ -425,8 +431,8 @@ def _up_down(wanted: float, by_memory: float, cores: int) -> tuple[int, int]:
 plan_pool = Exercise(
     name="plan_pool", reference=lambda items, seconds, hours, gigabytes, cores, memory: _plan(
         items, seconds, hours, gigabytes, cores, memory), cases=_pools,
-    reminder="workers = ⌈items · seconds / (hours · 3600)⌉; on a machine min(cores, ⌊memory / gigabytes⌋); machines = "
-             "⌈workers / that⌉",
+    reminder="workers: the whole work by the time that one has, rounded up; a machine holds as many as its cores and "
+             "its memory allow; machines: the workers by that, rounded up",
     mistakes={
         "round up: part of a worker does not finish in time": (
             lambda *given: _plan(*given, workers=int), lambda *given: _plan(*given, workers=lambda x: max(1, int(x))),

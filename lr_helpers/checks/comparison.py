@@ -186,9 +186,13 @@ def _pictures() -> list[tuple]:
         before, noise = torch.rand(2, 3, size, size, generator=rng)
         mask = torch.zeros(size, size)
         mask[low:high, low + (size == 8):high] = 1
-        cases.append((before, (before + 0.2 * (noise - 0.5)).clamp(0, 1), mask))
+        # The channels differ, so that the mean of their PSNRs is another one.
+        scale = torch.tensor([0.3, 0.2, 0.05])[:, None, None]
+        cases.append((before, (before + scale * (noise - 0.5)).clamp(0, 1), mask))
     before, after = torch.rand(2, 3, 10, 10, generator=rng)
     return [*cases, case(before, after, torch.zeros(10, 10), about="without a region all pixels are background"),
+            case(before, before + (after - before) * torch.eye(10), torch.eye(10),
+                 about="where nothing differs outside the region there is no error, and the PSNR is float(\"inf\")"),
             case(before * 0.01, before * 0.01 + 0.001, torch.eye(10),
                  about="small errors give many decibels; the peak is 1, whatever is the brightest pixel")]
 
@@ -204,7 +208,7 @@ def _kept(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 background_psnr = Exercise(
     name="background_psnr", reference=lambda a, b, mask: _psnr(_kept(a, b, mask)), cases=_pictures, tolerance=1e-3,
-    reminder="−10 · log10 of the mean over all pixels of ((before − after) · (1 − mask))²",
+    reminder="−10 · log10 of the mean squared error over all pixels of the two pictures, the region black in both",
     mistakes={
         "that is over the pixels outside only: PIE-Bench averages over all pixels of the masked pictures":
             lambda a, b, mask: _psnr((a - b)[:, mask == 0]),

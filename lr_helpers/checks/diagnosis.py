@@ -153,7 +153,7 @@ def _factors(came: np.ndarray, expected: np.ndarray, lengths: set[int]) -> Itera
 
 def _slips_of_shape(came: np.ndarray, expected: np.ndarray) -> Iterator[str]:
     a, b = came.shape, expected.shape
-    if [n for n in a if n != 1] == [n for n in b if n != 1]:
+    if len(a) != len(b) and [n for n in a if n != 1] == [n for n in b if n != 1]:
         yield ("an axis of length 1 too many: squeeze it, or leave keepdim away" if len(a) > len(b) else
                "an axis of length 1 is missing: unsqueeze it, or use keepdim")
     if len(a) == len(b) and a == b[::-1]:
@@ -197,11 +197,26 @@ def hint_of_error(error: BaseException) -> str | None:
 
 
 _ERRORS: dict[str, str] = {
+    "is not defined": "this name is not known here: import it, or mind the spelling",
+    "could not infer output dtype": "booleans and whole numbers have no mean: .float() first",
+    "only support floating point": "booleans and whole numbers have no deviation: .float() first",
+    "xpected a floating point or complex tensor": "whole numbers have no norm: .float() first",
+    "does not support bool": "torch can't do this with True and False: .float() or .int() first",
+    "not implemented for 'Bool'": "torch can't do this with True and False: .float() or .int() first",
+    "not implemented for 'Long'": "torch can't do this with whole numbers: .float() first",
+    "must match the size of tensor": "the shapes don't broadcast: look at both; keepdim=True or [:, None] keep an axis",
+    "Quantiles must be in the range [0, 1]": "np.quantile counts from 0 to 1, np.percentile from 0 to 100",
     "Can't call numpy() on Tensor that requires grad": "gradients have to flow through here: stay in torch",
     "modified by an inplace operation": "something was changed in place that the gradient needs: make a new tensor",
     "does not require grad": "no gradient is recorded here: something on the way left the graph",
     "Boolean value of Tensor": "a whole tensor was used as one yes or no: use & and |, torch.where, or any() and all()",
     "truth value of an array": "a whole array was used as one yes or no: use & and |, np.where, or any() and all()",
     "too many values to unpack": "there are more values than names: look at the shape",
+    "'tuple' and '": "numbers in a tuple can't be calculated with: make a tensor of them, torch.tensor(…)",
+    "' and 'tuple'": "numbers in a tuple can't be calculated with: make a tensor of them, torch.tensor(…)",
+    "can't multiply sequence by": "numbers in a tuple can't be calculated with: make a tensor of them, torch.tensor(…)",
+    "channels, but got": "a convolution was made for another number of channels than it gets: count all that go in",
+    "mat1 and mat2 shapes": "a linear layer (or @) gets rows of another length than it was made for: compare the two "
+                            "numbers; flatten(1) keeps the first axis",
     "before Module.__init__() call": "call super().__init__() first in __init__",
 }

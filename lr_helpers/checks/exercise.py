@@ -12,7 +12,7 @@ import numbers
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ import torch
 
 from lr_helpers.checks.diagnosis import CONSTANT, diagnose, hint_of_error, is_constant
 from lr_helpers.course import progress
+from lr_helpers.method import METHODS, Method
 
 
 class CheckFailed(AssertionError):  # noqa: N818, what a learner reads
@@ -62,6 +63,12 @@ class Outcome(NamedTuple):
 
 NO_GRADIENT = "no gradient"
 
+STUBS = ("", "your code here")
+"""What a stub's NotImplementedError says. Torch raises the same class for a wrong dtype, with more words."""
+
+BEGIN = "Hint 1 under the stub says how to begin"
+"""For a function that breaks off for an unknown reason: what is asked for would only give the solution away."""
+
 
 def forward_and_gradient(function: Callable, values: torch.Tensor, *rest: Any) -> dict:
     """To be observed where gradients have to flow: the result, and what its random weighted sum sends back to the first
@@ -103,8 +110,6 @@ class Exercise:
     """What is compared: by default the result; a gradient or the facts about a module where that is the point."""
     reminder: str = ""
     """What is asked for, in a sentence: the hint where nothing more precise is found."""
-    ours: Callable | None = None
-    """What a learner may go on with, where the reference returns another type than the notebook's cells take."""
     outcomes: dict = field(default_factory=dict, repr=False, compare=False)
     """What mistakes and reference gave in each case."""
 
@@ -116,7 +121,7 @@ class Exercise:
         except CheckFailed:
             progress.note(self.name, progress.OPEN)
             raise
-        progress.note(self.name, progress.OURS if function in (self.reference, self.ours) else progress.DONE)
+        progress.note(self.name, progress.OURS if function is self.reference else progress.DONE)
         print(told)
 
     def judge(self, function: Callable) -> str:
@@ -125,7 +130,7 @@ class Exercise:
         first, notes = None, set()
         for number, given in enumerate(cases, 1):
             expected, came = self._outcome(self.reference, given), self._outcome(function, given)
-            if isinstance(came.value, Raised) and isinstance(came.value.error, NotImplementedError):
+            if _is_stub(came.value):
                 raise _StillAStub(f"✗ {self.name} is still a stub: write its body, run that cell, then this one.")
             if came.changed:
                 raise CheckFailed(f"✗ {self.name} changed its input in place ({came.changed}); make a new tensor "
@@ -159,22 +164,23 @@ class Exercise:
         if isinstance(came, Raised):
             return "\n".join([f"✗ {self.name} raised {type(came.error).__name__}: {came.error}",
                               *_own_line(came.error), *self._given(case), *hints])
-        if isinstance(expected, Mapping) and isinstance(came, Mapping) and set(came) == set(expected):
-            # Of several named things only those that are wrong.
-            names = [k for k in expected if difference(came[k], expected[k], self.tolerance)]
-            expected, came = {k: expected[k] for k in names}, {k: came[k] for k in names}
+        # Of several named things only those that are wrong, the first one first.
+        pairs = _named_pairs(came, expected, self.tolerance)
         return "\n".join([
             f"✗ {self.name}: case {number} of {len(cases)} is not right yet",
             *self._given(case),
-            f"  expected  {describe(expected)}",
-            f"  came      {describe(came)}",
+            *(line for name, a, b in pairs for line in (f"  expected  {name}{describe(b)}",
+                                                        f"  came      {name}{describe(a)}")),
             f"  so        {problem}",
             *hints])
 
     def _names(self, case: tuple) -> list[str]:
         """A name for each input: the parameters' where the inputs go straight to the function."""
         direct = self.observe in (_PLAIN, forward_and_gradient)
-        names = list(inspect.signature(self.reference).parameters)[:len(case)] if direct else []
+        # What observes takes the function first, then the inputs.
+        of = self.reference if direct else self.observe
+        parameters = list(inspect.signature(of).parameters.values())[0 if direct else 1:]
+        names = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL][:len(case)]
         return names + [f"input {i + 1}" for i in range(len(names), len(case))]
 
     def _given(self, case: tuple) -> list[str]:
@@ -182,8 +188,8 @@ class Exercise:
 
     def _hints(self, function: Callable, cases: list[tuple], first: tuple, came: Any) -> list[str]:
         """Why it went wrong, the surest explanation that is found."""
-        if isinstance(came, Raised) and (hint := hint_of_error(came.error)):
-            return [hint]
+        if inspect.isgenerator(came):
+            return ["a list is asked for, not a generator: list(…)"]
         only = self._only_the_gradient(came, first)
 
         def shown(value: Any) -> Any:
@@ -199,6 +205,8 @@ class Exercise:
         known = self._agreeing(theirs, cases, range(len(cases)), shown)
         if known:
             return known
+        if isinstance(came, Raised) and (hint := hint_of_error(came.error)):
+            return [hint]
         if only and came["gradient"] is NO_GRADIENT:
             return [f"something on the way from {self._names(first)[0]} to the result left the graph: detach, item, "
                     f"float, "
@@ -223,7 +231,8 @@ class Exercise:
         # 5. What the case is about, or what is asked for at all.
         slip = f"the gradient is wrong: {slip}" if slip and only else slip
         part = f"the result is right, but not its gradient: is a part that depends on {self._names(first)[0]} detached?"
-        return (known or [hint for hint in (slip, only and part, about, self.reminder) if hint])[:1]
+        reminder = BEGIN if isinstance(came, Raised) else self.reminder
+        return (known or [hint for hint in (slip, only and part, about, reminder) if hint])[:1]
 
     def _only_the_gradient(self, came: Any, first: tuple) -> bool:
         """Is the result right, and what it sends back is not?"""
@@ -255,6 +264,19 @@ class Exercise:
 
 
 _PLAIN = Exercise.__dataclass_fields__["observe"].default
+
+
+def _is_stub(came: Any) -> bool:
+    """Was nothing written yet?"""
+    return isinstance(came, Raised) and isinstance(came.error, NotImplementedError) and str(came.error) in STUBS
+
+
+def _named_pairs(came: Any, expected: Any, tolerance: float, name: str = "") -> list[tuple[str, Any, Any]]:
+    """(name, came, expected) of all that differs: of dicts with the same keys their parts, else the whole."""
+    if not (isinstance(expected, Mapping) and isinstance(came, Mapping) and set(came) == set(expected)):
+        return [(name, came, expected)]
+    parts = [(k, came[k], expected[k]) for k in expected if _part_difference(came[k], expected[k], tolerance)]
+    return [pair for k, a, b in parts for pair in _named_pairs(a, b, tolerance, f"{k}: ")]
 
 
 @contextlib.contextmanager
@@ -296,6 +318,12 @@ def describe(value: Any) -> str:
         return _describe_array(value)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{k}: {describe(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list) and any(isinstance(v, torch.Tensor) for v in value):
+        return "[" + ", ".join(map(describe, value)) + "]"
+    if isinstance(value, Method):
+        learned = METHODS["learned"]
+        other = (f.name for f in fields(value) if getattr(value, f.name) != getattr(learned, f.name))
+        return ", ".join(["`learned`", *(f"{name} {getattr(value, name)}" for name in other)])
     if callable(value) or hasattr(value, "__dict__"):
         return getattr(value, "__name__", type(value).__name__)
     text = repr(_rounded(value)) if isinstance(value, (list, tuple, float)) else repr(value)
@@ -329,6 +357,9 @@ def other_type(came: Any, expected: Any) -> str | None:
     """A right result of another type than the cells below want: what to turn it into."""
     if isinstance(expected, torch.Tensor) and not isinstance(came, torch.Tensor):
         return f"yours returns a {type(came).__name__}; the cells below take a tensor: wrap it in torch.as_tensor(…)"
+    if isinstance(expected, Mapping) and isinstance(came, Mapping):
+        parts = ((k, other_type(came[k], expected[k])) for k in expected)
+        return next((f"{k}: {note}" for k, note in parts if note), None)
     return None
 
 
@@ -358,10 +389,15 @@ def difference(came: Any, expected: Any, tolerance: float) -> str | None:
     if came is None and expected is not None:
         return "nothing was returned; is the return statement missing?"
     if isinstance(expected, Mapping):
-        if not isinstance(came, Mapping) or set(came) != set(expected):
+        if not isinstance(came, Mapping):
             return f"a dict with the keys {', '.join(map(str, expected))} was expected"
+        if missing := [str(k) for k in expected if k not in came]:
+            return f"missing in the dict: {', '.join(missing)}"
+        if more := [str(k) for k in came if k not in expected]:
+            return f"not asked for in the dict: {', '.join(more)}"
         parts = ((k, came[k], expected[k]) for k in expected)
-        return next((_of_fact(k, b, problem) for k, a, b in parts if (problem := difference(a, b, tolerance))), None)
+        return next((_of_fact(k, b, problem) for k, a, b in parts if (problem := _part_difference(a, b, tolerance))),
+                    None)
     if isinstance(expected, (list, tuple)):
         came = list(came) if isinstance(came, range) else _plain(came)
         if not isinstance(came, (list, tuple)):
@@ -369,14 +405,21 @@ def difference(came: Any, expected: Any, tolerance: float) -> str | None:
         if len(came) != len(expected):
             return f"{len(expected)} values were expected, not {len(came)}"
         parts = ((f"value {i}: ", a, b) for i, (a, b) in enumerate(zip(came, expected, strict=True)))
-        return next((name + problem for name, a, b in parts if (problem := difference(a, b, tolerance))), None)
+        return next((name + problem for name, a, b in parts if (problem := _part_difference(a, b, tolerance))), None)
     return _leaf_difference(came, expected, tolerance)
+
+
+def _part_difference(came: Any, expected: Any, tolerance: float) -> str | None:
+    """As `difference`, of what stands in a list or dict: there None is a value like others, not a missing return."""
+    if came is None and expected is not None:
+        return f"{describe(expected)} was expected, None came"
+    return difference(came, expected, tolerance)
 
 
 def _of_fact(name: str, expected: Any, problem: str) -> str:
     """A difference in one of several named things. A fact that is true or false speaks for itself."""
     if isinstance(expected, bool):
-        return f"this should be {'so' if expected else 'not so'}: {name}"
+        return f"this should {'hold' if expected else 'not hold'}: {name}"
     return f"{name}: {problem}"
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from lr_helpers.boxes import area as _area
 from lr_helpers.boxes import intersection as _intersection
+from lr_helpers.boxes import iou as _iou
 from lr_helpers.checks.exercise import Exercise, case
 
 
@@ -39,6 +41,14 @@ def _free(boxes: torch.Tensor, before: list[tuple]) -> torch.Tensor:
     kept = torch.ones(boxes.shape[:2], dtype=torch.bool)
     for region in before:
         kept &= _intersection(boxes, torch.tensor(region)) == 0
+    return kept
+
+
+def _by_iou(least: float, boxes: torch.Tensor, before: list[tuple]) -> torch.Tensor:
+    """Free where the IoU with each region is below `least`."""
+    kept = torch.ones(boxes.shape[:2], dtype=torch.bool)
+    for region in before:
+        kept &= _iou(boxes.float(), torch.tensor(region).float()) < least
     return kept
 
 
@@ -114,6 +124,10 @@ free_proposals = Exercise(
         "sides may be negative where boxes share nothing: clamp them to 0 before you multiply": lambda boxes, before: (
             torch.stack([torch.ones(boxes.shape[:2], dtype=torch.bool), *((torch.minimum(boxes[..., 2:], torch.tensor(
                 r[2:])) - torch.maximum(boxes[..., :2], torch.tensor(r[:2]))).prod(-1) <= 0 for r in before)]).all(0)),
+        "one shared pixel is enough to be in the way: no part of the area or of the IoU is asked for": tuple(
+            partial(_by_iou, least) for least in (0.5, 0.25, 0.1)),
+        "return booleans, not 0 and 1": (
+            lambda boxes, before: _free(boxes, before).float(), lambda boxes, before: _free(boxes, before).int()),
         "each proposal has an answer of its own, (K, M): don't join those of an anchor": (
             lambda boxes, before: _free(boxes, before).all(1), lambda boxes, before: _free(boxes, before).any(1)),
         "True and False for each proposal are asked for, not the proposals themselves": lambda boxes, before: boxes[
@@ -174,6 +188,22 @@ def _shortlist_of_anchor(iou: torch.Tensor, kept: torch.Tensor, chosen: tuple[in
     return "choice" if ((iou >= 0.5) & kept)[chosen[0]].any() else "shortlist"
 
 
+def _proposals_of_anchor(iou: torch.Tensor, kept: torch.Tensor, chosen: tuple[int, int]) -> str:
+    stage = _stage(iou, kept, chosen)
+    return stage if stage == "found" or (iou[chosen[0]] >= 0.5).any() else "proposals"
+
+
+def _any_of_anchor(iou: torch.Tensor, kept: torch.Tensor, chosen: tuple[int, int]) -> str:
+    return "found" if (iou[chosen[0]] >= 0.5).any() else _stage(iou, kept, chosen)
+
+
+def _best_kept(iou: torch.Tensor, kept: torch.Tensor, chosen: tuple[int, int]) -> str:
+    stage = _stage(iou, kept, chosen)
+    if stage not in ("choice", "shortlist"):
+        return stage
+    return "choice" if kept.flatten()[iou.argmax()] else "shortlist"
+
+
 def _both_any(iou: torch.Tensor, kept: torch.Tensor, chosen: tuple[int, int]) -> str:
     stage = _stage(iou, kept, chosen)
     return "choice" if stage == "shortlist" and kept.any() else stage
@@ -181,9 +211,7 @@ def _both_any(iou: torch.Tensor, kept: torch.Tensor, chosen: tuple[int, int]) ->
 
 lost_at = Exercise(
     name="lost_at", reference=_stage, cases=_tables,
-    reminder="fits = iou >= 0.5; found if fits[chosen]; proposals if not fits.any(); choice if (fits & kept).any(); "
-             "else "
-             "shortlist",
+    reminder="found, proposals, shortlist, choice: the first stage after which no box that fits is left",
     mistakes={
         "an IoU of exactly 0.5 fits: compare with >=": lambda iou, kept, chosen: _stage(iou, kept, chosen, exact=False),
         "a box fits with an IoU of 0.5 or more, not of another number": (
@@ -200,7 +228,11 @@ lost_at = Exercise(
             shortlist="choice", choice="shortlist"),
         "shortlist and proposals are swapped: it is the proposals' fault if none fits": _renamed(
             shortlist="proposals", proposals="shortlist"),
-        "all proposals count, not only those of the chosen anchor": (_of_anchor, _shortlist_of_anchor),
+        "all proposals count, not only those of the chosen anchor": (
+            _of_anchor, _shortlist_of_anchor, _proposals_of_anchor),
+        "`chosen` is one box, (k, m): whether that one fits decides, not whether another one of its anchor does":
+            _any_of_anchor,
+        "any box that fits will do for the shortlist, not the best one alone": _best_kept,
         "the chosen box decides whether the region was found, not the best one": (
             lambda iou, kept, chosen: "found" if (iou * kept).max() >= 0.5 else _stage(iou, kept, chosen),
             lambda iou, kept, chosen: "found" if iou.max() >= 0.5 else "proposals"),

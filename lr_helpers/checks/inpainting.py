@@ -73,13 +73,14 @@ def _denoiser_input(noisy: torch.Tensor, mask: torch.Tensor, masked: torch.Tenso
 
 
 def _input_cases() -> list[tuple]:
-    def one(n: int, h: int, w: int, factor: int, seed: int, about: str = "") -> tuple:
+    def one(n: int, h: int, w: int, factor: int, seed: int, about: str = "", channels: int = 4) -> tuple:
         # Every border lies just before the last pixel of a cell: whether the nearest is the first pixel of it or one
         # in its middle, it says the same, and the mean or the largest of the cell says something else.
         end = factor - 1
         masks = torch.cat([_mask(h * factor, w * factor, (end + i % 2 * factor, end, (w - 1) * factor + end,
                                                           (h - 1) * factor + end)) for i in range(n)])[:, None]
-        return case(_random(n, 4, h, w, seed=seed), masks, _random(n, 4, h, w, seed=seed + 1), about=about)
+        return case(_random(n, channels, h, w, seed=seed), masks, _random(n, channels, h, w, seed=seed + 1),
+                    about=about)
 
     def rough(h: int, w: int, factor: int, seed: int, about: str) -> tuple:
         # Any pattern, in which the first pixel of each cell and the one in its middle say the same.
@@ -91,7 +92,8 @@ def _input_cases() -> list[tuple]:
             rough(4, 5, 4, 8, "shrink the mask by the nearest pixel (mode=\"nearest\"): no value between 0 and 1 may "
                               "appear"),
             one(1, 3, 4, 16, 6, about="the latents need not be an eighth or a quarter of the picture: take their own "
-                                      "size")]
+                                      "size"),
+            one(2, 3, 4, 8, 10, channels=16, about="latents need not have four channels: take as many as come")]
 
 
 def _area(mask: torch.Tensor, size: torch.Size) -> torch.Tensor:
@@ -100,7 +102,7 @@ def _area(mask: torch.Tensor, size: torch.Size) -> torch.Tensor:
 
 denoiser_input = Exercise(
     name="denoiser_input", reference=_denoiser_input, cases=_input_cases,
-    reminder="concatenate along axis 1: four channels of noisy latents, one of the mask, four of the masked picture",
+    reminder="concatenate along axis 1: the noisy latents, the mask, the latents of the masked picture",
     mistakes={
         "the mask comes fifth, between the noisy latents and those of the masked picture": (
             lambda noisy, mask, masked: _denoiser_input(noisy, mask, masked, order=(0, 2, 1)),
@@ -134,7 +136,7 @@ denoiser_input = Exercise(
         "channels are axis 1: concatenate along it, not along the pictures of the batch":
             lambda noisy, mask, masked: torch.cat(
                 [noisy, F.interpolate(mask, size=noisy.shape[-2:]).expand(-1, 4, -1, -1), masked], dim=0),
-        "the masked picture's latents are missing: nine channels go in":
+        "the masked picture's latents are missing: they come last":
             lambda noisy, mask, masked: torch.cat([noisy, F.interpolate(mask, size=noisy.shape[-2:])], dim=1),
         "the masked picture's latents are masked already: pass them on as they are":
             lambda noisy, mask, masked: _denoiser_input(
@@ -222,6 +224,11 @@ def _slip(**options) -> Callable:
         predict, scheduler, latents, steps, scale, **options)
 
 
+def _scaled_noise(predict, scheduler, latents, steps, scale):
+    scheduler.set_timesteps(steps)
+    return _denoise(predict, scheduler, latents * scheduler.init_noise_sigma, steps, scale)
+
+
 def _once_asked(predict, scheduler, latents, steps, scale):
     scheduler.set_timesteps(steps)
     time = scheduler.timesteps[0]
@@ -248,6 +255,7 @@ denoise = Exercise(
             _slip(swapped=True),
         "some schedulers scale what the model sees: pass scheduler.scale_model_input(latents, time) to predict":
             _slip(ready=False),
+        "the noise comes scaled already: don't multiply it by scheduler.init_noise_sigma": _scaled_noise,
         "step takes the latents as they were, not the scaled ones that the denoiser saw":
             _slip(scaled_on=True),
         "only one step was taken: go through all of scheduler.timesteps, and keep what step returns":
@@ -261,7 +269,7 @@ denoise = Exercise(
         "the next latents are step(…).prev_sample, not its guess of the clean ones":
             _slip(taken="pred_original_sample"),
         "predict takes the time itself, one of scheduler.timesteps, not the number of the step":
-            _slip(numbered=True),
+            (_slip(numbered=True), _slip(times=lambda times: torch.arange(len(times)))),
         "ask the denoiser anew at every step: its prediction belongs to these latents and this time": _once_asked,
         "the number of steps has no effect: call scheduler.set_timesteps(steps) first": (
             _slip(set_steps=False),

@@ -20,19 +20,20 @@ def _random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 # gradient_norms
 
+NORMS = "the norms"
 UNTOUCHED = "weights and gradients stay as they were"
 IN_ORDER = "the weights' names, in their order"
 
 
-def _observed_norms(function: Callable, reached: str) -> dict:
+def _observed_norms(function: Callable, backward_reached: str) -> dict:
     """The norms of a small network after a backward pass that reached all, only the last layer, or nothing of it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
     hidden = network[:2](_random(7, 5))
-    out = network[2](hidden.detach() if reached == "the last layer" else hidden)
-    if reached != "nothing":
-        (out.square().sum() * (0.0 if reached == "everything, with zeros" else 1.0)).backward()
+    out = network[2](hidden.detach() if backward_reached == "the last layer" else hidden)
+    if backward_reached != "nothing":
+        (out.square().sum() * (0.0 if backward_reached == "everything, with zeros" else 1.0)).backward()
 
     def state() -> list:
         return [(p.detach().clone(), None if p.grad is None else p.grad.clone()) for p in network.parameters()]
@@ -40,9 +41,8 @@ def _observed_norms(function: Callable, reached: str) -> dict:
     before, found = state(), function(network)
     same = all(torch.equal(a, c) and ((b is None) == (d is None)) and (b is None or torch.equal(b, d))
                for (a, b), (c, d) in zip(before, state(), strict=True))
-    if not isinstance(found, dict):
-        return found
-    return {UNTOUCHED: same, IN_ORDER: ", ".join(map(str, found)), **found}
+    order = ", ".join(map(str, found)) if isinstance(found, dict) else ""
+    return {UNTOUCHED: same, NORMS: found, IN_ORDER: order}
 
 
 def _norms(of: Callable, missing: float | None = None) -> Callable:
@@ -175,7 +175,8 @@ def _mean(logits: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 
 expected_gradient = Exercise(
     name="expected_gradient", reference=_expected_gradient, cases=_tables,
-    reminder="π · (L − the anchor's expected loss) / K, where π is the softmax along axis 1",
+    reminder="for each logit a product of three things: how probable the proposal is (π, the softmax along axis 1), "
+             "how much worse than its anchor's average, and 1 / K",
     mistakes={
         "take the anchor's expected loss off first: a loss is bad only if it is above the average":
             lambda logits, table: logits.softmax(1) * table / len(table),
@@ -301,6 +302,9 @@ reinforce_surrogate = Exercise(
         "no gradient comes back: log π has to stay in the graph (no detach, no item, no float)": (
             lambda logits, choices, advantages: _surrogate(logits.detach(), choices, advantages),
             lambda logits, choices, advantages: _surrogate(logits, choices, advantages).item()),
+        "gather(1, choices) takes row r of the table for draw r, but rows are anchors: gather(1, choices.T), which "
+        "gives (K, R), or rows picked by torch.arange(K)":
+            lambda logits, choices, advantages: (advantages * logits.log_softmax(1).gather(1, choices)).mean(),
         "every draw has choices of its own; those of the first are used for all":
             lambda logits, choices, advantages: _surrogate(logits, choices[:1].expand_as(choices), advantages),
         "every draw has advantages of its own; those of the first are used for all":
@@ -362,6 +366,9 @@ entropy = Exercise(
             logits.softmax(1) * logits.log_softmax(1)).sum(1),
         "0 · log 0 gives NaN where the network is sure: take log_softmax, not the logarithm of the softmax": (
             lambda logits: -(F.softmax(logits, 1) * F.softmax(logits, 1).log()).sum(1).mean()),
+        "torch.special.entr(π) has no slope at 0, and a NaN comes back: π · log_softmax has one": (
+            lambda logits: torch.special.entr(logits.softmax(1)).sum(1).mean(),
+            lambda logits: -torch.special.xlogy(logits.softmax(1), logits.softmax(1)).sum(1).mean()),
         "the entropy of the mean of all anchors is not the mean of their entropies": lambda logits: -(
             logits.softmax(1).mean(0) * logits.softmax(1).mean(0).log()).sum(),
         "no gradient comes back to the logits: don't detach them, and return a tensor": (

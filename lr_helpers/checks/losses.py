@@ -62,6 +62,9 @@ cosine_distance = Exercise(
             lambda a, b: 1 - (F.normalize(a, dim=0) * F.normalize(b, dim=0)).sum(-1),
         "add the products up along the last axis: a mean divides once more by the number of entries":
             lambda a, b: 1 - (F.normalize(a, dim=-1) * F.normalize(b, dim=-1)).mean(-1),
+        "each vector meets its own partner: multiply entry by entry and sum, where @ compares all with all": (
+            lambda a, b: 1 - F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T,
+            lambda a, b: 1 - F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).transpose(-1, -2)),
         "each pair of vectors has a distance of its own: don't average over them":
             lambda a, b: _losses.cosine_distance(a, b).mean(),
         "that is the length of the difference of both vectors: take 1 minus the cosine": (
@@ -112,6 +115,8 @@ self_similarity = Exercise(
             lambda tokens: 1 - _losses.self_similarity(tokens),
         "compare only tokens of the same picture: N matrices, no pairs across pictures":
             lambda tokens: _unit(tokens).flatten(0, 1) @ _unit(tokens).flatten(0, 1).T,
+        "transpose the last two axes only, transpose(-1, -2): .T turns the axis of the pictures as well":
+            lambda tokens: _unit(tokens) @ _unit(tokens).T,
         "no softmax: Q holds the cosines as they are": lambda tokens: _losses.self_similarity(tokens).softmax(-1),
         "the diagonal is 1: each token is as similar to itself as can be":
             lambda tokens: _losses.self_similarity(tokens) * (1 - torch.eye(tokens.shape[1])),

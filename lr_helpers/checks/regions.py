@@ -46,7 +46,7 @@ def _proposal_cases() -> list[tuple]:
     border = "what leaves the picture is cut off there: clamp the corners to 0 … size"
     return [(torch.tensor([[20.3, 41.8], [50.2, 35.9]]), (0.25, 0.375), 64),
             (torch.tensor([[30.0, 34.0]]), (0.125, 0.25, 0.5), 64),
-            (torch.tensor([[100.2, 131.6], [128.4, 120.6], [150.1, 97.4]]), (0.1, 0.33), 256),
+            (torch.tensor([[100.4, 131.6], [128.4, 120.6], [150.1, 97.4]]), (0.1, 0.33), 256),
             case(torch.tensor([[2.0, 50.3], [50.2, 9.7]]), (0.2, 0.7), 64, about=border),
             case(torch.tensor([[2.0, 250.0], [128.0, 128.0]]), (0.1, 0.33, 0.9, 1.0), 256, about=border),
             case(_random(5, 2) * 96, (0.27, 0.61), 96, about=border)]
@@ -232,6 +232,10 @@ pool_box = Exercise(
             lambda a, b: (1 - a + 1 - b, a + 1 - b, 1 - a + b, a + b))),
         "0 is the middle of the first token here: the points are shifted by half a token":
             lambda features, points: _pool_box(features, points - 0.5),
+        "w − 1 is the middle of the last token, not the border: grid_sample needs align_corners=True for that":
+            lambda features, points: F.grid_sample(
+                features[None], (points / torch.tensor([features.shape[2] - 1, features.shape[1] - 1]) * 2 - 1)[None],
+                padding_mode="border", align_corners=False)[0],
         "channels come first: the shape is (d, l, l)":
             lambda features, points: _pool_box(features, points).permute(1, 2, 0),
         "rows and columns of the points are swapped: the point [i, j] goes to [:, i, j]":
@@ -335,6 +339,19 @@ class _Unused(_regions.RegionNetwork):
         self.spare = nn.Linear(3, 3)
 
 
+class _InAList(nn.Module):
+    """Keeps its layers where torch does not find them."""
+
+    def __init__(self, *sizes: int):
+        super().__init__()
+        self.layers = _layers(*sizes)
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            pooled = layer(pooled)
+        return pooled
+
+
 class _Standardised(_regions.RegionNetwork):
     """Mixes the anchors."""
 
@@ -368,6 +385,7 @@ region_network = Exercise(
         "flatten instead of averaging: the network has to see where in the box something is": _network(mean=True),
         "1 × 1 convolutions: larger ones look at the tokens around": _network(kernel=3),
         "there is a layer that is never called: its weights get no gradient": _Unused,
+        "torch finds no layers in a Python list: keep them in nn.Sequential or nn.ModuleList": _InAList,
         "one logit for each proposal: no ReLU after the last layer, it would cut off those below 0":
             _network(nn.ReLU()),
         "the second convolution narrows to hidden // 2 channels":
@@ -462,9 +480,12 @@ straight_through = Exercise(
         "this is still soft: forward it has to be exactly 0 and 1":
             (lambda soft: soft * 1.0, lambda soft: soft.round() * 0
                                                                      + soft),
-        "the largest value is sought over the last axis": lambda soft: _hard(soft, 0) + (soft - soft.detach()),
-        "the largest of each row, not of the whole tensor":
+        "the largest value is sought over the last axis": (
+            lambda soft: _hard(soft, 0) + (soft - soft.detach()),
+            lambda soft: F.one_hot(soft.argmax(0), soft.shape[-1]).to(soft) + (soft - soft.detach())),
+        "the largest of each row, not of the whole tensor": (
             lambda soft: (soft == soft.max()).to(soft) + (soft - soft.detach()),
+            lambda soft: F.one_hot(soft.argmax(), soft.shape[-1]).to(soft) + (soft - soft.detach())),
         "that is the smallest value: take the largest": lambda soft: _hard(-soft) + (soft - soft.detach()),
         "what is added for the gradient's sake must be 0 in value: take off a detached copy": (
             lambda soft: _hard(soft) + soft, lambda soft: _hard(soft) - soft.detach() * 0 + soft),
@@ -495,6 +516,14 @@ def _overwritten(weights, boxes, size):
 
 def _summed(weights, boxes, size, end=0):
     return (weights[..., None, None] * _masks(boxes, size, end)).sum(-3).unsqueeze(-3)
+
+
+def _one_row(weights, boxes, size):
+    """By a loop over the first axis, as if it were that of the proposals."""
+    out = torch.zeros(1, size, size)
+    for weight, (x0, y0, x1, y1) in zip(weights, boxes.tolist(), strict=True):
+        out[:, y0:y1, x0:x1] += weight
+    return out
 
 
 def _mask_cases() -> list[tuple]:
@@ -530,6 +559,7 @@ region_mask = Exercise(
         "where boxes overlap their weights add up; here the last box overwrites the others": _overwritten,
         "the weights have left the graph (by float, item or detach): no gradient comes back": (
             lambda weights, boxes, size: _summed(weights.detach(), boxes, size)),
+        "there may be axes before M, one row for each anchor: the sum is over the last axis of the weights": _one_row,
         "the masks have to be weighted; this is the box with the largest weight alone":
             lambda weights, boxes, size: _summed(_hard(weights), boxes, size),
         "the masks have to be weighted: multiply each by its weight":

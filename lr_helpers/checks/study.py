@@ -80,7 +80,7 @@ def _by_sides(chosen: torch.Tensor, truths: torch.Tensor) -> float:
 
 hit_rate = Exercise(
     name="hit_rate", reference=_hit_rate, cases=_pairs,
-    reminder="IoU is the shared area divided by both areas less the shared one; the rate is the share of IoUs >= 0.5",
+    reminder="IoU is the shared area divided by both areas minus the shared one; the rate is the share of IoUs >= 0.5",
     mistakes={
         "that is the mean IoU: count how often it reaches 0.5":
             lambda chosen, truths: float(_iou(chosen.float(), truths.float()).mean()),
@@ -138,8 +138,10 @@ def _of(values: np.ndarray, draws: np.ndarray, outside: float = 5.0, average: Ca
     return float(values.mean()), float(low), float(high)
 
 
-def _unpaired(ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray) -> tuple[float, float, float]:
-    means = ours[draws].mean(1) - theirs[np.roll(draws, 1, axis=0)].mean(1)
+def _unpaired(ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray,
+              other: Callable = lambda draws: np.roll(draws, 1, axis=0)) -> tuple[float, float, float]:
+    """The two resampled apart, theirs by `other` draws."""
+    means = ours[draws].mean(1) - theirs[other(draws)].mean(1)
     return float(ours.mean() - theirs.mean()), *(float(v) for v in np.percentile(means, (2.5, 97.5)))
 
 
@@ -148,9 +150,9 @@ def _apart(ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray) -> tuple[flo
     return float(ours.mean() - theirs.mean()), float(a - c), float(b - d)
 
 
-def _normal(ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray) -> tuple[float, float, float]:
+def _normal(ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray, ddof: int = 1) -> tuple[float, float, float]:
     d = ours - theirs
-    half = 1.96 * d.std(ddof=1) / len(d) ** 0.5
+    half = 1.96 * d.std(ddof=ddof) / len(d) ** 0.5
     return float(d.mean()), float(d.mean() - half), float(d.mean() + half)
 
 
@@ -162,11 +164,12 @@ def _normal_of_means(ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray) ->
 
 paired_difference = Exercise(
     name="paired_difference", reference=lambda ours, theirs, draws: _of(ours - theirs, draws), cases=_results,
-    reminder="difference = ours − theirs; its mean, and the 2.5th and 97.5th percentile of "
-             "difference[draws].mean(axis=1)",
+    reminder="the mean of the differences on the same tasks, and the 2.5th and 97.5th percentile of the means of their "
+             "resamples",
     mistakes={
-        "the other way round: ours less theirs": lambda ours, theirs, draws: _of(theirs - ours, draws),
-        "both must be resampled by the same draws, or the tasks' own differences come back as noise": _unpaired,
+        "the other way round: ours minus theirs": lambda ours, theirs, draws: _of(theirs - ours, draws),
+        "both must be resampled by the same draws, or the tasks' own differences come back as noise": (
+            _unpaired, lambda ours, theirs, draws: _unpaired(ours, theirs, draws, np.flipud)),
         "take the interval of the difference, not the difference of two intervals": _apart,
         "those are percentiles of the single differences: average each resample, then take percentiles": (
             lambda ours, theirs, draws: (float((ours - theirs).mean()), *map(float, np.percentile(ours - theirs, (2.5,
@@ -193,7 +196,8 @@ paired_difference = Exercise(
         "the mean is asked for, not the median": (
             lambda ours, theirs, draws: _of(ours - theirs, draws, average=lambda d: np.median(d, axis=1)),
             lambda ours, theirs, draws: (float(np.median(ours - theirs)), *_of(ours - theirs, draws)[1:])),
-        "the interval comes from the resamples, not from 1.96 standard errors": (_normal, _normal_of_means),
+        "the interval comes from the resamples, not from 1.96 standard errors": (
+            _normal, lambda ours, theirs, draws: _normal(ours, theirs, draws, 0), _normal_of_means),
         "the order is mean, low, high": (
             lambda ours, theirs, draws: tuple(_of(ours - theirs, draws)[i] for i in (0, 2, 1)),
             lambda ours, theirs, draws: tuple(_of(ours - theirs, draws)[i] for i in (1, 0, 2)),

@@ -19,7 +19,7 @@ SETTINGS = {"anchors": int, "border": float, "distance": float, "sizes": float, 
             "confident": float, "pool": int, "estimator": str, "temperature": float, "samples": int,
             "iterations": int, "lr": float, "choice": str, "steps": int, "screening_steps": int, "guidance": float,
             "clip_weight": float, "structure_weight": float, "direction_weight": float, "source_weight": float,
-            "occlusion_weight": float, "area_weight": float}
+            "patches_weight": float, "occlusion_weight": float, "area_weight": float}
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):

@@ -35,6 +35,8 @@ def add(commands) -> None:
     _add_pie(studies)
     _add_extended(studies)
     _add_photographs(studies)
+    _add_weights(studies)
+    _add_gaps(studies)
     _add_objectives(studies)
     _add_predictors(studies)
     _add_causes(studies)
@@ -79,6 +81,8 @@ def _add_regions(studies) -> None:
     _add_output(regions, "regions")
     _add_tasks(regions, replace=200, add=200)
     add_count(regions, "--remove", low=0, default=0, help="scenes with 'remove this object'")
+    add_count(regions, "--strange", low=0, default=0, help="so many of the replacements again in the held-out style, "
+                                                           "and as many on held-out textures")
     regions.add_argument("--style", help="draw all scenes in this other style; the default is the shipped one")
     regions.add_argument("--methods", nargs="+", metavar="METHOD",
                          help="only these rows of the registry; then without the tables of other rules")
@@ -104,7 +108,7 @@ def _run_regions(options: argparse.Namespace) -> int:
     _check_tasks(options)
     study = Regions(options.output, options.study, options.replace, options.add, options.steps, options.validation)
     if options.study == "regions":
-        study.remove, study.style = options.remove, options.style
+        study.remove, study.strange, study.style = options.remove, options.strange, options.style
         study.rows, study.regions = options.methods, options.regions
         _check_style(options.style)
         for row in options.methods or ():
@@ -195,7 +199,7 @@ def _add_extended(studies) -> None:
     add_count(extended, "--scenes", low=0, default=100, help="scenes for unseen combinations and the other style")
     add_count(extended, "--pairs", low=0, default=50, help="scenes with two edits")
     add_count(extended, "--prompts", low=0, help="prompts of the emoji world; the default is all")
-    extended.add_argument("--style", help="the other drawing style; the default is the last there is")
+    extended.add_argument("--style", help="the other drawing style; the default is the held-out one")
     add_count(extended, "--steps", low=1, default=6, help="denoising steps of an edit")
     _add_workers(extended)
 
@@ -203,12 +207,11 @@ def _add_extended(studies) -> None:
 def _run_extended(options: argparse.Namespace) -> int:
     from lr_helpers.study.extended import Extended
     from lr_helpers.study.run import run
-    from tiny_world.sprites import styles
+    from tiny_world.sprites import HELD_OUT_STYLE, styles
 
-    others = styles()[1:]  # the first is the style that the models were trained on
-    style = options.style or others[-1]
-    if style not in others:
-        raise UserError(f"--style is {style!r}; choose one of {', '.join(others)}.")
+    style = options.style or HELD_OUT_STYLE
+    if style not in styles():
+        raise UserError(f"--style is {style!r}; choose one of {', '.join(styles())}.")
     run(Extended(options.output, style, options.scenes, options.pairs, options.prompts, options.steps),
         options.workers)
     return 0
@@ -225,7 +228,7 @@ def _add_photographs(studies) -> None:
                     "know nothing but emoji.")
     _add_output(photographs, "photographs")
     photographs.add_argument("--methods", nargs="+", metavar="METHOD",
-                             help="presets, or occlusion; the default is learned occlusion paper official_code")
+                             help="presets, or edit_free; the default is learned edit_free paper official_code")
     add_count(photographs, "--prompts", low=1, default=3, help="prompts of each photograph, 3 at most")
     add_count(photographs, "--seeds", low=1, default=1, help="edits of each prompt")
     add_count(photographs, "--steps", low=1, help="denoising steps of an edit; the default is the profile's")
@@ -282,6 +285,38 @@ def _run_objectives(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_weights(studies) -> None:
+    weights = add_command(studies, "weights", _run_weights, summary="the weights of the search, on validation scenes")
+    _add_output(weights, "weights")
+    add_count(weights, "--replace", low=1, default=120, help="scenes with 'replace this object by X'")
+    add_count(weights, "--steps", low=1, default=6, help="denoising steps of an edit")
+    _add_workers(weights)
+
+
+def _run_weights(options: argparse.Namespace) -> int:
+    from lr_helpers.study.run import run
+    from lr_helpers.study.weights import Weights
+
+    run(Weights(options.output, options.replace, options.steps), options.workers)
+    return 0
+
+
+def _add_gaps(studies) -> None:
+    gaps = add_command(studies, "gaps", _run_gaps, summary="the search with CLIPs of another geometry")
+    _add_output(gaps, "gaps")
+    add_count(gaps, "--replace", low=1, default=60, help="scenes with 'replace this object by X'")
+    add_count(gaps, "--steps", low=1, default=6, help="denoising steps of an edit")
+    _add_workers(gaps)
+
+
+def _run_gaps(options: argparse.Namespace) -> int:
+    from lr_helpers.study.gaps import Gaps
+    from lr_helpers.study.run import run
+
+    run(Gaps(options.output, options.replace, options.steps), options.workers)
+    return 0
+
+
 def _add_predictors(studies) -> None:
     predictors = add_command(
         studies, "predictors", _run_predictors, summary="region predictors by what they learned from and see",
@@ -298,7 +333,7 @@ def _add_predictors(studies) -> None:
                             help="on the scenes for choosing settings, instead of those that are reported")
     add_count(predictors, "--steps", low=1, default=6, help="denoising steps of an edit")
     add_count(predictors, "--updates", low=1, default=1200, help="of each network")
-    predictors.add_argument("--objective", choices=list(OBJECTIVES), default="direction_area",
+    predictors.add_argument("--objective", choices=list(OBJECTIVES), default="learned",
                             help="by which loss an edit is good")
     predictors.add_argument("--seed", type=int, default=0, help="of the networks' weights and order of pictures")
     _add_workers(predictors)

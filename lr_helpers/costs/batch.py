@@ -138,7 +138,7 @@ BARE = """
 import time, torch
 from lr_helpers.models.loading import load_models
 torch.set_num_threads(1)
-editor, picture, made = load_models("tiny", "cpu").editor, torch.rand(3, 64, 64), 0
+editor, picture, made = load_models("tiny", "cpu").editor, torch.rand(3, 128, 128), 0
 work = lambda: editor.edit(picture, [(8, 8, 40, 40)] * 6, "a fox", seed=0, steps=1)
 work()
 print("ready", flush=True)

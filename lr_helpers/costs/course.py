@@ -102,6 +102,13 @@ def _06(profile: Profile) -> Cost:
         search(profile, "learned", "a wide picture")])
 
 
+def _07(profile: Profile, pictures: int = 10, boxes: int = 12) -> Cost:
+    return Cost([
+        Part("edits to learn from", full_edits(profile, pictures * boxes, profile.few)),
+        search(profile, "predicted"), *(search(profile, name, f"the picture again by {name}") for name in (
+            "predicted", "fast", "learned"))])
+
+
 def _08(profile: Profile, live: int = 2) -> Cost:
     if profile.name != "tiny":
         return Cost([])
@@ -157,8 +164,8 @@ def _a1(profile: Profile, count: int = 8) -> Cost:
 
 
 NOTEBOOKS: dict[str, Callable[..., Cost]] = {
-    "00": _00, "01": _01, "02": _02, "03": _03, "04": _04, "05": _05, "06": _06, "08": _08, "09": _09, "10": _10,
-    "A1": _a1}
+    "00": _00, "01": _01, "02": _02, "03": _03, "04": _04, "05": _05, "06": _06, "07": _07, "08": _08,
+    "09": _09, "10": _10, "A1": _a1}
 """By the notebook's number."""
 
 

@@ -14,9 +14,9 @@ from scipy import ndimage
 
 from lr_helpers.inpainting import composite
 
-TOLERANCE = 0.12
+TOLERANCE = 0.24
 """What differs by less, in the channel that differs most and averaged over `WIDTH`, is taken for a copy. Values lie in
-0..1. Chosen on validation scenes: the autoencoder's copy of an untouched picture stays below it."""
+0..1. Chosen on 60 validation scenes: the autoencoder's copy of an untouched picture stays below it in 56 of them."""
 WIDTH = 1 / 64
 """Standard deviation of the averaging, as a share of the picture's shorter side."""
 SPECK = 1 / 32

@@ -35,7 +35,7 @@ TIMEOUT = 20.0
 MAX_BYTES = 20_000_000
 FIX = "try again when the network lets you through (behind a proxy, set HTTPS_PROXY), or take a sample that is shipped"
 
-SCENE = 2477
+SCENE = 10547
 """The emoji scene of notebook 06: one wolf on the grass, which no model has seen."""
 SCENE_PROMPTS = ("a mushroom", "a burger", "a fox", "an apple", "a strawberry", "a penguin", "a cake", "a panda")
 
@@ -128,11 +128,12 @@ def shipped(profile: Profile | str) -> tuple[str, ...]:
 
 def _emoji_scene(name: str, seed: int, prompts: tuple[str, ...]) -> Sample:
     from tiny_world.scenes import scene
+    from tiny_world.sprites import CREDITS
 
     recipe = scene(seed, count=1)
     (thing,) = recipe.objects
     return Sample(name, recipe.caption(), Image.fromarray(recipe.render()), thing.name, prompts,
-                  "drawn by tiny_world of Noto Color Emoji, SIL Open Font License 1.1", thing.box)
+                  f"drawn by tiny_world of {CREDITS[thing.style]}", thing.box)
 
 
 def _official(name: str, entry: dict) -> Path:

@@ -22,9 +22,11 @@ from lr_helpers.models.origins import State
 Read = Callable[[str], Any]
 """Gives the content of one small JSON file of an origin by its name; None where it is missing or damaged."""
 
-PIPELINES = {"editor": ("inpainting model", 9), "text_to_image": ("text-to-image model", 4),
-             "instruct": ("instruction-following model", 8)}
-"""Parts that are diffusers pipelines: what sentences call them, and the channels that their UNet takes."""
+PIPELINES = {"editor": ("inpainting model", (2, 1)), "text_to_image": ("text-to-image model", (1, 0)),
+             "instruct": ("instruction-following model", (2, 0))}
+"""Parts that are diffusers pipelines: what sentences call them, and what their UNet takes: latents so many times, and
+masks. With latents of four channels, as Stable Diffusion's are, an inpainting UNet takes nine.
+"""
 
 WITH_TEXT = ("clipseg", "grounding_dino", "sam3")
 """Parts of transformers that read texts, and so need a tokenizer; others are "backbone" and "sam"."""
@@ -172,7 +174,7 @@ def kind_of(part: str, read: Read) -> State | None:
     """The refusal of a pipeline that is of another kind than the part, by its small files; None for any other."""
     if part not in PIPELINES:
         return None
-    what, wanted = PIPELINES[part]
+    what, (latents, masks) = PIPELINES[part]
     index = read(INDEX[part])
     family = index.get("_class_name") if isinstance(index, dict) else None
     if not isinstance(family, str):  # missing, or code of its own, which is refused for that
@@ -184,7 +186,11 @@ def kind_of(part: str, read: Read) -> State | None:
     if part == "editor" and DENOISERS.get(family) == "transformer":
         return None
     settings = read("unet/config.json")
-    given = settings.get("in_channels", wanted) if isinstance(settings, dict) else wanted
+    if not isinstance(settings, dict):
+        return None
+    made = settings.get("out_channels", 4)
+    wanted = latents * made + masks if isinstance(made, int) else 0
+    given = settings.get("in_channels", 4)  # both as diffusers' UNet has them where they are not said
     if given == wanted:
         return None
     fix = "give an inpainting checkpoint" if part == "editor" else "name another one in data/models.toml"

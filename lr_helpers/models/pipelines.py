@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import diffusers
 import torch
 from diffusers import AmusedInpaintPipeline, AutoencoderTiny, AutoPipelineForInpainting
+from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from lr_helpers.errors import UserError
@@ -22,9 +23,14 @@ from lr_helpers.models.libraries import quiet, read_pipeline
 from lr_helpers.models.lora import Lora
 from lr_helpers.models.origins import label
 
+PIPELINES_CHANNELS = 4
+"""Latent channels that diffusers' inpainting pipelines insist on; all of Stable Diffusion 1.x, 2.x and XL has them."""
+
 
 class StableDiffusion(Editor):
-    """Stable Diffusion 1.x and 2.x with nine input channels."""
+    """Stable Diffusion 1.x and 2.x, whose denoiser is given noisy latents, mask and masked picture's latents: nine
+    channels with their latents of four.
+    """
 
     denoiser = "unet"
     denoises_latents = True
@@ -52,7 +58,7 @@ class StableDiffusion(Editor):
 
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """(N, 3, S, S) in 0..1 → (N, 4, s, s) latents as the denoiser takes them: the likeliest, or drawn."""
+        """(N, 3, S, S) in 0..1 → (N, C, s, s) latents as the denoiser takes them: the likeliest, or drawn."""
         own = self.pipeline.vae.dtype
         with self._autoencoder() as vae:
             found = vae.encode(pictures.to(vae.device, vae.dtype) * 2 - 1).latent_dist
@@ -61,7 +67,7 @@ class StableDiffusion(Editor):
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """(N, 4, s, s) latents → (N, 3, S, S), about 0..1, on the CPU."""
+        """(N, C, s, s) latents → (N, 3, S, S), about 0..1, on the CPU."""
         with self._autoencoder() as vae:
             return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample.float().cpu() / 2 + 0.5
 
@@ -91,7 +97,7 @@ class StableDiffusion(Editor):
     @torch.no_grad()
     def predict(self, channels: torch.Tensor, time: torch.Tensor, texts: dict[str, torch.Tensor],
                 with_prompt: bool) -> torch.Tensor:
-        """One evaluation: the denoiser's nine channels (N, 9, s, s) at a time step → its prediction (N, 4, s, s)."""
+        """One evaluation: the denoiser's channels (N, 2 C + 1, s, s) at a time step → its prediction (N, C, s, s)."""
         sign = "" if with_prompt else "negative_"
         return self.pipeline.unet(channels, time, encoder_hidden_states=texts[f"{sign}prompt_embeds"],
                                   **self._conditions(texts, sign)).sample
@@ -102,10 +108,36 @@ class StableDiffusion(Editor):
 
     def _paint(self, images: torch.Tensor, masks: torch.Tensor, texts: Texts, seed: int, steps: int, guidance: float,
                draft: bool) -> torch.Tensor:
+        if self.pipeline.vae.config.latent_channels != PIPELINES_CHANNELS:
+            return self._denoise(images, masks, texts, seed, steps, guidance, draft)
         return self.pipeline(
             image=images, mask_image=masks, height=self.size, width=self.size, **texts,
             generator=generators(seed, len(masks)), num_inference_steps=steps, guidance_scale=guidance, strength=1.0,
             output_type=form(draft)).images
+
+    @torch.no_grad()
+    def _denoise(self, images: torch.Tensor, masks: torch.Tensor, texts: Texts, seed: int, steps: int, guidance: float,
+                 draft: bool) -> torch.Tensor:
+        """What the pipeline does, for latents of any number of channels."""
+        pipeline, scheduler = self.pipeline, self.pipeline.scheduler
+        masked = self.encode(torch.where(masks < 0.5, images, 0.5))
+        small = F.interpolate(masks, size=masked.shape[-2:]).to(masked)
+        beside = torch.cat([small, masked], dim=1)
+        # The pipeline draws in the model's own precision, on the CPU, one generator a picture.
+        noise = [torch.randn(masked.shape[1:], generator=g, dtype=masked.dtype) for g in generators(seed, len(masks))]
+        scheduler.set_timesteps(steps, device=masked.device)
+        latents = torch.stack(noise).to(masked.device) * scheduler.init_noise_sigma
+        context = torch.cat([texts["negative_prompt_embeds"], texts["prompt_embeds"]]) if guidance > 1 else \
+            texts["prompt_embeds"]
+        for time in scheduler.timesteps:
+            channels = torch.cat([scheduler.scale_model_input(latents, time), beside], dim=1)
+            if guidance > 1:  # both halves in one batch
+                plain, told = pipeline.unet(channels.repeat(2, 1, 1, 1), time, context).sample.chunk(2)
+                predicted = plain + guidance * (told - plain)
+            else:
+                predicted = pipeline.unet(channels, time, context).sample
+            latents = scheduler.step(predicted, time, latents).prev_sample
+        return latents if draft else self.decode(latents).clamp(0, 1)
 
 
 class StableDiffusionXL(StableDiffusion):

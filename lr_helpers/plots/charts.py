@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from lr_helpers.plots.style import BLACK, BLUE, GREEN, HEAT, ORANGE, PURPLE
+from lr_helpers.plots.style import BLACK, BLUE, GREEN, HEAT, ORANGE, PURPLE, looks
 
 
 def show_table(table: torch.Tensor, sizes: Sequence[float], title: str, axes: plt.Axes | None = None,
@@ -39,8 +39,8 @@ def show_bars(names: Sequence[str], groups: dict[str, Sequence[float] | Sequence
               ylabel: str) -> Figure:
     """Bars side by side, one colour a group; a value may be a dict of value, low and high, drawn with its interval."""
     figure, axes = plt.subplots(figsize=(7.5, 3.1), layout="constrained")
-    width, colours = 0.8 / len(groups), (BLUE, ORANGE, GREEN, PURPLE, BLACK)
-    for i, ((label, values), colour) in enumerate(zip(groups.items(), colours, strict=False)):
+    width = 0.8 / len(groups)
+    for i, ((label, values), (colour, _)) in enumerate(zip(groups.items(), looks(len(groups)), strict=True)):
         heights, bars = [float(v["value"]) if isinstance(v, dict) else float(v) for v in values], None
         if any(isinstance(v, dict) for v in values):
             bars = [[v["value"] - v["low"] for v in values], [v["high"] - v["value"] for v in values]]
@@ -69,7 +69,7 @@ def show_processes(rows: Sequence[tuple[str, int, float, float]]) -> Figure:
 def show_curves(curves: dict[str, Sequence[Sequence[float]]], xlabel: str, ylabel: str) -> Figure:
     """Lines over the iterations: one colour a name, a thin line a run."""
     figure, axes = plt.subplots(figsize=(5.6, 3.1), layout="constrained")
-    for (name, runs), colour in zip(curves.items(), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
+    for (name, runs), (colour, _) in zip(curves.items(), looks(len(curves)), strict=True):
         for i, run in enumerate(runs):
             axes.plot(run, color=colour, linewidth=1.3, alpha=0.8, label=name if i == 0 else None)
     axes.set(xlabel=xlabel, ylabel=ylabel)
@@ -82,10 +82,10 @@ def show_bands(x: Sequence[float], panels: dict[str, dict[str, Sequence[dict]]],
     """Shares with their intervals as bands over x, panels side by side (title → curve → one dict of value, low and
     high for each x), with one legend for all.
     """
-    figure, grid = plt.subplots(1, len(panels), figsize=(1 + 4.4 * len(panels), 3.5), squeeze=False, sharey=True,
-                                layout="constrained")
+    width = 1 + min(4.4 * len(panels), 10)
+    figure, grid = plt.subplots(1, len(panels), figsize=(width, 3.5), squeeze=False, sharey=True, layout="constrained")
     for axes, (title, curves) in zip(grid.flat, panels.items(), strict=True):
-        for (name, points), colour, marker in zip(curves.items(), (BLUE, ORANGE, GREEN, PURPLE), "osD^", strict=False):
+        for (name, points), (colour, marker) in zip(curves.items(), looks(len(curves)), strict=True):
             axes.plot(x, [p["value"] for p in points], color=colour, marker=marker, markersize=5, label=name)
             axes.fill_between(x, [p["low"] for p in points], [p["high"] for p in points], color=colour, alpha=0.18)
         axes.set(title=title, xlabel=label, ylim=(-0.02, 1.02))
@@ -110,7 +110,7 @@ def show_tables(tables: dict[str, torch.Tensor], sizes: Sequence[float], marked:
 def show_scatter(groups: dict[str, tuple[torch.Tensor, torch.Tensor]], xlabel: str, ylabel: str) -> Figure:
     """Points (x, y), one colour and marker a group."""
     figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
-    for (name, (x, y)), colour, marker in zip(groups.items(), (BLUE, ORANGE, GREEN, PURPLE), "osD^", strict=False):
+    for (name, (x, y)), (colour, marker) in zip(groups.items(), looks(len(groups)), strict=True):
         axes.scatter(x, y, s=26, color=colour, marker=marker, alpha=0.75, edgecolor="white", linewidth=0.5, label=name)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.legend(frameon=False)
@@ -137,7 +137,7 @@ def show_against(panels: dict[str, dict[str, tuple[torch.Tensor, ...]]], xlabel:
     figure, grid = plt.subplots(1, len(panels), figsize=(10, 10 / max(3, len(panels)) + 0.6), squeeze=False,
                                 layout="constrained")
     for axes, (title, groups) in zip(grid[0], panels.items(), strict=True):
-        for (name, (x, y, *error)), colour, marker in zip(groups.items(), (BLUE, ORANGE, GREEN), "osD", strict=False):
+        for (name, (x, y, *error)), (colour, marker) in zip(groups.items(), looks(len(groups)), strict=True):
             axes.errorbar(x.flatten(), y.flatten(), error[0].flatten() if error else None, fmt=marker, color=colour,
                           markersize=4.5, alpha=0.7, markeredgewidth=0, elinewidth=1, label=name)
         axes.axline((0, 0), slope=1, color=BLACK, linewidth=1, linestyle=":")

@@ -60,7 +60,8 @@ def show_terms(result: EditResult) -> Figure:
     """Every loss term and their weighted sum over anchors × sizes, each anchor's choice ringed; white: not edited."""
     tables = {"$L_{Clip}$": result.terms["clip"], "$L_{Str}$": result.terms["structure"],
               "$L_{Dir}$": result.terms["direction"], "source still there": result.terms["source"],
-              "occlusion (no edit)": result.terms["occlusion"], "weighted sum": result.loss}
+              "patches (no edit)": result.terms["patches"], "occlusion (no edit)": result.terms["occlusion"],
+              "weighted sum": result.loss}
     tables = {title: table for title, table in tables.items() if not table.isnan().all()}
     marked = result.probabilities.argmax(1).tolist()
     if result.history is None:  # a predictor chose: only anchors with an edit have something to show

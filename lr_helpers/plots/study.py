@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lr_helpers.boxes import Box
-from lr_helpers.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, Picture, add_box, pixels
+from lr_helpers.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, Picture, add_box, looks, pixels
 
 MEASURES = {
     "iou": "IoU with the known region", "hit": "hit rate (IoU ≥ 0.5)", "centre_inside": "centre inside",
@@ -18,8 +18,9 @@ MEASURES = {
     "psnr": "background PSNR, dB", "ssim": "background SSIM", "vit_distance": "background, ViT distance",
     "score": "quality score S", "evaluations": "denoiser evaluations", "seconds": "seconds, one thread",
 }
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
-LINES = ((ORANGE, "-."), (PURPLE, ":"), (GREEN, "--"), (BLUE, "-"), (BLACK, "-"), (ORANGE, ":"), (PURPLE, "--"))
+LINES = {"official_code": (ORANGE, ":"), "paper": (ORANGE, "-."), "straight_through": (GREEN, ":"),
+         "reinforce": (GREEN, "--"), "learned": (BLUE, "-"), "predicted": (PURPLE, "-"), "fast": (PURPLE, "--")}
+"""Colour and style of a row's curve; all others are black."""
 
 
 def close(figure: Figure) -> None:
@@ -44,7 +45,8 @@ def show_measures(means: dict[str, dict], titles: dict[str, str], measures: Sequ
     figure, grid = plt.subplots(1, len(measures), figsize=(2.4 + 2.1 * len(measures), 0.9 + 0.36 * len(names)),
                                 sharey=True, squeeze=False, layout="constrained")
     for axes, measure in zip(grid[0], measures, strict=True):
-        for i, ((group, found), colour, marker) in enumerate(zip(means.items(), COLOURS, "osD^", strict=False)):
+        for i, ((group, found), (colour, marker)) in enumerate(
+                zip(means.items(), looks(len(means)), strict=True)):
             rows = [(y, found[n][measure]) for y, n in enumerate(names) if measure in found.get(n, {})]
             if not rows:
                 continue
@@ -95,7 +97,8 @@ def show_found(pictures: Sequence[Picture], titles: Sequence[str], known: Sequen
 def show_cost(curves: dict[str, dict], titles: dict[str, str]) -> Figure:
     """Hit rate against the number of different edits that were paid, a line a row."""
     figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
-    for (name, curve), (colour, style) in zip(curves.items(), LINES, strict=False):
+    for name, curve in curves.items():
+        colour, style = LINES.get(name, (BLACK, "-"))
         axes.step(curve["edits"], curve["hit"], where="post", color=colour, linestyle=style, linewidth=1.8,
                   label=titles.get(name, name))
         axes.plot(curve["edits"][-1], curve["hit"][-1], "o", color=colour, markersize=5)

@@ -13,6 +13,8 @@ from PIL import Image
 
 # Okabe and Ito's palette.
 BLUE, ORANGE, GREEN, PURPLE, BLACK = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#222222"
+LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "D"), (PURPLE, "^"), (BLACK, "v"))
+"""Colour and marker of a figure's groups, in this order."""
 HEAT = "viridis"
 
 STYLE = {"figure.dpi": 100, "figure.facecolor": "white", "savefig.facecolor": "white", "font.size": 10,
@@ -20,6 +22,13 @@ STYLE = {"figure.dpi": 100, "figure.facecolor": "white", "savefig.facecolor": "w
 plt.rcParams.update(STYLE)
 
 Picture = torch.Tensor | np.ndarray | Image.Image
+
+
+def looks(count: int) -> tuple[tuple[str, str], ...]:
+    """Colour and marker of so many groups. Raises ValueError for more than can be told apart: none is left out."""
+    if count > len(LOOKS):
+        raise ValueError(f"{count} groups can't be told apart in one figure, {len(LOOKS)} at most; draw several.")
+    return LOOKS[:count]
 
 
 def describe(figure: Figure) -> str:

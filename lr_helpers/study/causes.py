@@ -108,14 +108,17 @@ def proposed(models: Models, one: Task, method: Method) -> Proposed:
     # The official code draws its boxes around the transposed anchors.
     drawn = whole.anchors.flip(1) if "transposed_anchors" in method.defects else whole.anchors
     centres = anchor_centres(drawn, tuple(whole.attention.shape[1:]), one.picture.shape[-1])
-    return Proposed(centres, whole.boxes, shortlist(whole.edit_free, whole.boxes, method.shortlist))
+    kept = shortlist(whole.edit_free, whole.boxes, method.shortlist, method.nms_iou, method.places)
+    return Proposed(centres, whole.boxes, kept)
 
 
 LEARNED = METHODS["learned"]
 METHOD_OF = {"official_code": METHODS["official_code"], "paper": METHODS["paper"], "straight_through": LEARNED,
-             "reinforce": LEARNED, "learned": LEARNED, "exhaustive": LEARNED, "occlusion": LEARNED.but(shortlist=1)}
-"""Whose proposals a row of the study chose from. The others draw boxes at random, or know the region."""
-SHOWN = ("official_code", "paper", "learned")
+             "reinforce": LEARNED, "learned": LEARNED, "exhaustive": LEARNED, "edit_free": LEARNED.but(shortlist=1),
+             "predicted": LEARNED.but(shortlist=0)}
+"""Whose proposals a row of the study chose from; `predicted` from all of them. The others draw boxes at random, or know
+the region."""
+SHOWN = ("official_code", "paper", "learned", "predicted")
 
 
 def read_rows(file: Path = DATA / "studies" / "regions.csv") -> list[dict[str, str]]:
@@ -125,8 +128,8 @@ def read_rows(file: Path = DATA / "studies" / "regions.csv") -> list[dict[str, s
 
 
 def replacements(lines: Iterable[dict[str, str]], row: str) -> list[dict[str, str]]:
-    """Those of the row whose known region is known: its "replace" tasks."""
-    return [line for line in lines if line["row"] == row and line["iou"]]
+    """The row's "replace" tasks."""
+    return [line for line in lines if line["row"] == row and line["task"].startswith("replace_")]
 
 
 def failures(lines: Iterable[dict[str, str]], row: str, models: Models) -> list[dict]:

@@ -29,15 +29,11 @@ from lr_helpers.study.run import Done, Study
 from lr_helpers.study.tasks import COMPOSITIONAL, TWO, Task, combinations, restyled, two_turns
 from lr_helpers.study.variants import plain
 from tiny_world.judge import Judge, load
-from tiny_world.scenes import square
 
 ROWS = ("learned", "known_region")
 MEASURES = ("hit", "iou", "success", "target_seen", "source_gone", "others_kept", "psnr")
-JUDGED = ("success", "source_gone", "others_kept")
-"""What says something only where the judge named the objects before the edit: one that it never knew would always be
-"gone"."""
-SHIPPED = "noto"
-"""The style in which everything was trained."""
+SHIPPED = "training styles"
+"""What scenes are drawn in unless another style is asked for: the styles in which everything was trained."""
 
 
 # One job
@@ -47,19 +43,14 @@ def combination_record(seed: int, style: str, models: Models, judge: Judge, step
     """Learned and known region on each version of one scene, and what the judge calls its objects in each style."""
     unseen, seen = combinations(seed)
     kinds = {one.kind: one for one in (seen, unseen, restyled(seen, style))}
-    names = [o.name for o in seen.recipe.objects]
-    looks = [square(o) for o in seen.recipe.objects]
     # Does the judge know these objects, as they are drawn, before any edit?
-    named = {}
-    for name, one in ((SHIPPED, seen), (style, kinds[f"seen_{style}"])):
-        said = judge.name(one.picture.expand(len(looks), -1, -1, -1), looks)
-        named[name] = [a == b for a, b in zip(said, names, strict=True)]
+    named = {SHIPPED: measures.names_objects(seen, judge), style: measures.names_objects(kinds[f"seen_{style}"], judge)}
     # Each version edited by both rows; where `learned` missed, by which stage.
     choices, missed = {}, {}
     for kind, one in kinds.items():
         choices[kind] = run_task(one, models, judge, plain(ROWS), steps)["choices"]
         missed[kind] = lost(one, tuple(choices[kind]["learned"]["box"]), models)
-    return {"seed": seed, "objects": len(names), "place": seen.recipe.place,
+    return {"seed": seed, "objects": len(seen.recipe.objects), "place": seen.recipe.place,
             "targets": {"seen": seen.target, "unseen": unseen.target}, "named": named, "kinds": choices, "lost": missed}
 
 
@@ -156,7 +147,7 @@ class Extended(Study):
 def summarise(scenes: Sequence[dict], pairs: Sequence[dict], prompts: Sequence[dict]) -> dict:
     """Means with 95 % intervals by kind, row and measure; paired differences from "seen"; both turns; prompts.
 
-    The JUDGED measures are of those scenes alone whose objects the judge named, all of them, as they were drawn.
+    The `measures.JUDGED` are of those scenes alone whose objects the judge named, all of them, as they were drawn.
     "count" says how many.
     """
     kinds = list(scenes[0]["kinds"]) if scenes else []
@@ -177,14 +168,14 @@ def summarise(scenes: Sequence[dict], pairs: Sequence[dict], prompts: Sequence[d
 
 
 def flat(scenes: Sequence[dict], kind: str) -> list[dict]:
-    """One record for each scene and row of this kind, without the JUDGED measures where the judge knew not all."""
+    """One record for each scene and row of this kind, without `measures.JUDGED` where the judge knew not all."""
     found = []
     for record in scenes:
-        # "seen" and "unseen" are drawn in the shipped style.
+        # "seen" and "unseen" are drawn in the training styles.
         style = kind.removeprefix("seen_")
         known = all(record["named"].get(style, record["named"][SHIPPED]))
         for row, choice in record["kinds"][kind].items():
-            measured = {m: v for m, v in choice.items() if known or m not in JUDGED}
+            measured = {m: v for m, v in choice.items() if known or m not in measures.JUDGED}
             found.append({"task": record["seed"], "row": row, **measured})
     return found
 

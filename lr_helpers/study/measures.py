@@ -12,9 +12,21 @@ from lr_helpers.boxes import box_mask, iou
 from lr_helpers.models.loading import Models
 from lr_helpers.study.tasks import NOTHING, Task
 from tiny_world.judge import SURE, Judge, sees
+from tiny_world.scenes import square
 
 EXACT = 60.0
 """dB that stand for "no pixel differs", whose PSNR is infinite."""
+
+JUDGED = ("success", "source_gone", "others_kept")
+"""What says something only where the judge named the objects before the edit: one that it never knew would always be
+"gone"."""
+
+
+def names_objects(task: Task, judge: Judge) -> list[bool]:
+    """Of each object of the scene, before any edit: does the judge call it what it is?"""
+    objects = task.recipe.objects
+    said = judge.name(task.picture.expand(len(objects), -1, -1, -1), [square(o) for o in objects])
+    return [name == o.name for name, o in zip(said, objects, strict=True)]
 
 
 def region(task: Task, box: Sequence[int]) -> dict[str, float]:

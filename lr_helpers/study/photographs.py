@@ -27,7 +27,7 @@ from lr_helpers.models.profiles import Profile
 from lr_helpers.study import tables
 from lr_helpers.study.run import Done, Study
 
-ROWS = ("learned", "occlusion", "paper", "official_code")
+ROWS = ("learned", "edit_free", "paper", "official_code")
 """Presets, and `learned` without trial edits."""
 MEASURES = ("iou", "hit", "centre_inside", "covered", "share", "ceiling", "seam", "colour_shift", "evaluations",
             "seconds")
@@ -36,8 +36,8 @@ COLUMNS = ("task", "row", "prompt", "seed", "x0", "y0", "x1", "y1", *MEASURES)
 
 def method_of(row: str, steps: int | None = None) -> Method:
     """The settings of a row; raises UserError for an unknown one."""
-    if row == "occlusion":
-        # One box is left, which is then edited: chosen by what hiding it takes away.
+    if row == "edit_free":
+        # One box is left, which is then edited.
         return METHODS["learned"].but(shortlist=1, steps=steps)
     return get_method(row).but(steps=steps)
 
@@ -61,7 +61,8 @@ def region(box: Box, readings: Sequence[Box]) -> dict[str, float]:
 
 def ceiling(one: Sample, models: Models, method: Method) -> float:
     """The highest IoU of any box that the method could have chosen: its proposals, before the shortlist."""
-    every = method.but(shortlist=0, occlusion_weight=0.0, area_weight=1.0)  # no box is weighed, so CLIP needn't look
+    # No box is weighed, so CLIP needn't look.
+    every = method.but(finder="search", shortlist=0, patches_weight=0.0, occlusion_weight=0.0, area_weight=1.0)
     boxes = propose(models, to_tensor(one.picture), one.source, every).boxes.reshape(-1, 1, 4)
     return float(iou(boxes.float(), torch.tensor(one.readings).float()).max())
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from lr_helpers import plots
-from lr_helpers.baselines import TITLES, Edited, Request, rows_here
+from lr_helpers.baselines import ACROSS, TITLES, Edited, Request, rows_here
 from lr_helpers.baselines.request import Share
 from lr_helpers.boxes import iou
-from lr_helpers.candidates import TERMS, occlusion_table
+from lr_helpers.candidates import TERMS, occlusion_table, patches_table
 from lr_helpers.files.writing import csv_bytes
 from lr_helpers.losses import score
 from lr_helpers.method import METHODS
@@ -32,8 +32,12 @@ from lr_helpers.study.variants import Variant, plain
 from tiny_world import judge
 
 ROWS = ("random_anchors", "random_sizes", "official_code", "paper", "straight_through", "reinforce", "learned",
-        "exhaustive", "occlusion", "known_region")
+        "exhaustive", "edit_free", "known_region")
 """The ways to choose a region that are compared."""
+STRANGE_ROWS = ("official_code", "paper", "learned", *ACROSS, "edit_free", "known_region")
+"""Those that are run on what no model was trained on: another drawing style, other ground."""
+COMPARING = ("clip", "source", "occlusion")
+"""The terms that compare with one text, so that they are others once it is centred."""
 COMPARED_WITH = "official_code"
 MEASURES = ("iou", "hit", "centre_inside", "target_seen", "source_gone", "others_kept", "success", "psnr", "ssim",
             "vit_distance", "score", "evaluations", "seconds")
@@ -88,14 +92,19 @@ def measured(one: Task, made: Edited, models: Models, judge_model: judge.Judge) 
 def _table(one: Task, request: Request, models: Models, steps: int) -> dict:
     """Boxes' IoU and all terms of the paper's K×M candidates, every one edited."""
     method, share = METHODS["paper"].but(steps=steps), Share(request, models)
-    found = share.candidates(method, share.proposals(method).boxes)
-    # Edits all 63 candidates; those that `paper` has edited are there already.
-    found.losses(None)
-    # The paper does not weigh this term, so its table lacks it.
-    found.terms["occlusion"] = occlusion_table(models, one.picture, one.source, found.boxes)
-    values = {**{term: found.terms[term] for term in TERMS}, "text": found.text_similarity,
-              "image": found.image_similarity,
-              "iou": iou(found.boxes.float(), torch.tensor(one.truth).float())}
+    boxes = share.proposals(method).boxes
+    values = {}
+    # The paper compares with the texts as they are; with what all texts share taken off, these terms are others.
+    for prefix, centre in (("", False), ("centred_", True)):
+        found = share.candidates(method.but(centre_texts=centre), boxes)
+        # Edits all 63 candidates; those that `paper` has edited are there already.
+        found.losses(None)
+        # The paper does not weigh these terms, so its table lacks them.
+        found.terms["occlusion"] = occlusion_table(models, one.picture, one.source, boxes, centre)
+        found.terms["patches"] = patches_table(models, one.picture, one.source, boxes)
+        values |= {prefix + term: found.terms[term] for term in (COMPARING if centre else TERMS)}
+    values |= {"text": found.text_similarity, "image": found.image_similarity,
+               "iou": iou(boxes.float(), torch.tensor(one.truth).float())}
     return {name: [[round(v, 5) for v in row] for row in rows.tolist()] for name, rows in values.items()}
 
 
@@ -122,8 +131,10 @@ class Regions(Study):
     """Of "regions"; None: ROWS, and those of ACROSS if there is a region predictor."""
     regions: str | Path | None = None
     """The region predictor's file, where it is not the profile's."""
+    strange: int = 0
+    """So many of the replacements again in the held-out style, and on held-out textures, with STRANGE_ROWS."""
 
-    shows = ("tasks.csv", "success.png", "regions.png", "curves.png", "sweeps_*.png", "rules_*.png")
+    shows = ("tasks.csv", "success_*.png", "regions_*.png", "curves.png", "sweeps_*.png", "rules_*.png")
 
     def settings(self, about: dict) -> dict:
         return {"study": self.name, "steps": self.steps, "validation": self.validation, "style": self.style,
@@ -141,7 +152,7 @@ class Regions(Study):
         return {variant.name: variant for variant in found}
 
     def jobs(self) -> list[tuple[str, int]]:
-        return kinds_and_seeds(self.replace, self.add, self.validation, self.remove)
+        return kinds_and_seeds(self.replace, self.add, self.validation, self.remove, self.strange)
 
     def file(self, job: tuple[str, int]) -> str:
         return f"{job[0]}_{job[1]}"
@@ -152,12 +163,19 @@ class Regions(Study):
     def do(self, job: tuple[str, int]) -> dict:
         one = task(*job) if self.style is None else restyled(task(*job), self.style)
         # The table of candidates costs 63 edits a task: only those who compare rules with the paper's need it.
-        table = self.name == "regions" and self.rows is None
-        return run_task(one, self.models, self.judge, list(self.variants.values()), self.steps, table=table)
+        strange = job[0] in ("style", "texture")
+        table = self.name == "regions" and self.rows is None and not strange
+        rows = [row for name, row in self.variants.items() if not strange or name in STRANGE_ROWS]
+        record = run_task(one, self.models, self.judge, rows, self.steps, table=table)
+        if strange and not all(measures.names_objects(one, self.judge)):
+            for choice in record["choices"].values():
+                choice |= dict.fromkeys(measures.JUDGED)  # the judge can't tell
+        return record
 
     def summarise(self, done: Done) -> dict:
         return {"study": self.name, "steps": self.steps, "scenes": "validation" if self.validation else "test",
-                "tasks": {"replace": self.replace, "add": self.add, "remove": self.remove}, "style": self.style,
+                "tasks": {"replace": self.replace, "add": self.add, "remove": self.remove, "strange": self.strange},
+                "style": self.style,
                 **summarise(done.records)}
 
     def show(self, summary: dict, done: Done) -> None:
@@ -172,10 +190,12 @@ class Regions(Study):
                 print(f"  {rule:40} IoU {tables.said(value['iou'])}   hit {tables.said(value['hit'])}")
 
 
-def kinds_and_seeds(replace: int, add: int, validation: bool, remove: int = 0) -> list[tuple[str, int]]:
-    """So many tasks of each kind, as `tasks.task` takes them."""
+def kinds_and_seeds(replace: int, add: int, validation: bool, remove: int = 0,
+                    strange: int = 0) -> list[tuple[str, int]]:
+    """So many tasks of each kind, as `tasks.task` takes them; `strange` of each of "style" and "texture"."""
     first = VALIDATION if validation else TEST
-    return [(kind, seed) for kind, count in (("replace", replace), ("add", add), ("remove", remove))
+    counts = {"replace": replace, "add": add, "remove": remove, "style": strange, "texture": strange}
+    return [(kind, seed) for kind, count in counts.items()
             for seed in range(first, first + count)]
 
 
@@ -220,10 +240,14 @@ def figures(summary: dict) -> dict:
     means = summary["means"]
     # Variants of the study `learning` are called what they are.
     titles = {name: TITLES.get(name, name) for found in means.values() for name in found}
-    known = {title: found for title, found in means.items() if any("hit" in value for value in found.values())}
-    drawn = {"success": plots.show_measures(means, titles, ("success", "target_seen", "source_gone", "others_kept"))}
-    if known:
-        drawn["regions"] = plots.show_measures(known, titles, ("hit", "iou"))
+    drawn = {}
+    for kind in ("replace", "add", "remove", "held-out"):
+        own = {title: found for title, found in means.items() if title.startswith(kind)}
+        if own:
+            drawn[f"success_{kind}"] = plots.show_measures(
+                own, titles, ("success", "target_seen", "source_gone", "others_kept"))
+        if any("hit" in value for found in own.values() for value in found.values()):
+            drawn[f"regions_{kind}"] = plots.show_measures(own, titles, ("hit", "iou"))
     if summary["curves"] and summary["study"] == "regions":
         drawn["curves"] = plots.show_cost(summary["curves"], TITLES)
     for title, found in summary["sweeps"].items():

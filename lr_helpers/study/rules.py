@@ -8,6 +8,7 @@ import torch
 
 from lr_helpers.candidates import EDIT_FREE, TERMS, weighted
 from lr_helpers.intervals import mean_with_interval
+from lr_helpers.losses import SHARES, standardised
 from lr_helpers.method import METHODS, OFFICIAL_SIZES, Method
 from lr_helpers.study.tables import rows_of
 
@@ -57,8 +58,16 @@ def _by(trace: Sequence[Sequence[float]], count: int) -> Sequence[float]:
 
 
 def loss_of(method: Method) -> Rule:
-    """The method's loss as a rule."""
-    return lambda table: weighted({term: table[term] for term in TERMS}, method)
+    """The method's loss as a rule; terms that it standardises, over the table."""
+    def rule(table: Table) -> torch.Tensor:
+        terms = {term: table[term] for term in TERMS}
+        if method.centre_texts:  # only those that compare with one text are others then
+            terms = {term: table.get(f"centred_{term}", values) for term, values in terms.items()}
+        if method.standardise_terms:
+            terms = {term: values if term in SHARES else standardised(values) for term, values in terms.items()}
+        return weighted(terms, method)
+
+    return rule
 
 
 def quality(alpha: float = 2.0, beta: float = 1.0) -> Rule:
@@ -90,7 +99,7 @@ def rules(tables: Sequence[Table]) -> dict:
         chosen[f"paper's loss without {term}"] = loss_of(without(PAPER, term))
     for term in TERMS:
         chosen[f"{term} alone"] = column(term)
-    chosen["occlusion + area, no edit"] = loss_of(without(LEARNED, *(t for t in TERMS if t not in EDIT_FREE)))
+    chosen["edit-free terms"] = loss_of(without(LEARNED, *(t for t in TERMS if t not in EDIT_FREE)))
     chosen["learned's loss"] = loss_of(LEARNED)
     for term in TERMS:
         if getattr(LEARNED, f"{term}_weight"):

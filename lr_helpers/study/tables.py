@@ -17,7 +17,9 @@ SHARES = ("hit", "centre_inside", "target_seen", "source_gone", "others_kept", "
 
 GROUPS = {"replace, one object": ("replace", 1), "replace, two objects": ("replace", 2), "add, empty scene": ("add", 0),
           "add, one object there": ("add", 1), "remove, one object": ("remove", 1),
-          "remove, two objects": ("remove", 2)}
+          "remove, two objects": ("remove", 2), "held-out style, one object": ("style", 1),
+          "held-out style, two objects": ("style", 2), "held-out textures, one object": ("texture", 1),
+          "held-out textures, two objects": ("texture", 2)}
 """Tasks are told apart by what is asked, and by how many objects the scene has."""
 
 

@@ -11,8 +11,10 @@ from random import Random
 import torch
 
 from lr_helpers.boxes import Box
+from tiny_world.places import VARIANTS
 from tiny_world.scenes import Recipe, scene, square, tensor
-from tiny_world.words import NAMES, PLACES, caption, held_out, with_article
+from tiny_world.sprites import HELD_OUT_STYLE
+from tiny_world.words import HELD_OUT_TEXTURES, NAMES, PLACES, caption, held_out, with_article
 
 VALIDATION, TEST = 300_000, 400_000
 """First seeds of the scenes on which weights are chosen, and of those that are reported."""
@@ -28,7 +30,7 @@ class Task:
     """"Replace this object by X", "add X" to a scene that has one object less, or "remove this object"."""
 
     kind: str
-    """"replace", "add" or "remove"; other studies have names of their own."""
+    """One of KINDS; other studies have names of their own."""
     seed: int
     recipe: Recipe
     """The scene as it is given."""
@@ -59,7 +61,8 @@ class Task:
         return [o.box for o in self.recipe.objects if o.box != self.truth]
 
 
-KINDS = ("replace", "add", "remove")
+KINDS = ("replace", "add", "remove", "style", "texture")
+"""The last two are "replace", drawn in the held-out style, and on a held-out texture."""
 NOTHING = "nothing"
 """What the judge calls a place without an object."""
 
@@ -83,7 +86,17 @@ def task(kind: str, seed: int) -> Task:
     if kind == "remove":
         # The prompt is what is left to see there: the place.
         return replace(replacing(kind, seed, full, index, target), prompt=caption([], full.place), target=NOTHING)
+    if kind == "style":
+        return replace(restyled(replacing("replace", seed, full, index, target), HELD_OUT_STYLE), kind=kind)
+    if kind == "texture":
+        return replacing(kind, seed, on_strange_ground(full, seed), index, target)
     raise ValueError(f"kind is {kind!r}; use one of {', '.join(KINDS)}.")
+
+
+def on_strange_ground(recipe: Recipe, seed: int) -> Recipe:
+    """The scene of this seed on a held-out texture."""
+    rng = Random(f"strange {seed}")
+    return recipe.on(rng.choice(HELD_OUT_TEXTURES), rng.randrange(VARIANTS))
 
 
 def replacing(kind: str, seed: int, full: Recipe, index: int, target: str) -> Task:
@@ -121,8 +134,8 @@ def restyled(task: Task, style: str) -> Task:
     """The same task, its scene drawn with sprites of another style (`tiny_world.sprites.styles`), the truth with it.
     Its kind says so.
 
-    The judge learned the shipped style: it knows what the editor paints, but whether it names objects of another
-    style must be measured before "others kept" and "source gone" are read.
+    The judge learned the styles of the trainings: it knows what the editor paints, but whether it names objects of the
+    held-out style must be measured before "others kept" and "source gone" are read.
     """
     recipe = task.recipe.styled(style)
     here = [o.box for o in recipe.objects if (o.name, square(o)) == task.replaced]

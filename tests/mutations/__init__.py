@@ -5,10 +5,10 @@
 of the checks, in other words. `python -m tests.mutations` prints the totals.
 """
 
-from . import anchors, batch, capstone, comparison, inpainting, learning, losses, regions
+from . import across, anchors, batch, capstone, comparison, inpainting, learning, losses, regions
 
 WRONG: dict[str, list] = {}
 RIGHT: dict[str, list] = {}
-for _module in (inpainting, anchors, regions, losses, learning, capstone, batch, comparison):
+for _module in (inpainting, anchors, regions, losses, learning, capstone, across, batch, comparison):
     WRONG.update(_module.WRONG)
     RIGHT.update(_module.RIGHT)

@@ -118,6 +118,10 @@ WRONG = {
         ("ascending", "descending", lambda a, k: top(-a, k)),
         ("max over heads", "mean|average", lambda a, k: top(a.max(0).values[None], k)),
         ("one head", "average", lambda a, k: top(a[:1], k)),
+        ("no mean", "not averaged", lambda a, k: (lambda i: torch.stack([i // a.shape[2], i % a.shape[2]], 1))(
+            a.flatten().argsort(descending=True, stable=True)[:k])),
+        ("no mean, places within a head", "not averaged", lambda a, k: (lambda i: torch.stack(
+            [i % a[0].numel() // a.shape[2], i % a.shape[2]], 1))(a.flatten().argsort(descending=True, stable=True)[:k])),
         ("in reading order", "strongest|order", lambda a, k: torch.tensor(sorted(top(a, k).tolist()))),
         ("floats", "whole-number", lambda a, k: top(a, k).float()),
         ("true division", "whole-number", lambda a, k: (lambda i: torch.stack([i / a.shape[2], i % a.shape[2]], 1))(

@@ -194,7 +194,7 @@ WRONG = {
         ("repr of items", "json.dumps", lambda p, s: sha(repr(sorted({**s, "image": sha(p)}.items())).encode())),
         ("another name", "image", lambda p, s: sha(json.dumps({**s, "picture": sha(p)}, sort_keys=True).encode())),
         ("concatenated", "one dictionary|one behind the other", lambda p, s: sha(sha(p).encode() + json.dumps(s, sort_keys=True).encode())),
-        ("settings in a field", "image|one dictionary", lambda p, s: sha(json.dumps({"image": sha(p), "settings": s}, sort_keys=True).encode())),
+        ("settings in a field", "beside \"image\"", lambda p, s: sha(json.dumps({"image": sha(p), "settings": s}, sort_keys=True).encode())),
         ("upper case", "hex", lambda p, s: key(p, s).upper()),
         ("shortened", "64", lambda p, s: key(p, s)[:12]),
         ("digest of the picture as bytes", "JSON serializable", lambda p, s: sha(json.dumps(
@@ -205,6 +205,10 @@ WRONG = {
         ("blocks", "block", lambda x, r, n: x[r * len(x) // n:(r + 1) * len(x) // n]),
         ("blocks rounded down", "block", lambda x, r, n: x[len(x) // n * r:len(x) // n * (r + 1)]),
         ("from 1", "from 0", lambda x, r, n: x[r + 1::n]),
+        ("ranks from 1", "from 0", lambda x, r, n: x[r - 1::n]),
+        ("blocks of n", "block", lambda x, r, n: x[r * n:(r + 1) * n]),
+        ("blocks and one more", "block", lambda x, r, n: x[r * (len(x) // n + 1):(r + 1) * (len(x) // n + 1)]),
+        ("generator", "a list is asked for", lambda x, r, n: (v for i, v in enumerate(x) if i % n == r)),
         ("by value", "place|not all arguments converted|type", lambda x, r, n: [i for i in x if i % n == r]),
         ("indices", "not their places", lambda x, r, n: list(range(len(x)))[r::n]),
         ("by index()", "alike|place", lambda x, r, n: [i for i in x if x.index(i) % n == r]),
@@ -236,6 +240,7 @@ WRONG = {
             math.ceil(work(i, s, h)) // min(c, m // g))))),
         ("machines int + 1", "even|one too many", lambda i, s, h, g, c, m: (math.ceil(work(i, s, h)), int(
             math.ceil(work(i, s, h)) / min(c, m // g)) + 1)),
+        ("a name that is missing", "import it", lambda i, s, h, g, c, m: ceiling(work(i, s, h))),  # noqa: F821
         ("workers only", "both|values", lambda i, s, h, g, c, m: math.ceil(work(i, s, h))),
         ("fractions", "whole numbers|round up", lambda i, s, h, g, c, m: (work(i, s, h), work(i, s, h) / min(c, m // g))),
     ],

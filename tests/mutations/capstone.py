@@ -214,6 +214,41 @@ def surest(self):
     return divmod(self.probabilities.argmax().item(), self.probabilities.shape[1])
 
 
+def lowest_expected(self):
+    k = (self.probabilities * self.table).sum(1).argmin().item()
+    return k, self.probabilities[k].argmax().item()
+
+
+def row_of_the_minimum(self):
+    k = self.table.argmin().item() // self.table.shape[1]
+    return k, self.probabilities[k].argmax().item()
+
+
+def lowest_mean(self):
+    k = self.table.mean(1).argmin().item()
+    return k, self.probabilities[k].argmax().item()
+
+
+def edit_of(number):
+    """Returns another edit's picture: number(k, m, anchors, sizes)."""
+    class Other(Student):
+        def __call__(self, *given):
+            found = super().__call__(*given)
+            k, m = self.choose()
+            return {**found, "image": self.edits[number(k, m, *self.boxes.shape[:2])]}
+
+    return Other()
+
+
+def masks_by_size(self):
+    return torch.stack([box_mask(b, self.size, self.size) for b in self.boxes.transpose(0, 1).reshape(-1, 4).tolist()])
+
+
+def box_as_list(*given):
+    found = Student()(*given)
+    return {**found, "box": found["box"].tolist()}
+
+
 def only_image(*given):
     return Student()(*given)["image"]
 
@@ -258,6 +293,13 @@ WRONG = {
         ("lowest of the table", "minimum of the table", slip(choose=lowest_of_table)),
         ("surest anchor", "best anchor", slip(choose=surest)),
         ("first anchor", "best anchor", slip(choose=lambda s: (0, s.probabilities[0].argmax().item()))),
+        ("anchor of the lowest expected loss", "not by their expected", slip(choose=lowest_expected)),
+        ("anchor of the lowest mean", "expected or mean loss", slip(choose=lowest_mean)),
+        ("anchor that holds the lowest loss", "has not chosen doesn't count", slip(choose=row_of_the_minimum)),
+        ("picture k", "k · M + m", edit_of(lambda k, m, anchors, sizes: k)),
+        ("picture m · K + k", "k · M + m", edit_of(lambda k, m, anchors, sizes: m * anchors + k)),
+        ("masks size by size", "boxes.flatten(0, 1)", slip(masks=masks_by_size)),
+        ("no box", "missing in the dict: box", lambda *given: {k: v for k, v in Student()(*given).items() if k != "box"}),
         ("only the picture", "dict", only_image),
     ],
 }
@@ -270,6 +312,7 @@ RIGHT = {
         ("fork_rng", slip(network=forked)),
         ("loops and lists", slip(choose=by_loops)),
         ("arrays", arrays),
+        ("box as a list", box_as_list),
         ("log and exp", slip(objective=lambda s, logits: (logits.log_softmax(-1).exp() * s.table).sum(-1).mean())),
     ],
 }

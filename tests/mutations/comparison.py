@@ -103,6 +103,11 @@ def mse(a, b, mask):
     return (((a - b) * (1 - mask)) ** 2).mean()
 
 
+def numpy_psnr(a, b, mask):
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(np.mean(((a - b) * (1 - mask)).numpy() ** 2))
+
+
 # 10
 
 
@@ -165,6 +170,7 @@ WRONG = {
         ("dice", "Dice|union", lambda c, t: hits(c, t, lambda a, b: 2 * shared(a, b) / (size(a) + size(b)))),
         ("sum of areas", "union|twice", lambda c, t: hits(c, t, lambda a, b: shared(a, b) / (size(a) + size(b)))),
         ("mean IoU", "mean IoU", lambda c, t: sum(map(iou, c.tolist(), t.tolist())) / len(c)),
+        ("mean of booleans", "have no mean", lambda c, t: (box_iou(c, t).diagonal() >= .5).mean()),
         ("count", "number of hits", lambda c, t: hits(c, t) * len(c)),
         ("all with all", "all with all|own true box", lambda c, t: float((box_iou(c, t) >= .5).float().mean())),
         ("best of all", "all with all|own true box", lambda c, t: float((box_iou(c, t).max(1).values >= .5).float().mean())),
@@ -181,6 +187,11 @@ WRONG = {
         ("no average", "average each resample", lambda o, t, d: ((o - t).mean(), *np.percentile((o - t)[d], (2.5, 97.5)))),
         ("axis 0", "axis 1", lambda o, t, d: ((o - t).mean(), *np.percentile((o - t)[d].mean(0), (2.5, 97.5)))),
         ("own draws", "same call", own_draws),
+        ("quantile in per cent", "from 0 to 1", lambda o, t, d: ((o - t).mean(), *np.quantile((o - t)[d].mean(1), (2.5, 97.5)))),
+        ("1.96 SE by np.std", "standard errors", lambda o, t, d: (lambda m, s: (m, m - 1.96 * s, m + 1.96 * s))(
+            (o - t).mean(), (o - t).std() / len(o) ** .5)),
+        ("theirs by other rows", "same draws", lambda o, t, d: ((o - t).mean(), *np.percentile(
+            o[d].mean(1) - t[d[::-1]].mean(1), (2.5, 97.5)))),
         ("1.96 SE", "resamples", lambda o, t, d: (lambda m, s: (m, m - 1.96 * s, m + 1.96 * s))((o - t).mean(), (o - t).std(
             ddof=1) / len(o) ** .5)),
         ("extremes", "lowest and the highest", lambda o, t, d: ((o - t).mean(), (o - t)[d].mean(1).min(), (o - t)[d].mean(1).max())),
@@ -242,6 +253,8 @@ WRONG = {
         ("no 10", "ten times|factor", lambda a, b, m: float(-mse(a, b, m).log10())),
         ("absolute", "square", lambda a, b, m: float(-10 * ((a - b) * (1 - m)).abs().mean().log10())),
         ("peak of the picture", "peak", lambda a, b, m: float(10 * (a.max() ** 2 / mse(a, b, m)).log10())),
+        ("the logarithm of 0 breaks off", "float(\"inf\")", lambda a, b, m: -10 * math.log10(float(mse(a, b, m)))),
+        ("60 dB for equal ones", "float(\"inf\")", lambda a, b, m: float(min(-10 * mse(a, b, m).log10(), torch.tensor(60.)))),
         ("mean of channels", "channels", lambda a, b, m: float(np.mean([-10 * math.log10(mse(a[c], b[c], m)) for c in range(3)]))),
         ("in place", "in place", lambda a, b, m: float(-10 * (a.sub_(b).mul_(1 - m) ** 2).mean().log10())),
         ("only before blackened", "blacken", lambda a, b, m: float(-10 * ((a * (1 - m) - b) ** 2).mean().log10())),
@@ -263,11 +276,19 @@ WRONG = {
                                                                            (q[0], q[1], q[0] + q[2], q[1] + q[3])))),
         ("per anchor", "each proposal|axis", lambda b, r: free(b, r).all(1)),
         ("IoU of a half", "sharing a part", lambda b, r: free(b, r, lambda p, q: shared(p, q) > size(p) / 2)),
+        ("IoU below a half", "one shared pixel", lambda b, r: free(b, r, lambda p, q: iou(p, q) >= .5)),
+        ("0 and 1", "return booleans", lambda b, r: free(b, r).float()),
         ("the boxes", "True and False|axis|axes|boolean", lambda b, r: b[free(b, r)]),
         ("one side", "either side", lambda b, r: free(b, r, lambda p, q: p[2] > q[0] and p[3] > q[1])),
     ],
     "lost_at": [
         ("own row only", "all proposals count|another anchor", lambda i, k, c: stage(i[c[0]:c[0] + 1], k[c[0]:c[0] + 1], (0, c[1]))),
+        ("no proposal of its row", "all proposals count", lambda i, k, c: stage(i, k, c) if (i[c] >= .5) or (
+            i[c[0]] >= .5).any() else "proposals"),
+        ("its row instead of itself", "`chosen` is one box", lambda i, k, c: "found" if (i[c[0]] >= .5).any() else stage(i, k, c)),
+        ("is the best box kept", "not the best one alone", lambda i, k, c: {"choice": "choice" if k.view(-1)[i.argmax()] else
+            "shortlist"}.get(stage(i, k, c), stage(i, k, c))),
+        ("mean of booleans", "have no mean", lambda i, k, c: (i >= .5).mean()),
         ("shortlist of its row", "all proposals count|another anchor", lambda i, k, c: stage(i, k & (torch.arange(len(k)) == c[0])[:, None], c)),
         ("above", "exactly 0.5", lambda i, k, c: stage(i, k, c, lambda v: v > .5)),
         ("best is found", "chosen box decides", lambda i, k, c: "found" if bool((i * k).max() >= .5) else stage(i, k, c)),
@@ -298,8 +319,9 @@ RIGHT = {
                  ("numpy numbers", lambda p: list(np.flatnonzero([i in front(p) for i in range(len(p))])))],
     "mask_of_runs": [("pixels", unroll), ("flat", unrolled), ("lists", lambda r, h, w: unroll(r, h, w).tolist())],
     "background_psnr": [("tensor", lambda a, b, m: -10 * torch.log10(mse(a, b, m))),
-                        ("mse_loss", lambda a, b, m: 10 * math.log10(1 / F.mse_loss(a * (1 - m), b * (1 - m)).item())),
-                        ("numpy", lambda a, b, m: -10 * np.log10(np.mean(((a - b) * (1 - m)).numpy() ** 2)))],
+                        ("mse_loss", lambda a, b, m: (10 * math.log10(1 / e) if (
+                            e := F.mse_loss(a * (1 - m), b * (1 - m)).item()) else math.inf)),
+                        ("numpy", numpy_psnr)],
     "free_proposals": [("loops", free), ("canvas", on_canvas), ("list", lambda b, r: free(b, r).tolist()),
                        ("areas", lambda b, r: free(b, r, lambda p, q: shared(p, q) > 0))],
     "lost_at": [("indices", stage), ("loops", stage_by_loops)],

@@ -74,6 +74,19 @@ def loop_returns_early(predict, scheduler, latents, steps, scale):
         return latents
 
 
+def loop_scales_the_noise(predict, scheduler, latents, steps, scale):
+    scheduler.set_timesteps(steps)
+    return loop(predict, scheduler, latents * scheduler.init_noise_sigma, steps, scale)
+
+
+def loop_counts(predict, scheduler, latents, steps, scale):
+    scheduler.set_timesteps(steps)
+    for t in range(steps):
+        x = scheduler.scale_model_input(latents, t)
+        latents = scheduler.step(guided(predict(x, t, False), predict(x, t, True), scale), t, latents).prev_sample
+    return latents
+
+
 def loop_cheap(predict, scheduler, latents, steps, scale):
     scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
@@ -122,6 +135,10 @@ WRONG = {
         ("eight channels", "mask|axis 1 has the wrong length", lambda n, m, z: torch.cat([n, z], 1)),
         ("height and width swapped", "Sizes of tensors|own size", lambda n, m, z: torch.cat(
             [n, F.interpolate(m, n.shape[:-3:-1]), z], 1)),
+        ("four channels written down", "four channels", lambda n, m, z: torch.cat(
+            [n.reshape(len(n), 4, *n.shape[-2:]), F.interpolate(m, n.shape[-2:]), z.reshape(len(z), 4, *z.shape[-2:])], 1)),
+        ("four channels taken", "four channels", lambda n, m, z: torch.cat(
+            [n[:, :4], F.interpolate(m, n.shape[-2:]), z[:, :4]], 1)),
     ],
     "guide": [
         ("swapped", "swapped|start from", lambda u, c, s: guided(c, u, s)),
@@ -137,6 +154,8 @@ WRONG = {
     ],
     "denoise": [
         ("numbers instead of times", "time itself", loop_with_range),
+        ("numbers instead of times, in step too", "time itself", loop_counts),
+        ("scales the noise as the pipelines do", "scaled already", loop_scales_the_noise),
         ("forgets prev_sample", "keep what step returns", loop_forgets),
         ("goes on with the scaled ones", "as they were|scale", loop_keeps_scaled),
         ("returns the step's output", "tensor was expected", loop_returns_step),

@@ -54,14 +54,16 @@ WRONG = {
         ("squared lengths", "squares|lengths", lambda a, b: 1 - (a * b).sum(-1) / ((a * a).sum(-1) * (b * b).sum(-1)).clamp(min=1e-8)),
         ("wrong axis of norm", "last", lambda a, b: 1 - (F.normalize(a, dim=0) * F.normalize(b, dim=0)).sum(-1)),
         ("axis 1", "last", lambda a, b: 1 - F.cosine_similarity(a, b.expand_as(a) if b.ndim < a.ndim else b, dim=min(1, a.ndim - 1))),
-        ("matrix product", "broadcast|axes|shape|size|last", lambda a, b: 1 - F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT
+        ("matrix product", "own partner", lambda a, b: 1 - F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT
             if b.ndim > 1 else 1 - F.normalize(a, dim=-1) @ F.normalize(b, dim=-1)),
+        ("matrix product with .T", "own partner", lambda a, b: 1 - F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T),
         ("normalises in place", "in place", lambda a, b: 1 - (a.div_(a.norm(dim=-1, keepdim=True).clamp(min=1e-8)) * F.normalize(b, dim=-1)).sum(-1)),
         ("keeps the axis", "axis|keepdim", lambda a, b: (1 - cos(a, b)).unsqueeze(-1)),
         ("half", "multiplied|1/2", lambda a, b: (1 - cos(a, b)) / 2),
     ],
     "self_similarity": [
         ("dot products", "length", lambda t: t @ t.mT),
+        (".T", "last two axes only", lambda t: F.normalize(t, dim=-1) @ F.normalize(t, dim=-1).T),
         ("channels", "channels", lambda t: F.normalize(t, dim=-1).mT @ F.normalize(t, dim=-1)),
         ("wrong axis", "last axis|along", lambda t: F.normalize(t, dim=1) @ F.normalize(t, dim=1).mT),
         ("distance", "distance", lambda t: 1 - q(t)),

@@ -122,6 +122,23 @@ class OneConvolution(Net):
         return self.d(F.relu(self.c(x.flatten(1))))
 
 
+class InAList(nn.Module):
+    def __init__(self, proposals, channels, pool, hidden=32):
+        super().__init__()
+        self.convolutions = [nn.Conv2d(proposals * channels, hidden, 1), nn.Conv2d(hidden, hidden // 2, 1)]
+        self.linear = [nn.Linear(hidden // 2 * pool * pool, hidden), nn.Linear(hidden, proposals)]
+
+    def forward(self, x):
+        for convolution in self.convolutions:
+            x = F.relu(convolution(x))
+        return self.linear[1](F.relu(self.linear[0](x.flatten(1))))
+
+
+class FlatAltogether(Net):
+    def forward(self, x):
+        return self.d(F.relu(self.c(F.relu(self.b(F.relu(self.a(x)))).flatten())))
+
+
 def gumbel(u):
     return -torch.log(-torch.log(u))
 
@@ -147,12 +164,28 @@ def mask_by_slices(weights, boxes, size, end=0, turned=False, add=True, keep=Tru
     return out.unsqueeze(-3) if keep else out
 
 
+def mask_of_one_row(weights, boxes, size):
+    mask = torch.zeros(1, size, size)
+    for w, (x0, y0, x1, y1) in zip(weights, boxes.tolist()):
+        mask[0, y0:y1, x0:x1] += w
+    return mask
+
+
+def corners(centres, half, size):
+    return torch.cat([centres[:, None] - half, centres[:, None] + half], -1).round().clamp(0, size).long()
+
+
 WRONG = {
     "proposals": [
         ("whole sides as half sides", "whole sides", lambda c, s, n: squares(c, s, n, lambda k, size: k * size)),
         ("no clamp", "clamp", lambda c, s, n: squares(c, s, n, finish=lambda b, size: b.round().long())),
         ("clamp to size − 1", "size − 1|0 … size", lambda c, s, n: squares(c, s, n, finish=lambda b, z: b.round().clamp(0, z - 1).long())),
-        ("cut off decimals", "round", lambda c, s, n: squares(c, s, n, finish=lambda b, z: b.long().clamp(0, z))),
+        ("cut off decimals", "cutting off", lambda c, s, n: squares(c, s, n, finish=lambda b, z: b.long().clamp(0, z))),
+        ("clamped, then cut off", "cutting off", lambda c, s, n: (lambda half: torch.cat(
+            [c[:, None] - half, c[:, None] + half], -1).clamp(0, n).long())(torch.tensor(s)[:, None] * n / 2)),
+        ("the tuple times half the side", "torch.tensor", lambda c, s, n: corners(c, n / 2 * s, n)),
+        ("the tuple times the side, halved", "torch.tensor", lambda c, s, n: corners(c, s * n / 2, n)),
+        ("the tuple off the centre", "torch.tensor", lambda c, s, n: c[:, None] - s),
         ("rounded up", "not up|nearest", lambda c, s, n: squares(c, s, n, finish=lambda b, z: b.ceil().clamp(0, z).long())),
         ("x, y swapped", "swapped", lambda c, s, n: squares(c[:, [1, 0]], s, n)),
         ("floats", "whole-number", lambda c, s, n: squares(c, s, n, finish=lambda b, z: b.round().clamp(0, z))),
@@ -193,7 +226,7 @@ WRONG = {
         ("past the end", "clamp its index|last token", read_past_the_end),
         ("zeros outside", "border", lambda f, p: F.grid_sample(
             f[None], (p / (torch.tensor([f.shape[2], f.shape[1]]) - 1) * 2 - 1)[None], align_corners=True)[0]),
-        ("align_corners=False", "half a token|middle|token", lambda f, p: F.grid_sample(
+        ("align_corners=False", "align_corners=True", lambda f, p: F.grid_sample(
             f[None], (p / (torch.tensor([f.shape[2], f.shape[1]]) - 1) * 2 - 1)[None], align_corners=False,
             padding_mode="border")[0]),
         ("no clamp of the points", "clamp", lambda f, p: read(f, p, clamp=False)),
@@ -222,6 +255,10 @@ WRONG = {
         ("detached", "gradient", Detached),
         ("second convolution never called", "never called|layers in the order|gradient", OneConvolution),
         ("the softmax over anchors", "by itself|softmax", net(last=lambda self, x: x.softmax(0))),
+        ("a token's channels alone", "count all that go in", lambda p, c, s, hidden=32: nn.Sequential(
+            nn.Conv2d(c, hidden, 1), *list(Net(p, c, s, hidden).children())[1:])),
+        ("flattens the anchors too", "flatten(1)", FlatAltogether),
+        ("layers in a list", "ModuleList", InAList),
         ("one logit", "shape|layers", lambda p, c, s, hidden=32: nn.Sequential(*list(Net(p, c, s, hidden).children())[:2], nn.Flatten(),
                                                                        nn.Linear(hidden // 2 * s * s, 1))),
     ],
@@ -250,7 +287,9 @@ WRONG = {
         ("threshold", "below a half", lambda s: (s > .5).float() + s - s.detach()),
         ("rounding", "below a half", lambda s: s.round() + s - s.detach()),
         ("largest of all", "each row", lambda s: (s == s.max()).float() + s - s.detach()),
+        ("largest of all, by argmax", "each row", lambda s: F.one_hot(s.argmax(), s.shape[-1]) + s - s.detach()),
         ("first axis", "last axis", lambda s: (s == s.max(0, keepdim=True).values).float() + s - s.detach()),
+        ("first axis, by argmax", "last axis", lambda s: F.one_hot(s.argmax(0), s.shape[-1]) + s - s.detach()),
         ("both detached", "gradient", lambda s: one_hot(s) + (s - s).detach()),
         ("position", "one-hot", lambda s: s.argmax(-1)),
         ("smallest", "smallest", lambda s: one_hot(-s) + s - s.detach()),
@@ -270,6 +309,7 @@ WRONG = {
         ("argmax", "largest weight", lambda w, b, n: mask_by_slices(one_hot(w) + 0 * w, b, n)),
         ("softmax once more", "softmax", lambda w, b, n: mask_by_slices(w.softmax(-1), b, n)),
         ("unweighted", "weight", lambda w, b, n: mask_by_slices(torch.ones_like(w) + 0 * w, b, n)),
+        ("a loop over the first axis", "axes before M", mask_of_one_row),
         ("no sum", "add them up|axis", lambda w, b, n: mask_by_slices(w[..., None], b[..., None, :], n)),
     ],
 }

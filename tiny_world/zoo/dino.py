@@ -8,6 +8,7 @@ too, and it must be said wherever the result is shown.
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -21,17 +22,18 @@ from tiny_world import SIZE
 from tiny_world.places import VARIANTS
 from tiny_world.scenes import Recipe, random_recipe
 from tiny_world.words import PLACES
+from tiny_world.zoo.looks import Lots, bent, recoloured, worn
 from tiny_world.zoo.training import save_half, train
 
-GLOBAL, LOCAL = 32, 20
+GLOBAL, LOCAL = 64, 40
 """Sides in pixels of the large and the small views."""
 
 PROTOTYPES = 96
 
 
 def build() -> ViTModel:
-    """An untrained ViT of 0.4 M weights with 4×4 patches."""
-    config = ViTConfig(image_size=SIZE, patch_size=4, hidden_size=96, num_hidden_layers=4,
+    """An untrained ViT of 0.5 M weights with 8×8 patches."""
+    config = ViTConfig(image_size=SIZE, patch_size=8, hidden_size=96, num_hidden_layers=4,
                        num_attention_heads=4, intermediate_size=288, attn_implementation="eager")
     return ViTModel(config, add_pooling_layer=False)
 
@@ -56,24 +58,30 @@ def _window(picture: np.ndarray, box, side: int, spread: int, rng: Random) -> np
     return picture[y:y + side, x:x + side]
 
 
+def recipes(rng: Random) -> tuple[Recipe, Recipe, int]:
+    """A scene, the same object elsewhere (mirrored as often as not), and the object's index in the scene."""
+    recipe = random_recipe(rng, combinations="all")
+    index = rng.randrange(len(recipe.objects))
+    thing = replace(recipe.objects[index], flip=rng.random() < 0.5)
+    return recipe, Recipe(rng.choice(list(PLACES)), rng.randrange(VARIANTS), (thing,)), index
+
+
 def views(step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(2, size, 3, 32, 32) and (2, size, 3, 20, 20) views in -1..1, brightness and colour jittered."""
+    """(2, size, 3, 64, 64) and (2, size, 3, 40, 40) augmented views in -1..1."""
     rng = Random(f"dino {step}")
     large, small = ([], []), ([], [])
     for _ in range(size):
-        recipe = random_recipe(rng)
-        thing = rng.choice(recipe.objects)
-        other = Recipe(rng.choice(list(PLACES)), rng.randrange(VARIANTS), (thing,))
-        for i, picture in enumerate((recipe.render(), other.render())):
-            large[i].append(_window(picture, thing.box, GLOBAL, 8, rng))
-            small[i].append(_window(picture, thing.box, LOCAL, 6, rng))
-    noise = torch.Generator().manual_seed(step)
+        one, other, index = recipes(rng)
+        for i, (recipe, thing) in enumerate(((one, one.objects[index]), (other, other.objects[0]))):
+            picture = recipe.render()
+            large[i].append(_window(picture, thing.box, GLOBAL, 16, rng))
+            small[i].append(_window(picture, thing.box, LOCAL, 12, rng))
     out = []
     for pair in (large, small):
-        pictures = torch.from_numpy(np.array(pair)).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
-        gain = 1 + 0.3 * (torch.rand(2, size, 3, 1, 1, generator=noise) - 0.5)
-        shift = 0.3 * (torch.rand(2, size, 1, 1, 1, generator=noise) - 0.5)
-        out.append((pictures * gain + shift).clamp(-1, 1))
+        pictures = torch.from_numpy(np.array(pair)).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+        lots = Lots(2 * size, step)
+        pictures = worn(recoloured(bent(pictures, lots, 0.1, 0.1, 0.0), lots), lots) * 2 - 1
+        out.append(pictures.unflatten(0, (2, size)))
     return out[0], out[1]
 
 
@@ -123,7 +131,7 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
     def export(modules: dict[str, nn.Module]) -> None:
         save_half(modules["vit"], out / "dino")
         ViTImageProcessor(size={"height": SIZE, "width": SIZE}, image_mean=[0.5] * 3,
-                              image_std=[0.5] * 3).save_pretrained(out / "dino")
+                          image_std=[0.5] * 3).save_pretrained(out / "dino")
 
     train({"vit": vit, "head": head, "teacher": teacher, "teacher_head": teacher_head}, loss_of,
-          folder=folder, steps=steps, rate=1e-3, decay=0.99, weight_decay=0.04, export=export, every=200)
+          folder=folder, steps=steps, rate=1e-3, decay=0.99, weight_decay=0.04, export=export, every=100, log_every=25)

@@ -1,8 +1,8 @@
-"""The editor: a 9-channel inpainting UNet and its text encoder, stored as a diffusers pipeline."""
+"""The editor: a 17-channel inpainting UNet and its text encoder, stored as a diffusers pipeline."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -16,19 +16,22 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from lr_helpers.boxes import Box, square_around
 from tiny_world import GRID, SIZE
 from tiny_world.judge import overlap_share
-from tiny_world.scenes import Placed, Recipe, random_placed, random_recipe
+from tiny_world.scenes import Placed, Recipe, paint, random_placed, random_recipe
+from tiny_world.sprites import STYLES
 from tiny_world.words import NAMES, held_out, prompt_for, prompt_for_place
 from tiny_world.zoo import tokenizer
 from tiny_world.zoo.training import save_half, train
+from tiny_world.zoo.vae import CHANNELS
 
-CROP = 48
-"""Most training samples are 48×48 windows around the mask: the same lesson for half the work."""
+CROP = 96
+"""Most training samples are 96×96 windows around the mask: the same lesson for half the work."""
 
 
 def build_unet() -> UNet2DConditionModel:
-    """An untrained UNet of 6.7 M weights: 4 noisy + 1 mask + 4 masked-picture channels → 4."""
+    """An untrained UNet of 6.7 M weights: 8 noisy + 1 mask + 8 masked-picture channels → 8."""
     return UNet2DConditionModel(
-        sample_size=SIZE // GRID, in_channels=9, out_channels=4, block_out_channels=(64, 128, 128),
+        sample_size=SIZE // GRID, in_channels=2 * CHANNELS + 1, out_channels=CHANNELS,
+        block_out_channels=(64, 128, 128),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1, cross_attention_dim=128, attention_head_dim=4, norm_num_groups=16)
@@ -49,62 +52,110 @@ def build_scheduler() -> DDIMScheduler:
                          rescale_betas_zero_snr=True, timestep_spacing="trailing")
 
 
-OBJECT_SIZES = range(16, 57, GRID)
-"""Sizes that the editor paints; a scene's own objects have 20-40 pixels."""
+OBJECT_SIZES = (32, 48, 64, 80, 96)
+"""Sizes that the editor paints, all upright and none mirrored: every further size, lean and mirror is one more picture
+of each object in each style to learn. A scene's own objects have 40-80 pixels.
+"""
 
 
-def _fitting(name: str, box: Box, rng: Random) -> Placed:
-    """The object as large as the mask allows (3 times of 10 one grid step smaller), near its middle.
+@dataclass(frozen=True)
+class Example:
+    """What the editor learns from: a scene, a mask box in it, what is to appear there, and the prompt for it."""
+
+    recipe: Recipe
+    box: Box
+    thing: Placed | None
+    prompt: str
+
+    def mask(self) -> np.ndarray:
+        """(128, 128) float32: 1 inside the box."""
+        mask = np.zeros((SIZE, SIZE), np.float32)
+        mask[self.box[1]:self.box[3], self.box[0]:self.box[2]] = 1
+        return mask
+
+    def pictures(self) -> tuple[np.ndarray, np.ndarray]:
+        """(128, 128, 3) uint8 pictures before and after. They differ inside the box alone: the new shadow fades
+        towards the box's edges, or the model would see it from outside and paint cut shadows.
+        """
+        before = self.recipe.canvas()
+        after = before.copy()
+        if self.thing:
+            paint(after, self.thing, self.recipe.place, fade(self.box))
+            after = np.where(self.mask()[..., None] > 0, after, before)
+        return tuple(np.clip(p + 0.5, 0, 255).astype(np.uint8) for p in (before, after))
+
+
+def fade(box: Box, pixels: int = 8) -> np.ndarray:
+    """(128, 128) float32: 0 outside the box and at its edges, rising to 1 over some pixels; a picture's own border is
+    no edge.
+    """
+    sides = []
+    for low, high in ((box[0], box[2]), (box[1], box[3])):
+        t = np.arange(SIZE, dtype=np.float32) + 0.5
+        up = (t - low) / pixels if low > 0 else np.ones_like(t)
+        down = (high - t) / pixels if high < SIZE else np.ones_like(t)
+        sides.append(np.clip(np.minimum(up, down), 0, 1))
+    return sides[1][:, None] * sides[0][None, :]
+
+
+def _fitting(thing: Placed, box: Box, rng: Random) -> Placed:
+    """The object in the largest size that the mask has room for on the grid, near its middle.
 
     An inpainting model fills its mask. A nearly fixed place makes it learn crisp objects many times
     faster than "anywhere in the mask" would.
     """
     side = min(box[2] - box[0], box[3] - box[1])
-    size = max((side - 1) // GRID * GRID - GRID * (rng.random() < 0.3), OBJECT_SIZES[0])
-    size = min(size, OBJECT_SIZES[-1])
+    size = max([s for s in OBJECT_SIZES if s <= side - GRID], default=OBJECT_SIZES[0])
     corner = []
     for low, high in ((box[0], box[2]), (box[1], box[3])):
-        middle = (low + high - size) / 2 + rng.uniform(-1.5, 1.5)
-        corner.append(min(max(round(middle / GRID) * GRID, 0), SIZE - size))
-    return Placed(name, *corner, size)
+        middle = round(((low + high - size) / 2 + rng.uniform(-3, 3)) / GRID) * GRID
+        inside = min(max(middle, -(-low // GRID) * GRID), (high - size) // GRID * GRID)
+        corner.append(min(max(inside, 0), SIZE - size))
+    return replace(thing, x=corner[0], y=corner[1], size=size)
 
 
-def example(rng: Random, largest: int = SIZE) -> tuple[Recipe, Box, str]:
+def example(rng: Random, largest: int = SIZE) -> Example:
     """A scene, a mask box in it (sides up to `largest`) and the prompt for what is inside.
 
-    85 % an object: half in a square clamped to the picture, half in its own outline with a little room;
-    12 % empty background; 3 % the whole picture. Objects mostly inside the mask are left away.
+    85 % an object, in every style alike, which half of the prompts name: half in a square clamped to the picture, half
+    in its own outline with a little room; 12 % empty background; 3 % the whole picture. Objects mostly inside the mask
+    are left away.
     """
     recipe, kind = random_recipe(rng), rng.random()
     absent = [n for n in NAMES if n not in {o.name for o in recipe.objects} and not held_out(n, recipe.place)]
-    name, thing = rng.choice(absent), None
-    x, y = (rng.uniform(4, SIZE - 4) for _ in range(2))
-    box = square_around(x, y, rng.uniform(OBJECT_SIZES[0], largest), SIZE)
+    name, style = rng.choice(absent), rng.choice(STYLES)
+    thing = Placed(name, 0, 0, OBJECT_SIZES[0], style)
+    x, y = (rng.uniform(8, SIZE - 8) for _ in range(2))
+    box = square_around(x, y, rng.uniform(OBJECT_SIZES[0] + GRID, largest), SIZE)
+    prompt = prompt_for(name, recipe.place, rng, style if rng.random() < 0.5 else None)
     if kind < 0.12:
-        prompt = prompt_for_place(recipe.place, rng)
+        prompt, thing = prompt_for_place(recipe.place, rng), None
+    elif kind > 0.97 and largest == SIZE:
+        spot = random_placed(name, rng, style=style)
+        thing, box = replace(thing, x=spot.x, y=spot.y, size=spot.size), (0, 0, SIZE, SIZE)
+    elif kind > 0.54:
+        spot = random_placed(name, rng, [s for s in OBJECT_SIZES if s <= largest - 12], style)
+        thing = replace(thing, x=spot.x, y=spot.y, size=spot.size)
+        room, (x0, y0, x1, y1) = [rng.randint(2, 8) for _ in range(4)], thing.box
+        box = (max(x0 - room[0], 0), max(y0 - room[1], 0), min(x1 + room[2], SIZE), min(y1 + room[3], SIZE))
     else:
-        prompt = prompt_for(name, recipe.place, rng)
-        if kind > 0.97 and largest == SIZE:
-            thing, box = random_placed(name, rng), (0, 0, SIZE, SIZE)
-        elif kind > 0.54:
-            thing = random_placed(name, rng, [s for s in OBJECT_SIZES if s <= largest - 6])
-            room = [rng.randint(1, 4) for _ in range(4)]
-            x0, y0, x1, y1 = thing.box
-            box = (max(x0 - room[0], 0), max(y0 - room[1], 0), min(x1 + room[2], SIZE), min(y1 + room[3], SIZE))
-        else:
-            thing = _fitting(name, box, rng)
+        thing = _fitting(thing, box, rng)
     limit = 0.5 if thing else 0.1
     objects = tuple(o for o in recipe.objects if overlap_share(o.box, box) < limit)
-    return replace(recipe, objects=(*objects, thing) if thing else objects), box, prompt
+    return Example(replace(recipe, objects=objects), box, thing, prompt)
 
 
 def window(box: Box, crop: int, rng: Random) -> tuple[int, int]:
     """Left top corner, on the grid, of a window that shows most of the box."""
     corner = []
     for low, high in ((box[0], box[2]), (box[1], box[3])):
-        middle = (low + high - crop) // 2 + rng.randint(-8, 8)
+        middle = (low + high - crop) // 2 + rng.randint(-16, 16)
         corner.append(min(max(round(middle / GRID) * GRID, 0), SIZE - crop))
     return corner[0], corner[1]
+
+
+def _tensor(pictures: list[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @torch.no_grad()
@@ -112,60 +163,88 @@ def prepare(vae: AutoencoderKL, count: int, crop: int, seed: str, device: str) -
     """`count` encoded examples: latents and masked latents (fp16), mask, token ids."""
     rng, words, out = Random(seed), tokenizer.build(), {"latent": [], "masked": [], "mask": [], "tokens": []}
     for start in range(0, count, 64):
-        pictures, masks, prompts = [], [], []
+        before, after, masks, prompts = [], [], [], []
         for _ in range(min(64, count - start)):
-            recipe, box, prompt = example(rng, crop)
-            x, y = window(box, crop, rng)
-            mask = np.zeros((SIZE, SIZE), np.float32)
-            mask[box[1]:box[3], box[0]:box[2]] = 1
-            pictures.append(recipe.render()[y:y + crop, x:x + crop])
-            masks.append(mask[y:y + crop, x:x + crop])
-            prompts.append(prompt)
-        picture = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+            one = example(rng, crop)
+            x, y = window(one.box, crop, rng)
+            cut = np.s_[y:y + crop, x:x + crop]
+            for pictures, picture in zip((before, after), one.pictures(), strict=True):
+                pictures.append(picture[cut])
+            masks.append(one.mask()[cut])
+            prompts.append(one.prompt)
         mask = torch.from_numpy(np.array(masks))[:, None]
-        both = torch.cat([picture, picture * (mask < 0.5)]).to(device)
-        latent, masked = vae.encode(both).latent_dist.mode().half().cpu().chunk(2)
+        both = torch.cat([_tensor(after), _tensor(before) * (mask < 0.5)]).to(device, memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16):  # on a CPU in half the time
+            latent, masked = vae.encode(both).latent_dist.mode().half().cpu().chunk(2)
         ids = words(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
         # The pipeline shrinks masks by the nearest pixel too.
         values = (latent, masked, F.interpolate(mask, size=crop // GRID).half(), ids.short())
         for key, value in zip(out, values, strict=True):
             out[key].append(value)
-        if start % 4096 == 0:
+        if start % 2048 == 0:
             print(f"encoded {start}/{count} examples of {crop} px", flush=True)
     return {key: torch.cat(values) for key, values in out.items()}
 
 
-def run(folder: Path, out: Path, steps: int, size: int, device: str, examples: int = 20_000) -> None:
-    """Train UNet and text encoder on encoded examples; write the pipeline to `out/inpainting`."""
+SHELF = 4000
+"""Encoded examples in one file."""
+
+
+def shelf(folder: Path, vae: AutoencoderKL, number: int, crop: int, device: str, size: int = SHELF) -> dict:
+    """The encoded examples of one file, which is made if it isn't there."""
+    file = folder / f"examples_{crop}_{number}.pt"
+    if not file.exists():
+        made = prepare(vae, size if crop < SIZE else size // 4, crop, f"inpainting two {crop} {number}", device)
+        torch.save(made, file.with_suffix(".part"))
+        file.with_suffix(".part").rename(file)
+    return torch.load(file, weights_only=True)
+
+
+def run(folder: Path, out: Path, steps: int, size: int, device: str, shelves: int = 8, examples: int = SHELF) -> None:
+    """Train UNet and text encoder on encoded examples; write the pipeline to `out/inpainting`.
+
+    The first steps draw from the first shelf alone; every 250 steps another is filled, until there are `shelves`.
+    """
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
-    vae = AutoencoderKL.from_pretrained(out / "inpainting" / "vae", torch_dtype=torch.float32).to(device).eval()
-    caches = {}
-    for crop, number in ((CROP, examples), (SIZE, examples * 3 // 10)):
-        file = folder / f"examples_{crop}.pt"
-        if not file.exists():
-            torch.save(prepare(vae, number, crop, f"inpainting {crop}", device), file)
-        caches[crop] = torch.load(file, weights_only=True)
+    vae = AutoencoderKL.from_pretrained(out / "inpainting" / "vae", torch_dtype=torch.float32).eval()
+    vae.to(device, memory_format=torch.channels_last)
+    caches: dict[int, list[dict]] = {CROP: [], SIZE: []}
     words, scheduler = tokenizer.build(), build_scheduler()
     empty = words("", padding="max_length", return_tensors="pt").input_ids
-    unet = build_unet().to(device, memory_format=torch.channels_last)
+    unet = build_unet().to(device)  # on a CPU a third faster than in channels_last
     text_encoder = build_text_encoder(words).to(device)
+    if (folder / "start.pt").exists():  # weights to begin with, of an earlier training
+        start = torch.load(folder / "start.pt", weights_only=True, map_location=device)
+        unet.load_state_dict(start["unet"])
+        text_encoder.load_state_dict(start["text_encoder"])
+
+    def draw_rows(step: int, draw: torch.Generator) -> list[torch.Tensor]:
+        filled = min(1 + step // 250, shelves)
+        while len(caches[CROP]) < filled:
+            for crop, shelf_list in caches.items():
+                shelf_list.append(shelf(folder, vae, len(shelf_list), crop, device, examples))
+        stock = caches[SIZE if step % 5 == 0 else CROP][:filled]
+        cache = stock[int(torch.randint(filled, (1,), generator=draw))]
+        rows = torch.randint(len(cache["mask"]), (size,), generator=draw)
+        return [cache[key][rows] for key in ("latent", "masked", "mask", "tokens")]
 
     def loss_of(step: int) -> dict[str, torch.Tensor]:
         draw = torch.Generator().manual_seed(step)
-        whole = step >= 0.7 * steps and step % 4 == 0
-        cache = caches[SIZE if whole else CROP]
-        rows = torch.randint(len(cache["mask"]), (size,), generator=draw)
-        latent, masked, mask = (cache[k][rows].float().to(device) for k in ("latent", "masked", "mask"))
-        tokens = cache["tokens"][rows].long()
-        tokens = torch.where(torch.rand(size, 1, generator=draw) < 0.12, empty, tokens).to(device)
+        *planes, tokens = draw_rows(step, draw)
+        latent, masked, mask = (t.float().to(device) for t in planes)
+        tokens = torch.where(torch.rand(size, 1, generator=draw) < 0.12, empty, tokens.long()).to(device)
         noise = torch.randn(latent.shape, generator=draw).to(device)
-        # What an object looks like is decided in the noisy half; the last few levels are never sampled.
-        times = (1000 * torch.rand(size, generator=draw) ** 0.6).long().to(device)
+        # Shapes are decided where there is about as much noise as picture: three levels of four are drawn from there.
+        middle = (0.2 + torch.randn(size, generator=draw)).sigmoid()
+        any_level = torch.rand(size, generator=draw)
+        times = torch.where(torch.rand(size, generator=draw) < 0.75, middle, any_level)
+        times = (1000 * times).long().clamp(max=999).to(device)
         noisy = scheduler.add_noise(latent, noise, times)
         target = scheduler.get_velocity(latent, noise, times)
-        context = text_encoder(tokens).last_hidden_state
-        result = unet(torch.cat([noisy, mask, masked], 1), times, context).sample
+        with torch.autocast(device, torch.bfloat16):
+            context = text_encoder(tokens).last_hidden_state
+            result = unet(torch.cat([noisy, mask, masked], 1), times, context).sample.float()
         error = (result - target).square().mean(1, keepdim=True)
         weight = 0.08 + 0.92 * mask
         # Each example counts alike: over the whole batch, a small mask would hardly weigh.
@@ -176,7 +255,7 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str, examples: i
         save_pipeline(out / "inpainting", modules["unet"], modules["text_encoder"])
 
     train({"unet": unet, "text_encoder": text_encoder}, loss_of, folder=folder, steps=steps, rate=1.5e-3,
-          export=export)
+          decay=0.9995, export=export, every=250)
 
 
 def save_pipeline(folder: Path, unet: nn.Module, text_encoder: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Training of the judge on crops of scenes, worn as edits may be."""
+"""Training of the judge, and of the autoencoder's critic, on crops of scenes, worn as edits may be."""
 
 from __future__ import annotations
 
@@ -13,84 +13,69 @@ from torch.nn import functional as F
 
 from lr_helpers.boxes import Box
 from tiny_world import SIZE
-from tiny_world.judge import NOTHING, Judge, crop, overlap_share
-from tiny_world.scenes import random_recipe
+from tiny_world.judge import CROP, NOTHING, Judge, crop, overlap_share
+from tiny_world.scenes import Recipe, random_recipe
 from tiny_world.words import NAMES
+from tiny_world.zoo.looks import Lots, bent, recoloured, worn
 from tiny_world.zoo.training import train
 
 
-def _example(rng: Random) -> tuple[np.ndarray, Box, int]:
+def example(rng: Random) -> tuple[Recipe, Box, int]:
+    """A scene, a box in it around an object (or, one time of eight, around none), and its class."""
     recipe = random_recipe(rng, combinations="all")
     if rng.random() < 0.12:
-        side = rng.randrange(20, 44)
+        side = rng.randrange(40, 88)
         x, y = rng.randrange(SIZE - side + 1), rng.randrange(SIZE - side + 1)
         box = (x, y, x + side, y + side)
-        empty = [t for t in recipe.objects if overlap_share(t.box, box) < 0.1]
-        return recipe.__class__(recipe.place, recipe.variant, tuple(empty)).render(), box, NOTHING
+        empty = tuple(t for t in recipe.objects if overlap_share(t.box, box) < 0.1)
+        return Recipe(recipe.place, recipe.variant, empty), box, NOTHING
     thing = rng.choice(recipe.objects)
     x0, y0, x1, y1 = thing.box
     side = max(x1 - x0, y1 - y0)
     grow, shift = round(side * rng.uniform(-0.05, 0.4)), round(0.12 * side)
     dx, dy = rng.randint(-shift, shift), rng.randint(-shift, shift)
-    return (recipe.render(), (x0 - grow + dx, y0 - grow + dy, x1 + grow + dx, y1 + grow + dy),
-            NAMES.index(thing.name))
+    return recipe, (x0 - grow + dx, y0 - grow + dy, x1 + grow + dx, y1 + grow + dy), NAMES.index(thing.name)
 
 
 def batch(step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(size, 3, 32, 32) crops in 0..1, worn as edits may be, and their (size,) classes."""
+    """(size, 3, 64, 64) crops in 0..1, augmented, and their (size,) classes."""
     rng = Random(f"judge {step}")
-    crops, labels = [], []
-    for _ in range(size):
-        picture, box, label = _example(rng)
-        crops.append(crop(torch.from_numpy(picture).permute(2, 0, 1) / 255, box))
+    crops, labels = torch.empty(size, 3, CROP, CROP), []
+    for i in range(size):
+        recipe, box, label = example(rng)
+        crops[i] = crop(torch.from_numpy(np.ascontiguousarray(recipe.render().transpose(2, 0, 1))) / 255, box)
         labels.append(label)
-    return worn(torch.stack(crops), torch.Generator().manual_seed(abs(step))), torch.tensor(labels)
-
-
-def worn(crops: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
-    """(N, 3, 32, 32) in 0..1 → the same, a little turned, recoloured, softened, smeared in places, and noisy.
-
-    An edit is never as crisp as a drawing. Without this, the judge called readable watermelons tulips.
-    """
-    count = len(crops)
-
-    def lot(low: float, high: float, *shape: int) -> torch.Tensor:
-        return low + (high - low) * torch.rand(count, *shape, generator=draw)
-
-    turn, scale = lot(-0.15, 0.15), lot(0.9, 1.1)
-    rows = torch.stack([scale * turn.cos(), -scale * turn.sin(), torch.zeros(count),
-                        scale * turn.sin(), scale * turn.cos(), torch.zeros(count)], 1).reshape(count, 2, 3)
-    grid = F.affine_grid(rows, crops.shape, align_corners=False)
-    crops = F.grid_sample(crops, grid, padding_mode="border", align_corners=False)
-    middle = crops.mean((1, 2, 3), keepdim=True)
-    crops = (middle + lot(0.8, 1.2, 1, 1, 1) * (crops - middle)) * lot(0.9, 1.1, 3, 1, 1)
-
-    def softer(pixels: int) -> torch.Tensor:
-        return F.interpolate(F.avg_pool2d(crops, pixels), scale_factor=pixels, mode="bilinear")
-
-    share = lot(0, 1, 1, 1, 1) * (lot(0, 1, 1, 1, 1) < 0.5)
-    crops = (1 - share) * crops + share * softer(2)
-    where = F.interpolate(torch.randn(count, 1, 4, 4, generator=draw), size=crops.shape[-2:], mode="bicubic")
-    smear = ((where - 0.7) * 3).clamp(0, 1) * (lot(0, 1, 1, 1, 1) < 0.5)
-    crops = (1 - smear) * crops + smear * softer(8)
-    return (crops + 0.03 * torch.randn(crops.shape, generator=draw)).clamp(0, 1)
+    lots = Lots(size, abs(step))
+    return worn(recoloured(bent(crops, lots), lots), lots), torch.tensor(labels)
 
 
 def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
     """Train on crops of real scenes; write `out/classifier`."""
-    torch.manual_seed(0)
-    judge = Judge().to(device)
+    _run(folder, out / "classifier", steps, size, device, seed=0)
+
+
+def run_critic(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
+    """The same network from other weights and other crops, `out/critic`: what the autoencoder's pictures are compared
+    by in training. The judge itself stays out of every training.
+    """
+    _run(folder, out / "critic", steps, size, device, seed=1)
+
+
+def _run(folder: Path, target: Path, steps: int, size: int, device: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    judge = Judge().to(device, memory_format=torch.channels_last)
 
     def loss_of(step: int) -> dict[str, torch.Tensor]:
-        crops, labels = (t.to(device) for t in batch(step, size))
-        logits = judge(crops)
+        crops, labels = (t.to(device) for t in batch(step + seed * 10**7, size))
+        torch.manual_seed(step + seed * 10**7)
+        with torch.autocast(device, torch.bfloat16):
+            logits = judge(crops.contiguous(memory_format=torch.channels_last)).float()
         right = (logits.argmax(1) == labels).float().mean()
         return {"loss": F.cross_entropy(logits, labels, label_smoothing=0.05), "right": right}
 
     def export(modules: dict[str, nn.Module]) -> None:
-        target = out / "classifier"
         target.mkdir(parents=True, exist_ok=True)
         state = {k: v.half().cpu().contiguous() for k, v in modules["judge"].state_dict().items()}
         save_file(state, target / "model.safetensors")
 
-    train({"judge": judge}, loss_of, folder=folder, steps=steps, rate=2e-3, export=export)
+    train({"judge": judge}, loss_of, folder=folder, steps=steps, rate=2e-3, weight_decay=0.05, export=export, every=250)

@@ -1,4 +1,4 @@
-"""A CLIP tokenizer in which every word of the emoji world is one token."""
+"""A CLIP tokenizer in which every word of the world is one token."""
 
 from __future__ import annotations
 

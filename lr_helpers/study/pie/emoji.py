@@ -7,6 +7,7 @@ an edit was done, which PIE-Bench itself can't know.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from random import Random
 
@@ -36,9 +37,9 @@ ABOUT = f"""\
 # A small benchmark in PIE-Bench's format
 
 Written by `python -m lr_helpers study pie-data`: {{count}} edits of emoji scenes that no model was trained on.
-`{MAPPING}` and `{PICTURES}/` are as the published benchmark has them, at 64 × 64 pixels; `{SCENES}` holds the
-scenes before and after each edit as recipes. Drawn of Noto Color Emoji, SIL Open Font License 1.1 (see
-../tiny_world/LICENSES.md).
+`{MAPPING}` and `{PICTURES}/` are as the published benchmark has them, at {SIZE} × {SIZE} pixels; `{SCENES}` holds the
+scenes before and after each edit as recipes. Drawn of Noto Color Emoji (SIL Open Font License 1.1), of its first
+drawings (Apache-2.0), of Fluent Emoji (MIT) and of free textures; see ../tiny_world/LICENSES.md.
 """
 
 
@@ -62,7 +63,7 @@ def edit(kind: int, seed: int) -> tuple[Recipe, Recipe, int | None]:
 
 
 def true_mask(before: Recipe, after: Recipe, index: int | None) -> np.ndarray:
-    """(64, 64) uint8, 1 where the edit belongs: the box of all pixels that the true edit changes; for the background,
+    """(128, 128) uint8, 1 where the edit belongs: the box of all pixels that the true edit changes; for the background,
     all that no object covers by half.
     """
     if index is None:
@@ -70,7 +71,7 @@ def true_mask(before: Recipe, after: Recipe, index: int | None) -> np.ndarray:
         covered = np.zeros((SIZE, SIZE, 1))
         for thing in before.objects:
             part = covered[thing.y:thing.y + thing.size, thing.x:thing.x + thing.size]
-            np.maximum(part, sprite(thing.name, thing.size)[1], out=part)
+            np.maximum(part, sprite(*thing.look)[..., 3:] / 255, out=part)
         return (covered[..., 0] < 0.5).astype(np.uint8)
     # The box of every pixel in which the two scenes differ.
     changed = (before.render() != after.render()).any(2)
@@ -137,19 +138,20 @@ def write(folder: Path, count: int) -> int:
 
 def recipe_of(stored: dict) -> Recipe:
     """What `Recipe.to_dict` gave."""
-    objects = tuple(Placed(*(thing[k] for k in ("name", "x", "y", "size"))) for thing in stored["objects"])
+    names = [field.name for field in fields(Placed)]
+    objects = tuple(Placed(**{name: thing[name] for name in names}) for thing in stored["objects"])
     return Recipe(stored["place"], stored["variant"], objects)
 
 
 def _windows() -> list[Box]:
-    """Squares as the judge looks at objects, at every size of a sprite, 8 pixels apart."""
-    sides = [size + 6 for size in SIZES]
+    """Squares as the judge looks at objects, at every size of a sprite, an eighth of the picture apart."""
+    sides, step = [size + 12 for size in SIZES], SIZE // 8
     return [(x, y, x + side, y + side) for side in sides
-            for y in range(0, SIZE - side + 1, 8) for x in range(0, SIZE - side + 1, 8)]
+            for y in range(0, SIZE - side + 1, step) for x in range(0, SIZE - side + 1, step)]
 
 
 def success(before: Recipe, after: Recipe, picture: torch.Tensor, judge: Judge) -> dict[str, float]:
-    """Is the edit done, by the judge? `picture` (3, 64, 64) in 0..1. The parts, and "success" if all of them hold.
+    """Is the edit done, by the judge? `picture` (3, 128, 128) in 0..1. The parts, and "success" if all of them hold.
 
     A changed object must be seen where the old one stood. An added one may stand anywhere: it must be seen in some
     window. Where one was deleted, nothing must be seen. Others must be seen where they stood. Of a changed background

@@ -1,1 +1,0 @@
-"""One module for each miniature model of world two."""
