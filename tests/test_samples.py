@@ -84,6 +84,16 @@ def test_profiles_with_a_vocabulary_get_the_scene_of_notebook_06_and_its_truth()
     assert {word for text in (found.source, *found.prompts) for word in text.split()} <= words
 
 
+def test_every_emoji_scene_names_the_drawings_that_it_shows():
+    from lr_helpers.app import sources
+    from tiny_world.sprites import CREDITS
+
+    for name, (seed, count, _) in sources.SCENES.items():
+        credit = sources.sample(PROFILES["tiny"], name).credit
+        shown = {thing.style for thing in scene(seed, count).objects}
+        assert {style for style, text in CREDITS.items() if text in credit} == shown
+
+
 @pytest.mark.parametrize(("profile", "name", "told"), [("sd2", "dog", "flower, coffee"), ("tiny", "flower", "wolf"),
                                                        ("sd2", "../index.toml", "flower"), ("sd9", None, "tiny")])
 def test_an_unknown_name_is_answered_with_the_known_ones(profile, name, told):

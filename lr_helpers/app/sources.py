@@ -42,7 +42,7 @@ def sample(profile: Profile, name: str) -> Sample:
     thing = next(one for one in recipe.objects if one.name == name)
     prompts = (wanted, *(one for one in SCENE_PROMPTS if one != wanted))
     return Sample(name, recipe.caption(), Image.fromarray(recipe.render()), name, prompts,
-                  samples.sample(profile).credit, thing.box)
+                  samples.scene_credit(recipe), thing.box)
 
 
 def uploaded(name: str, data: bytes) -> tuple[Image.Image, list[str]]:

@@ -30,6 +30,8 @@ from lr_helpers.models.profiles import Profile, get_profile
 if TYPE_CHECKING:
     import torch
 
+    from tiny_world.scenes import Recipe
+
 TIMEOUT = 20.0
 """Seconds without a byte from the server until it counts as out of reach."""
 MAX_BYTES = 20_000_000
@@ -126,14 +128,21 @@ def shipped(profile: Profile | str) -> tuple[str, ...]:
     return tuple(name for name in names(profile) if name == "wolf" or _is_shipped(name))
 
 
+def scene_credit(recipe: Recipe) -> str:
+    """Whose drawings an emoji scene shows, with their licences."""
+    from tiny_world.sprites import CREDITS
+
+    styles = dict.fromkeys(thing.style for thing in recipe.objects)
+    return "drawn by tiny_world of " + " and ".join(CREDITS[style] for style in styles)
+
+
 def _emoji_scene(name: str, seed: int, prompts: tuple[str, ...]) -> Sample:
     from tiny_world.scenes import scene
-    from tiny_world.sprites import CREDITS
 
     recipe = scene(seed, count=1)
     (thing,) = recipe.objects
     return Sample(name, recipe.caption(), Image.fromarray(recipe.render()), thing.name, prompts,
-                  f"drawn by tiny_world of {CREDITS[thing.style]}", thing.box)
+                  scene_credit(recipe), thing.box)
 
 
 def _official(name: str, entry: dict) -> Path:
