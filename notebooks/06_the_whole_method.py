@@ -218,7 +218,7 @@ for name, r in (("paper", paper), ("official_code", official)) if known else ():
 # %% [markdown]
 # One scene proves nothing: this one was chosen because it is easy to read, and a random box may be lucky. The box of
 # `official_code` *is* random, the best of nine by its ranking: where it beats `paper` on this picture, that is chance,
-# not learning. [08 Reproduction](08_reproduction.ipynb) measures hundreds.
+# not learning. [08 Reproduction](08_reproduction.ipynb) measures many scenes.
 #
 # ## All of it, by you
 #

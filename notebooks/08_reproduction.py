@@ -17,7 +17,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/learnable-regions/blob/main/notebooks/08_reproduction.ipynb)
 #
 # **You will** find out whether regions can be learned, and what decides it. One picture proves nothing, so here are
-# hundreds of scenes whose true regions are known, a dozen ways to choose a region, and an interval on every figure. We repeat
+# many scenes whose true regions are known, a dozen ways to choose a region, and an interval on every figure. We repeat
 # the paper's two ablations as measurements, turn every knob once, and re-run a slice live to see that the stored numbers
 # are what the code gives.
 #

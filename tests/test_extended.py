@@ -346,11 +346,11 @@ def test_no_training_scene_holds_an_unseen_combination(monkeypatch):
 
 def test_the_seeds_are_of_their_own_and_held_out():
     from lr_helpers.study.pie.emoji import FIRST_SEED as PIE
-    from lr_helpers.study.tasks import TEST, VALIDATION
+    from lr_helpers.study.tasks import TEST, VALIDATION, VOTE, VOTE_LIVE
     from lr_helpers.study.zoo import FIRST_SEED
     from tiny_world.scenes import HELD_OUT_SEEDS
 
-    starts = [FIRST_SEED, VALIDATION, TEST, COMPOSITIONAL, TWO, PIE, samples.EMOJI_SEED]
+    starts = [FIRST_SEED, VALIDATION, TEST, VOTE, VOTE_LIVE, COMPOSITIONAL, TWO, PIE, samples.EMOJI_SEED]
     assert all(s in HELD_OUT_SEEDS for s in starts)
     assert all(b - a >= 50_000 for a, b in zip(sorted(starts), sorted(starts)[1:], strict=False))
 

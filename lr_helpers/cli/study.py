@@ -286,11 +286,20 @@ def _run_objectives(options: argparse.Namespace) -> int:
 
 
 def _add_weights(studies) -> None:
-    weights = add_command(studies, "weights", _run_weights, summary="the weights of the search, on validation scenes")
-    _add_output(weights, "weights")
-    add_count(weights, "--replace", low=1, default=120, help="scenes with 'replace this object by X'")
-    add_count(weights, "--steps", low=1, default=6, help="denoising steps of an edit")
-    _add_workers(weights)
+    _add_choosing(studies, "weights", _run_weights, 120, "the weights of the search, on validation scenes")
+
+
+def _add_gaps(studies) -> None:
+    _add_choosing(studies, "gaps", _run_gaps, 60, "the search with CLIPs of another geometry")
+
+
+def _add_choosing(studies, name: str, command, replace: int, summary: str) -> None:
+    """A study of replacements on the scenes on which settings are chosen."""
+    study = add_command(studies, name, command, summary=summary)
+    _add_output(study, name)
+    add_count(study, "--replace", low=1, default=replace, help="scenes with 'replace this object by X'")
+    add_count(study, "--steps", low=1, default=6, help="denoising steps of an edit")
+    _add_workers(study)
 
 
 def _run_weights(options: argparse.Namespace) -> int:
@@ -299,14 +308,6 @@ def _run_weights(options: argparse.Namespace) -> int:
 
     run(Weights(options.output, options.replace, options.steps), options.workers)
     return 0
-
-
-def _add_gaps(studies) -> None:
-    gaps = add_command(studies, "gaps", _run_gaps, summary="the search with CLIPs of another geometry")
-    _add_output(gaps, "gaps")
-    add_count(gaps, "--replace", low=1, default=60, help="scenes with 'replace this object by X'")
-    add_count(gaps, "--steps", low=1, default=6, help="denoising steps of an edit")
-    _add_workers(gaps)
 
 
 def _run_gaps(options: argparse.Namespace) -> int:

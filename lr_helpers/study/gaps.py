@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 import torch
 from torch.nn import functional as F
 
 from lr_helpers.method import METHODS
-from lr_helpers.models.loading import Models, load_models
+from lr_helpers.models.loading import Models
 from lr_helpers.study import tables
-from lr_helpers.study.regions import kinds_and_seeds, run_task
-from lr_helpers.study.run import Done, Study
+from lr_helpers.study.regions import Choosing, run_task
+from lr_helpers.study.run import Done
 from lr_helpers.study.tasks import task
 from lr_helpers.study.variants import Variant
-from tiny_world.judge import load
 
 GAPS = {"as it is": (0.0, 0.0), "pictures in a cone": (1.2, 0.0), "texts in a cone": (0.0, 1.73),
         "both, apart": (1.2, 1.73)}
@@ -73,26 +71,11 @@ def with_gap(models: Models, pictures: float, texts: float) -> Models:
     return other
 
 
-@dataclass
-class Gaps(Study):
-    """So many replacements, each with every gap."""
-
-    folder: Path
-    replace: int = 60
-    steps: int = 6
-    """Denoising steps of an edit."""
+class Gaps(Choosing):
+    """Each replacement with every gap."""
 
     def settings(self, about: dict) -> dict:
         return {"study": "gaps", "steps": self.steps, "gaps": GAPS, "learned": asdict(METHODS["learned"]), "raw": RAW}
-
-    def jobs(self) -> list[tuple[str, int]]:
-        return kinds_and_seeds(self.replace, 0, True)
-
-    def file(self, job: tuple[str, int]) -> str:
-        return f"{job[0]}_{job[1]}"
-
-    def load(self) -> None:
-        self.models, self.judge = load_models("tiny", device="cpu"), load()
 
     def do(self, job: tuple[str, int]) -> dict:
         one, found = task(*job), {}

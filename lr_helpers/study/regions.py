@@ -199,6 +199,25 @@ def kinds_and_seeds(replace: int, add: int, validation: bool, remove: int = 0,
             for seed in range(first, first + count)]
 
 
+@dataclass
+class Choosing(Study):
+    """So many replacements by the miniatures, on the scenes on which settings are chosen."""
+
+    folder: Path
+    replace: int = 60
+    steps: int = 6
+    """Denoising steps of an edit."""
+
+    def jobs(self) -> list[tuple[str, int]]:
+        return kinds_and_seeds(self.replace, 0, True)
+
+    def file(self, job: tuple[str, int]) -> str:
+        return f"{job[0]}_{job[1]}"
+
+    def load(self) -> None:
+        self.models, self.judge = load_models("tiny", device="cpu"), judge.load()
+
+
 def flat(records: Sequence[dict]) -> list[dict]:
     """One record for each task and variant, as `tables` wants them."""
     found = []

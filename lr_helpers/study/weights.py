@@ -8,9 +8,7 @@ box on which the judge, whom they don't see, says that the task is done?
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -22,12 +20,12 @@ from lr_helpers.boxes import intersection, iou
 from lr_helpers.candidates import area_table, occlusion_table, patches_table, shortlist
 from lr_helpers.losses import standardised
 from lr_helpers.method import METHODS
-from lr_helpers.models.loading import Models, load_models
+from lr_helpers.models.loading import Models
 from lr_helpers.study import measures, tables
-from lr_helpers.study.regions import kinds_and_seeds
-from lr_helpers.study.run import Done, Study
+from lr_helpers.study.regions import Choosing
+from lr_helpers.study.run import Done
 from lr_helpers.study.tasks import Task, task
-from tiny_world.judge import Judge, load
+from tiny_world.judge import Judge
 
 JUDGED = ("clip", "structure", "direction", "source")
 """The terms that need an edit."""
@@ -124,27 +122,12 @@ def _rounded(values: torch.Tensor) -> list[float]:
     return [round(v, 6) for v in values.flatten().tolist()]
 
 
-@dataclass
-class Weights(Study):
-    """So many scenes in which an object is to be replaced."""
-
-    folder: Path
-    replace: int = 120
-    steps: int = 6
-    """Denoising steps of an edit."""
+class Weights(Choosing):
+    """What each rule would choose from the same edits."""
 
     def settings(self, about: dict) -> dict:
         return {"study": "weights", "steps": self.steps, "shortlist": SHORTLIST,
                 "orders": {name: order._asdict() for name, order in ORDERS.items()}}
-
-    def jobs(self) -> list[tuple[str, int]]:
-        return kinds_and_seeds(self.replace, 0, True)
-
-    def file(self, job: tuple[str, int]) -> str:
-        return f"{job[0]}_{job[1]}"
-
-    def load(self) -> None:
-        self.models, self.judge = load_models("tiny", device="cpu"), load()
 
     def do(self, job: tuple[str, int]) -> dict:
         return record_of(task(*job), self.models, self.judge, self.steps)
