@@ -7,12 +7,14 @@ import pytest
 import random_parts
 import torch
 from diffusers import LCMScheduler
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from safetensors.torch import load_file, save_file
 
 from lr_helpers import METHODS, UserError, edit, load_models
 from lr_helpers.batch.key import identity
 from lr_helpers.costs import random_weights
 from lr_helpers.costs.evaluations import search
+from lr_helpers.models import pipelines
 from lr_helpers.models.layouts import LORA_WEIGHTS
 from lr_helpers.models.libraries import truncated
 from lr_helpers.models.loading import first_origin
@@ -40,6 +42,27 @@ def plain(profile, **settings):
 def changed_by(profile, folder):
     """Its editor with the LoRA of a folder."""
     return plain(profile, lora=first_origin("LoRA", (str(folder),), Lora.load)[0])
+
+
+# The loop for latents of other than four channels
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+@pytest.mark.parametrize("draft", [False, True])
+def test_the_loop_of_our_own_paints_what_the_librarys_pipeline_paints(written, monkeypatch, guidance, draft):
+    """The miniature's latents have eight channels, which the pipeline refuses; where there are four, both can be asked.
+    The pipeline draws the masked picture's latents, ours are the likeliest, so here a draw is made that too."""
+    editor = plain(written)
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+    images, masks = torch.rand(2, 3, 64, 64), torch.zeros(2, 1, 64, 64)
+    masks[0, :, 16:48, 8:40] = masks[1, :, 0:24, 32:64] = 1
+    given = images, masks, editor._encode_prompts(["a wolf", "an apple"]), 7, 3, guidance, draft
+    with torch.no_grad():
+        theirs = editor._paint(*given)
+        monkeypatch.setattr(pipelines, "PIPELINES_CHANNELS", 0)
+        ours = editor._paint(*given)
+    assert ours.shape == theirs.shape and theirs.std() > 1e-2
+    assert torch.allclose(ours, theirs, atol=1e-4), (ours - theirs).abs().max()
 
 
 # LoRA

@@ -118,7 +118,8 @@ class StableDiffusion(Editor):
     @torch.no_grad()
     def _denoise(self, images: torch.Tensor, masks: torch.Tensor, texts: Texts, seed: int, steps: int, guidance: float,
                  draft: bool) -> torch.Tensor:
-        """What the pipeline does, for latents of any number of channels."""
+        """What the pipeline does, for latents of any number of channels; only the masked picture's latents are the
+        likeliest, where the pipeline draws them."""
         pipeline, scheduler = self.pipeline, self.pipeline.scheduler
         masked = self.encode(torch.where(masks < 0.5, images, 0.5))
         small = F.interpolate(masks, size=masked.shape[-2:]).to(masked)
