@@ -11,7 +11,7 @@ usage: ./reproduce.sh [run | test | lab | site | slides] [--profile NAME] [--all
   run             check that the profile can run here, then run all notebooks and write results/NAME/index.html (the
                   default); notebooks that passed before and are unchanged are kept, so that what was interrupted goes on
   test            check the style, then run the unit tests and the notebooks' cells (profile tiny): on two cores about
-                  11 minutes
+                  12 minutes
   lab             open the notebooks in JupyterLab (installs it first, once)
   site            build the course as a web site in site/: notebooks, pages, reference (a minute; nothing is run)
   slides          build the slides of the teacher's meetings in slides/ (seconds; nothing is run)
@@ -21,7 +21,7 @@ usage: ./reproduce.sh [run | test | lab | site | slides] [--profile NAME] [--all
   --time-limit MINUTES
                   how long `run` lets a notebook take; the default is 120 with a GPU, without one 60, or 1440 for
                   full-size models
-  --all           let `test` run everything: also what needs many processes, other models, full sizes or a browser (40
+  --all           let `test` run everything: also what needs many processes, other models, full sizes or a browser (45
                   minutes); installs Gradio, JupyterLab and Playwright first, once
   --help          show this text
 

@@ -21,6 +21,12 @@ def intersection(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return area(torch.cat([low, high], dim=-1))
 
 
+def covered(box: Sequence[float] | torch.Tensor, known: Sequence[float] | torch.Tensor) -> float:
+    """Which share of a known region lies in a box; both (x0, y0, x1, y1). What lies beside it stays as it was."""
+    box, known = torch.as_tensor(box), torch.as_tensor(known)
+    return float(intersection(box, known) / area(known))
+
+
 def iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Intersection over union, 0..1, of boxes (..., 4), broadcast against each other."""
     shared = intersection(a, b)

@@ -356,10 +356,15 @@ def occlusion_table(models: Models, image: Canvas | torch.Tensor, source: str, b
 
 
 @torch.no_grad()
-def patches_table(models: Models, image: Canvas | torch.Tensor, source: str, boxes: torch.Tensor) -> torch.Tensor:
-    """(K, M) patches losses of the (K, M, 4) boxes, about −1..1: CLIP looks once at the whole picture; no edit."""
+def patches_table(models: Models, image: Canvas | torch.Tensor, source: str, boxes: torch.Tensor,
+                  centre: bool = False) -> torch.Tensor:
+    """(K, M) patches losses of the (K, M, 4) boxes, about −1..1: CLIP looks once at the whole picture; no edit.
+
+    `centre`: the source's text less what all texts have in common, as in `occlusion_table`.
+    """
     canvas = Canvas.of(image, models.editor.size)
-    similarity = models.clip.patches(canvas.frame) @ models.clip.encode_text([source])[0]
+    (text,) = models.clip.encode_text([source]) - (models.neutral if centre else 0.0)
+    similarity = models.clip.patches(canvas.frame) @ text
     return patches_loss(similarity, canvas.in_frame(boxes), tuple(canvas.frame.shape[1:]))
 
 
@@ -369,7 +374,7 @@ def free_terms(models: Models, image: Canvas | torch.Tensor, source: str, boxes:
     these boxes, if it says so, but for the area, which is there always."""
     found = {}
     if "patches" not in known and method.patches_weight:
-        found["patches"] = patches_table(models, image, source, boxes)
+        found["patches"] = patches_table(models, image, source, boxes, centre=method.centre_texts)
     if "occlusion" not in known and method.occlusion_weight:
         found["occlusion"] = occlusion_table(models, image, source, boxes, centre=method.centre_texts)
     if method.standardise_terms:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -157,8 +158,8 @@ class Method:
     area_weight: float = setting(0.0, "weight of the box's share of the picture (ours; paper 0)", within=WEIGHTS)
     centre_texts: bool = setting(
         False,
-        "what all texts have in common (the mean of many names of things) is taken off source and prompt before the "
-        "terms are computed (ours; paper no)")
+        "what all texts have in common (the mean of many names of things and of grounds) is taken off source and "
+        "prompt before the terms are computed (ours; paper no)")
     standardise_terms: bool = setting(
         False,
         "each term but area, which is a share, counts in standard deviations over the picture's own boxes, so that no "
@@ -269,12 +270,26 @@ METHODS: dict[str, Method] = {
     "official_code": Method(border=15 / 32, sizes=OFFICIAL_SIZES, pool=8, estimator="none", iterations=10, lr=5e-3,
                             update_every=25, choice="softmax_score", defects=tuple(DEFECTS)),
 }
-"""Presets. `learned` is our default; its weights were chosen on validation scenes (`python -m lr_helpers study
+"""Presets. `learned` is a search; its weights were chosen on validation scenes (`python -m lr_helpers study
 weights`), and notebook 08 reports them on others (`study regions`). `predicted` asks a network that was trained on
 other pictures for one box and edits it; `fast` has up to four of its places edited in few steps and finishes the best,
 unless the network is confident. `paper` is what the paper says.
 `official_code` does what the official code does; left out of it are what changes no region here: its prompt
 template, the 16 augmented views of a CLIP embedding, the fixed random convolution before its network, weight decay."""
+
+
+OF_THE_EDIT = ("steps", "screening_steps", "guidance")
+"""Settings that say nothing of where to edit, so every preset has a use for them."""
+
+
+def default_method(predicts: bool, changed: Iterable[str] = ()) -> str:
+    """The preset of the command line and of a batch where none is named, by the settings that are `changed`.
+
+    `predicted` if the profile `predicts`: on scenes that no setting was chosen on it did no fewer tasks than `learned`,
+    at a twelfth of the evaluations (docs/results.md). But whoever changes a setting of the search wants a search; and
+    without a network that was trained on other pictures there is no other way.
+    """
+    return "learned" if not predicts or set(changed) - set(OF_THE_EDIT) else "predicted"
 
 
 def get_method(name: str) -> Method:

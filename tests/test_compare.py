@@ -147,6 +147,35 @@ def test_the_frontier_is_drawn_and_described():
 # The run
 
 
+def records_of(rows, seed):
+    """Made up: five replacements and three additions of each row."""
+    draw = torch.Generator().manual_seed(seed)
+    return [{"task": f"{kind}_{n}", "row": row, "objects": 1 + n % 2, "success": float(torch.rand((), generator=draw) > 0.5),
+             "psnr": 30 + 10 * float(torch.rand((), generator=draw)), "evaluations": 24} for row in rows
+            for kind, count in (("replace", 5), ("add", 3)) for n in range(count)]
+
+
+def summary_of(records, **more):
+    return {"study": "compare", "steps": 12, "scenes": "test", "tasks": {"replace": 5, "add": 3}, "not_run": {},
+            **compare.summarise(records), "worst": {"learned": compare.worst(records, "learned")}, **more}
+
+
+@pytest.mark.parametrize("again", [["learned at 6", "learned at 12"], ["sdedit at 12"], ["sam3 at 12"]])
+def test_rows_that_are_run_again_take_the_place_of_the_earlier_ones(again):
+    rows = ["sdedit at 12", "learned at 6", "learned at 12", "paper at 12"]
+    kept, fresh = records_of([row for row in rows if row not in again], 0), records_of(again, 1)
+    earlier = summary_of(records_of(rows, 0), not_run={"sam3": "no weights", "clipseg": "no weights"})
+    earlier["means"] |= {title: {**found, **compare.summarise(kept)["means"][title]} for title, found in earlier["means"].items()}
+    found = compare.onto(earlier, summary_of(fresh))
+    whole = summary_of(kept + fresh)
+    assert found["means"] == whole["means"] and found["beaten_by"] == whole["beaten_by"]
+    assert found["worst"] == (whole["worst"] if "learned at 12" in again else earlier["worst"])
+    assert list(found["not_run"]) == (["clipseg"] if again == ["sam3 at 12"] else ["sam3", "clipseg"])
+    for other in (None, {**earlier, "scenes": "validation"}, {**earlier, "tasks": {"replace": 6, "add": 3}}, {}):
+        with pytest.raises(UserError, match="--onto"):
+            compare.onto(other, summary_of(fresh))
+
+
 def test_a_comparison_goes_on_where_it_stopped(tmp_path, capsys):
     command = ["study", "compare", "--validation", "--replace", "1", "--add", "0", "--workers", "1",
                "--output", str(tmp_path), "--methods", "known_region", "whole_picture", "clipseg"]

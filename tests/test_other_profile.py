@@ -210,4 +210,4 @@ def test_a_report_runs_a_notebook_on_another_profile(tmp_path, monkeypatch, caps
     notebook = write_notebook(source, tmp_path)
     monkeypatch.setenv("LR_DATA", str(tmp_path / "data"))
     assert report.run("other", tmp_path / "results", [notebook]) == 0, capsys.readouterr().out
-    assert "the miniature models, enlarged" in (tmp_path / "results" / notebook.name).read_text(encoding="utf-8")
+    assert "the miniature models at another size" in (tmp_path / "results" / notebook.name).read_text(encoding="utf-8")

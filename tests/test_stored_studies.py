@@ -90,6 +90,9 @@ def test_the_tables_of_regions_are_those_of_its_rows(lines):
         for row, difference in found["differences"][title].items():
             assert tables.differences(by_row[row], by_row[regions.COMPARED_WITH], regions.MEASURES) == difference
     assert list(tables.by_group(lines)) == list(found["means"])
+    # All kinds of tasks together: rows that were run on all of them.
+    assert regions.overall(lines) == found["overall"]
+    assert set(found["overall"]["means"]) == set(regions.STRANGE_ROWS) - {"known_region"}
     asked = {kind for name, count in found["tasks"].items() if count
              for kind in (("style", "texture") if name == "strange" else (name,))}
     assert list(found["means"]) == [title for title, (kind, _) in tables.GROUPS.items() if kind in asked]

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from lr_helpers.baselines import Request
+from lr_helpers.baselines import ACROSS, Request
 from lr_helpers.baselines.request import Share
 from lr_helpers.candidates import Candidates, Edits, shortlist
 from lr_helpers.cli import main
@@ -447,7 +447,11 @@ def test_a_study_goes_on_where_it_stopped_and_says_the_same(tmp_path, capsys):
     summary = summarise(records)
     assert set(summary["means"]) == {"replace, one object", "replace, two objects", "add, empty scene"}
     assert summary["means"]["replace, one object"]["known_region"]["iou"]["value"] == 1
-    assert len(flat(records)) == 2 * len(ROWS) + len(ROWS) - 1
+    # The shipped region predictor's rows too; an added object has no known region.
+    rows = list(study.variants)
+    assert {*ROWS, *ACROSS} == set(rows)
+    assert [list(r["choices"]) for r in records] == [rows, rows, [row for row in rows if row != "known_region"]]
+    assert len(flat(records)) == 3 * len(rows) - 1
 
     command = ["study", "regions", "--output", str(tmp_path), "--replace", "2", "--add", "1", "--steps", "1"]
     assert main([*command, "--validation"]) == 0

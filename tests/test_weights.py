@@ -12,8 +12,7 @@ def record(success):
     """Four boxes: the first two are listed by every order; the second is the known region."""
     occlusion = {"False": [0.0, 0.1, 5.0, 5.0], "True": [0.0, 0.1, 5.0, 5.0]}
     terms = {name: [0.0, 0.0, 0.0, 0.0] for name in weights.JUDGED} | {"direction": [1.0, 0.0, 1.0, 1.0]}
-    return {"task": "replace_300000", "objects": 1, "area": [0.1] * 4, "patches": [0.0, 0.1, 5.0, 5.0],
-            
+    return {"task": "replace_300000", "objects": 1, "area": [0.1] * 4, "patches": occlusion,
             "boxes": [[[0, 0, 10, 10], [20, 0, 30, 10]], [[40, 0, 50, 10], [60, 0, 70, 10]]], "iou": [0.2, 0.9, 0.0, 0.0], "occlusion": occlusion,
             "edited": [0, 1, 2, 3], "terms": {"False": terms, "True": terms},
             "found": {"success": success, "hit": [0.0, 1.0, 0.0, 0.0], "iou": [0.2, 0.9, 0.0, 0.0], "covered": [0.3, 1.0, 0.0, 0.0]}}
@@ -21,10 +20,14 @@ def record(success):
 
 def test_orders_standardise_all_but_area():
     occlusion = {False: torch.tensor([[0.0, 2.0]]), True: torch.tensor([[6.0, 0.0]])}
-    found = weights.orders_of(torch.tensor([[1.0, 3.0]]), occlusion, torch.tensor([[0.5, 0.25]]))
+    patches = {False: torch.tensor([[3.0, 1.0]]), True: torch.tensor([[1.0, 3.0]])}
+    found = weights.orders_of(patches, occlusion, torch.tensor([[0.5, 0.25]]))
     assert found.keys() == weights.ORDERS.keys()
     assert torch.allclose(found["raw"], torch.tensor([[0.375, 3.1875]]))
     assert torch.allclose(found["patches"], torch.tensor([[-1.0, 1.0]]), atol=1e-4)
+    # 1 and 0.25 times what is -1 and 1, or 1 and -1, once standardised.
+    assert torch.allclose(found["patches + 0.25 occlusion"], torch.tensor([[-0.75, 0.75]]), atol=1e-4)
+    assert torch.allclose(found["patches + 0.25 occlusion, uncentred"], torch.tensor([[0.75, -0.75]]), atol=1e-4)
     assert torch.allclose(found["occlusion + area"], torch.tensor([[1.5, -0.75]]), atol=1e-4)
 
 
@@ -53,3 +56,4 @@ def test_a_task_is_measured(models):
     # Centring changes what the texts say, and nothing else.
     assert found["terms"]["True"]["structure"] == found["terms"]["False"]["structure"]
     assert found["terms"]["True"]["clip"] != found["terms"]["False"]["clip"]
+    assert found["patches"]["True"] != found["patches"]["False"]

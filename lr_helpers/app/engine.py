@@ -115,8 +115,8 @@ MOST = 1000
 """Characters of a text; models read far less."""
 SAID = {
     "learned": "learns on this picture where to edit: edits some places, and looks which edits fit both texts.",
-    "fast": "one network for all pictures says where; as a rule one edit.",
-    "predicted": "one network for all pictures says where; the best few places are edited.",
+    "fast": "one network for all pictures says where; unless it is sure, up to four places are edited.",
+    "predicted": "one network for all pictures says where; one edit.",
     "paper": "as the paper describes it, more slowly.",
     "official_code": "as the authors' code does it, with its faults, for comparison.",
 }

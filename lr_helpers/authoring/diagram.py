@@ -40,7 +40,7 @@ class Run:
 
 
 def run() -> Run:
-    """Edit the course's sample scene with the miniatures and the default method."""
+    """Edit the course's sample scene with the miniatures and `learned`."""
     models, wolf = load_models("tiny", "cpu"), sample("tiny")
     return of(wolf, edit(models, wolf.picture, wolf.source, wolf.prompt, METHODS["learned"], SEED, progress=False))
 

@@ -96,7 +96,7 @@ ACROSS = ("predicted", "fast")
 
 def rows_here(rows: Sequence[str], profile: Profile) -> tuple[str, ...]:
     """These rows of a study, and after `learned` those of ACROSS if the profile has a region predictor."""
-    if profile.regions is None or not profile.regions.is_file():
+    if not profile.predicts:
         return tuple(rows)
     own = [row for row in rows if row not in ACROSS]
     place = own.index("learned") + 1 if "learned" in own else len(own)

@@ -13,7 +13,7 @@ from lr_helpers.batch.entries import Entry, Fields, read_entries
 from lr_helpers.errors import UserError
 from lr_helpers.files.names import brief, check_name, find_image, shown
 from lr_helpers.files.outputs import LEDGER, refuse_inside
-from lr_helpers.method import Method, check_seed, check_text, get_method
+from lr_helpers.method import Method, check_seed, check_text, default_method, get_method
 
 KEYS = ("image", "source", "prompt", "seed", "name", "method", "settings", "full_frame")
 RESERVED = {"batch.log", "batch.lock", "summary.csv", "summary.json", LEDGER}
@@ -63,14 +63,16 @@ class Plan:
     folder: Path
 
 
-def plan(file: str | Path, images: str | Path, output: str | Path, *, method: str = "learned",
-         changes: dict[str, Any] | None = None, seed: int = 42, full_frame: bool = False) -> Plan:
+def plan(file: str | Path, images: str | Path, output: str | Path, *, method: str | None = "learned",
+         changes: dict[str, Any] | None = None, seed: int = 42, full_frame: bool = False, predicts: bool = False
+         ) -> Plan:
     """Read a batch file; opens no picture and loads no model.
 
     The official form is `{"1.png": ["what is there", "what you want to see"]}`. The list form is `[{"image": "1.png",
     "source": "trees", "prompt": "a big tree", ...}]`; its prompt may be a list of prompts, and `seed`, `name` (of the
     output folder), `method` (a preset), `settings` (fields of Method) and `full_frame` hold for the entry alone. The
-    arguments `method`, `changes` (fields of Method), `seed` and `full_frame` hold where an entry says nothing.
+    arguments `method`, `changes` (fields of Method), `seed` and `full_frame` hold where an entry says nothing. With the
+    method None it is each entry's `default_method`; `predicts`: is there a region predictor for that?
 
     Raises UserError if the file as a whole can't be read, these arguments are wrong, or the output folder holds the
     batch file or a picture.
@@ -78,8 +80,9 @@ def plan(file: str | Path, images: str | Path, output: str | Path, *, method: st
     root, output = Path(images), Path(output)
     if not root.is_dir():
         raise UserError(f"There is no folder {str(root)!r}; check the path of the images.")
-    defaults = {"method": method, "changes": changes or {}, "seed": seed, "full_frame": full_frame}
-    get_method(method).but(**defaults["changes"])
+    defaults = {"method": method, "changes": changes or {}, "seed": seed, "full_frame": full_frame,
+                "predicts": predicts}
+    get_method(method or default_method(predicts, defaults["changes"])).but(**defaults["changes"])
     check_seed(seed)
     drafts, problems, resolved = [], [], root.resolve()
     for number, entry in enumerate(read_entries(file), 1):
@@ -124,11 +127,11 @@ def _read(entry: Entry, root: Path, resolved: Path, defaults: dict) -> tuple[lis
     fields = attempt(_fields, entry)
     if fields is None:
         return [], wrong
-    fields = {"seed": defaults["seed"], "full_frame": defaults["full_frame"], "method": defaults["method"], **fields}
+    fields = {"seed": defaults["seed"], "full_frame": defaults["full_frame"], **fields}
 
     # What all prompts of the entry share. Every check is made, whatever the others find.
     image = attempt(find_image, fields["image"], root, resolved)
-    method = attempt(_method, fields, defaults["changes"])
+    method = attempt(_method, fields, defaults)
     attempt(_check_plain, fields)
     several = isinstance(fields["prompt"], list)
     prompts = fields["prompt"] if several else [fields["prompt"]]
@@ -196,9 +199,10 @@ def _fields(entry: Entry) -> dict[str, Any]:
     return value
 
 
-def _method(fields: dict, changes: dict) -> Method:
-    preset, settings = fields["method"], fields.get("settings", {})
-    if not isinstance(preset, str):
+def _method(fields: dict, defaults: dict) -> Method:
+    """The preset of an entry, its own or else the batch's, with the changes of both."""
+    preset, settings = fields.get("method", defaults["method"]), fields.get("settings", {})
+    if not isinstance(preset, str) and ("method" in fields or preset is not None):
         raise UserError(f"method is {brief(preset)}; give the name of a preset.")
     if not isinstance(settings, dict):
         raise UserError(f"settings is {brief(settings)}; give an object such as {{\"steps\": 20}}.")
@@ -210,7 +214,10 @@ def _method(fields: dict, changes: dict) -> Method:
             plain[name] = _typed(name, value, str(kinds[name]))
     if isinstance(settings, Fields) and settings.twice:
         raise UserError(f"The setting {settings.twice[0]!r} is given twice; give it once.")
-    return get_method(preset).but(**{**changes, **plain})
+    changes = {**defaults["changes"], **plain}
+    if preset is None:  # nobody names one
+        preset = default_method(defaults["predicts"], changes)
+    return get_method(preset).but(**changes)
 
 
 def _typed(name: str, value: Any, kind: str) -> Any:

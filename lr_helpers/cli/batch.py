@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lr_helpers.cli.options import add_command, add_count, add_method, add_models, chosen_profile, method_changes
+from lr_helpers.cli.options import (
+    add_command,
+    add_count,
+    add_method,
+    add_models,
+    chosen_profile,
+    method_changes,
+    predicts,
+)
 from lr_helpers.errors import UserError
 from lr_helpers.method import get_method
 
@@ -50,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
 
     def wanted() -> Plan:
         return plan(options.file, options.images, options.output, method=options.method,
-                    changes=method_changes(options), seed=options.seed, full_frame=options.full_frame)
+                    changes=method_changes(options), seed=options.seed, full_frame=options.full_frame,
+                    predicts=predicts(options, profile))
 
     def load() -> Models:
         from lr_helpers.models.loading import load_models
@@ -62,7 +71,8 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--workers and --address belong to --engine ray; add it, or leave them out.")
     if options.check:
         return batch_run.check_only(wanted())
-    if get_method(options.method).predicts:  # an entry may say another method; then that one alone is refused
+    # Where an entry says another method, that one alone is refused.
+    if options.method and get_method(options.method).predicts:
         from lr_helpers.predictor import require_predictor
 
         require_predictor(profile)

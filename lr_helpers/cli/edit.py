@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lr_helpers.cli.options import add_command, add_method, add_models, chosen_profile, method_changes
+from lr_helpers.cli.options import add_command, add_method, add_models, chosen_method, chosen_profile
 from lr_helpers.errors import UserError
-from lr_helpers.method import Method, check_seed, check_texts, get_method
+from lr_helpers.method import Method, check_seed, check_texts
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     from lr_helpers.files.writing import prepare_folder
 
     # All input is read and checked here, before a model is loaded, and nowhere else.
-    method, profile = get_method(options.method).but(**method_changes(options)), chosen_profile(options)
+    profile = chosen_profile(options)
+    method = chosen_method(options, profile)
     check_seed(options.seed)
     if method.predicts:
         from lr_helpers.predictor import require_predictor

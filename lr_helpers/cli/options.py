@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from lr_helpers.errors import UserError
-from lr_helpers.method import LOSSES, METHODS, OBJECTIVES, Method, get_method
+from lr_helpers.method import LOSSES, METHODS, OBJECTIVES, Method, default_method, get_method
 
 if TYPE_CHECKING:
     from lr_helpers.models.profiles import Profile
@@ -104,9 +104,11 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     """--method, --objective, one option for each of SETTINGS, --regions, --seed, --device, --allow-cpu and
     --full-frame.
     """
-    parser.add_argument("--method", default="learned", choices=list(METHODS),
+    parser.add_argument("--method", choices=list(METHODS),
                         help="preset whose settings the options below change; predicted and fast ask a network that "
-                             "was trained on other pictures")
+                             "was trained on other pictures. The default is predicted where the profile has such a "
+                             "network for its models (tiny has), and no setting but those of steps and guidance is "
+                             "given; otherwise learned, a search")
     parser.add_argument("--objective", choices=list(OBJECTIVES),
                         help="all weights of the loss by name; the default is the preset's")
     preset = METHODS["learned"]
@@ -131,6 +133,22 @@ def add_method(parser: argparse.ArgumentParser) -> None:
                              "pixels outside it change too")
 
 
+def predicts(options: argparse.Namespace, profile: Profile) -> bool:
+    """Has the profile, with these options, a region network that was trained for its models?"""
+    own = getattr(options, "regions", None)
+    # The profile's own was trained on its own ViT and CLIP.
+    return profile.predicts and bool(own or not (options.backbone or options.clip))
+
+
+def chosen_method(options: argparse.Namespace, profile: Profile) -> Method:
+    """The method that the options of `add_method` name, or the default one, with their changes."""
+    if options.method is None:
+        changed = [name for name in vars(options) if name in SETTINGS]
+        changed += ["objective"] if options.objective else []
+        options.method = default_method(predicts(options, profile), changed)
+    return get_method(options.method).but(**method_changes(options))
+
+
 def method_changes(options: argparse.Namespace) -> dict:
     """The fields that the options of `add_method` change in the preset; a weight's own option wins over --objective."""
     changes = {name: value for name, value in vars(options).items() if name in SETTINGS}
@@ -138,6 +156,7 @@ def method_changes(options: argparse.Namespace) -> dict:
         changes["sizes"] = tuple(changes["sizes"])
     if options.objective:
         shortlist = changes.get("shortlist")
-        aimed = get_method(options.method).but(shortlist=shortlist).aiming(options.objective)
+        # An objective is a setting of the search, the default where one is given.
+        aimed = get_method(options.method or "learned").but(shortlist=shortlist).aiming(options.objective)
         changes = {f"{term}_weight": getattr(aimed, f"{term}_weight") for term in LOSSES} | changes
     return changes

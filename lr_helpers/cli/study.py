@@ -136,6 +136,8 @@ def _add_compare(studies) -> None:
     _add_output(compare, "compare")
     _add_tasks(compare, replace=100, add=50)
     _add_methods(compare)
+    compare.add_argument("--onto", type=Path, metavar="FILE",
+                         help="the summary of an earlier run on the same scenes: kept, but for these --methods")
     add_regions(compare)
     _add_workers(compare)
 
@@ -145,8 +147,8 @@ def _run_compare(options: argparse.Namespace) -> int:
     from lr_helpers.study.run import run
 
     _check_tasks(options)
-    run(Compare(options.output, options.replace, options.add, options.methods, options.validation, options.regions),
-        options.workers)
+    run(Compare(options.output, options.replace, options.add, options.methods, options.validation, options.regions,
+                options.onto), options.workers)
     return 0
 
 

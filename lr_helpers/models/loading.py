@@ -53,6 +53,9 @@ class Models:
     def neutral(self) -> torch.Tensor:
         """(D,): the mean of CLIP's embeddings of the profile's neutral texts, what all its texts have in common.
 
+        Half of them name things, half what lies behind things (grass, a wall, the sky). With names of things alone the
+        rest of a source's text would no longer say that it is a thing, and patches of the background look like it.
+
         Raises UserError if their file is missing or empty.
         """
         file = self.profile.neutral_texts

@@ -92,6 +92,11 @@ class Profile:
         return {part: getattr(self, part) for part in PARTS if getattr(self, part)}
 
     @property
+    def predicts(self) -> bool:
+        """Is the region predictor's file there? Whether it is sound, and of these models, is seen when it is loaded."""
+        return self.regions is not None and self.regions.is_file()
+
+    @property
     def few(self) -> int:
         """`few_steps` as they hold."""
         return self.few_steps or self.screening_steps or self.steps

@@ -15,7 +15,7 @@ import torch
 
 from lr_helpers.anchors import anchor_centres
 from lr_helpers.baselines import TITLES
-from lr_helpers.boxes import Box, area, intersection, iou
+from lr_helpers.boxes import Box, covered, iou
 from lr_helpers.candidates import shortlist
 from lr_helpers.editing import propose
 from lr_helpers.errors import UserError
@@ -73,10 +73,10 @@ def region_cause(truth: Box, others: Sequence[Box], chosen: Box, proposed: Propo
     if not (fits & proposed.kept).any():
         return "shortlist"
     # One that fits was offered, and another one chosen. What does that cover instead?
-    covered = _covered(right, box)
-    if any(_covered(torch.tensor(other), box) > covered for other in others):
+    share = covered(box, right)
+    if any(covered(box, other) > share for other in others):
         return "other object"
-    return "too large" if covered > 0.5 else "beside"
+    return "too large" if share > 0.5 else "beside"
 
 
 def cause(truth: Box, others: Sequence[Box], chosen: Box, proposed: Proposed, verdicts: dict[str, float]) -> str | None:
@@ -94,11 +94,6 @@ def cause(truth: Box, others: Sequence[Box], chosen: Box, proposed: Proposed, ve
         if not verdicts.get(part, 1.0):
             return name
     raise ValueError(f"The verdicts {verdicts} say that the task failed, but no part of it did.")
-
-
-def _covered(inner: torch.Tensor, box: torch.Tensor) -> float:
-    """The share of `inner` that lies in `box`."""
-    return float(intersection(inner, box) / area(inner))
 
 
 def proposed(models: Models, one: Task, method: Method) -> Proposed:

@@ -15,6 +15,7 @@ import torch
 from lr_helpers import plots
 from lr_helpers.baselines import ABLATIONS, ACROSS, BASELINES, TITLES, Edited, Parts, Request, known_row, rows_here
 from lr_helpers.baselines.base import smallest_box
+from lr_helpers.errors import UserError
 from lr_helpers.files.writing import csv_bytes
 from lr_helpers.intervals import rate
 from lr_helpers.method import METHODS
@@ -23,7 +24,7 @@ from lr_helpers.models.profiles import Profile, get_profile
 from lr_helpers.models.region_weights import which
 from lr_helpers.study import measures, tables
 from lr_helpers.study.regions import kinds_and_seeds
-from lr_helpers.study.run import Done, Study
+from lr_helpers.study.run import Done, Study, read
 from lr_helpers.study.tasks import VALIDATION, Task, task
 from lr_helpers.study.variants import Variant
 from tiny_world.judge import SURE, Judge, load, sees
@@ -135,6 +136,8 @@ class Compare(Study):
     """On the scenes on which settings are chosen, instead of those that are reported."""
     regions: str | Path | None = None
     """The region predictor's file, where it is not the profile's."""
+    onto: Path | None = None
+    """A summary of an earlier run on the same scenes: it is kept but for the rows of this run."""
 
     unit = "edits"
 
@@ -176,9 +179,10 @@ class Compare(Study):
                 **{k: round(v, 5) for k, v in found.items()}, "evaluations": made.evaluations}
 
     def summarise(self, done: Done) -> dict:
-        return {"study": "compare", "steps": AT, "scenes": "validation" if self.validation else "test",
-                "tasks": {"replace": self.replace, "add": self.add}, "not_run": done.not_run,
-                **summarise(done.records), "worst": {"learned": worst(done.records, "learned")}}
+        found = {"study": "compare", "steps": AT, "scenes": "validation" if self.validation else "test",
+                 "tasks": {"replace": self.replace, "add": self.add}, "not_run": done.not_run,
+                 **summarise(done.records), "worst": {"learned": worst(done.records, "learned")}}
+        return found if self.onto is None else onto(read(self.onto), found)
 
     def show(self, summary: dict, done: Done) -> None:
         self.output.write("edits.csv", csv_bytes(("task", "objects", "row", *MEASURES), done.records))
@@ -209,6 +213,22 @@ def summarise(records: Sequence[dict]) -> dict:
     means = {title: tables.means(part, MEASURES) for title, part in groups.items() if part}
     return {"means": means, "beaten_by": {title: better(found) for title, found in means.items()
                                           if title.startswith("replace")}}
+
+
+def onto(earlier: dict | None, found: dict) -> dict:
+    """The earlier summary with the rows of this one in place of its own. Edits know nothing of each other, so that is
+    what one run of all rows would have found. Raises UserError if it is of other scenes.
+    """
+    same = ("study", "steps", "scenes", "tasks")
+    if earlier is None or any(earlier.get(name) != found[name] for name in same):
+        raise UserError("The summary of --onto is not there, or of another study, or of other scenes; give one of the "
+                        "same command.")
+    means = {title: {**rows, **found["means"].get(title, {})} for title, rows in earlier["means"].items()}
+    tried = {name.split(" at ")[0] for rows in found["means"].values() for name in rows}
+    not_run = {row: why for row, why in earlier["not_run"].items() if row not in tried} | found["not_run"]
+    return {**earlier, "means": means, "not_run": not_run,
+            "beaten_by": {title: better(rows) for title, rows in means.items() if title.startswith("replace")},
+            "worst": found["worst"] if "learned" in tried else earlier["worst"]}
 
 
 def better(means: dict[str, dict], ours: str = "learned") -> dict[str, list[str]]:

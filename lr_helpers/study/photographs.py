@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lr_helpers import plots
-from lr_helpers.boxes import Box, area, box_mask, intersection, iou
+from lr_helpers.boxes import Box, area, box_mask, covered, iou
 from lr_helpers.course.samples import Sample, shipped_photographs
 from lr_helpers.editing import edit_checked, propose
 from lr_helpers.errors import UserError
@@ -56,7 +56,7 @@ def region(box: Box, readings: Sequence[Box]) -> dict[str, float]:
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     return {"iou": float(overlaps[best]), "hit": float(overlaps[best] >= 0.5),
             "centre_inside": float(x0 <= x < x1 and y0 <= y < y1),
-            "covered": float(intersection(chosen, known[best]) / area(known[best]))}
+            "covered": covered(chosen, known[best])}
 
 
 def ceiling(one: Sample, models: Models, method: Method) -> float:

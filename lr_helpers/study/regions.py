@@ -15,7 +15,7 @@ import torch
 from lr_helpers import plots
 from lr_helpers.baselines import ACROSS, TITLES, Edited, Request, rows_here
 from lr_helpers.baselines.request import Share
-from lr_helpers.boxes import iou
+from lr_helpers.boxes import covered, iou
 from lr_helpers.candidates import TERMS, occlusion_table, patches_table
 from lr_helpers.files.writing import csv_bytes
 from lr_helpers.losses import score
@@ -36,13 +36,13 @@ ROWS = ("random_anchors", "random_sizes", "official_code", "paper", "straight_th
 """The ways to choose a region that are compared."""
 STRANGE_ROWS = ("official_code", "paper", "learned", *ACROSS, "edit_free", "known_region")
 """Those that are run on what no model was trained on: another drawing style, other ground."""
-COMPARING = ("clip", "source", "occlusion")
+COMPARING = ("clip", "source", "patches", "occlusion")
 """The terms that compare with one text, so that they are others once it is centred."""
 COMPARED_WITH = "official_code"
-MEASURES = ("iou", "hit", "centre_inside", "target_seen", "source_gone", "others_kept", "success", "psnr", "ssim",
-            "vit_distance", "score", "evaluations", "seconds")
+MEASURES = ("iou", "hit", "covered", "centre_inside", "target_seen", "source_gone", "others_kept", "success", "psnr",
+            "ssim", "vit_distance", "score", "evaluations", "seconds")
 COLUMNS = ("task", "objects", "row", "x0", "y0", "x1", "y1", *MEASURES)
-PRINTED = ("iou", "hit", "centre_inside", "success", "target_seen", "source_gone", "others_kept", "psnr",
+PRINTED = ("iou", "hit", "covered", "centre_inside", "success", "target_seen", "source_gone", "others_kept", "psnr",
            "evaluations", "seconds")
 
 
@@ -101,7 +101,7 @@ def _table(one: Task, request: Request, models: Models, steps: int) -> dict:
         found.losses(None)
         # The paper does not weigh these terms, so its table lacks them.
         found.terms["occlusion"] = occlusion_table(models, one.picture, one.source, boxes, centre)
-        found.terms["patches"] = patches_table(models, one.picture, one.source, boxes)
+        found.terms["patches"] = patches_table(models, one.picture, one.source, boxes, centre)
         values |= {prefix + term: found.terms[term] for term in (COMPARING if centre else TERMS)}
     values |= {"text": found.text_similarity, "image": found.image_similarity,
                "iou": iou(boxes.float(), torch.tensor(one.truth).float())}
@@ -223,8 +223,11 @@ def flat(records: Sequence[dict]) -> list[dict]:
     found = []
     for record in records:
         for row, choice in record["choices"].items():
-            box = dict(zip(("x0", "y0", "x1", "y1"), choice["box"], strict=True))
-            found.append({"task": record["task"], "objects": record["objects"], "row": row, **box, **choice})
+            line = {"task": record["task"], "objects": record["objects"], "row": row,
+                    **dict(zip(("x0", "y0", "x1", "y1"), choice["box"], strict=True))}
+            if record["truth"] is not None:
+                line["covered"] = covered(choice["box"], record["truth"])
+            found.append({**line, **choice})
     return found
 
 
@@ -240,7 +243,7 @@ def summarise(records: Sequence[dict]) -> dict:
         terms = [{k: torch.tensor(v) for k, v in r["table"].items()} for r in part if "table" in r]
         if terms:
             known[title] = terms
-    return {"means": means, "differences": differences, "curves": curves(replaced),
+    return {"means": means, "differences": differences, "overall": overall(flat(records)), "curves": curves(replaced),
             "rules": {title: rules(part) for title, part in known.items()},
             "sweeps": {title: sweeps(part) for title, part in known.items()}}
 
@@ -252,6 +255,19 @@ def _differences(records: Sequence[dict]) -> dict:
         return {}
     return {row: tables.differences(own, by_row[COMPARED_WITH], MEASURES) for row, own in by_row.items()
             if row != COMPARED_WITH}
+
+
+def overall(records: Sequence[dict], ours: str = "learned", measures: Sequence[str] = ("success", "evaluations")
+            ) -> dict:
+    """Rows that were run on all tasks, over all kinds: means, and paired differences from `ours`; {} without it."""
+    by_row = tables.rows_of(records)
+    tasks = {record["task"] for record in records}
+    whole = {row: own for row, own in by_row.items() if len(own) == len(tasks)}
+    if ours not in whole:
+        return {}
+    return {"means": {row: tables.means_of(own, measures) for row, own in whole.items()},
+            "differences": {row: tables.differences(own, whole[ours], measures) for row, own in whole.items()
+                            if row != ours}}
 
 
 def figures(summary: dict) -> dict:

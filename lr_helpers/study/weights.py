@@ -15,8 +15,7 @@ import torch
 
 from lr_helpers.baselines import Request
 from lr_helpers.baselines.request import Share
-from lr_helpers.boxes import area as box_area
-from lr_helpers.boxes import intersection, iou
+from lr_helpers.boxes import covered, iou
 from lr_helpers.candidates import area_table, occlusion_table, patches_table, shortlist
 from lr_helpers.losses import standardised
 from lr_helpers.method import METHODS
@@ -64,12 +63,13 @@ GRID = {"clip": (0.0, 0.25, 0.5), "structure": (0.0, 0.125, 0.25, 0.5), "directi
 SHORTLIST = METHODS["learned"].shortlist
 
 
-def orders_of(patches: torch.Tensor, occlusion: dict[bool, torch.Tensor], area: torch.Tensor
+def orders_of(patches: dict[bool, torch.Tensor], occlusion: dict[bool, torch.Tensor], area: torch.Tensor
               ) -> dict[str, torch.Tensor]:
-    """By name of ORDERS, the (K, M) values by which it sorts; `occlusion`: of the text as it is, and centred."""
+    """By name of ORDERS, the (K, M) values by which it sorts; `patches`, `occlusion`: of the text as it is and centred.
+    """
     found = {}
     for name, order in ORDERS.items():
-        terms = patches, occlusion[order.centre]
+        terms = patches[order.centre], occlusion[order.centre]
         by_patches, by_occlusion = map(standardised, terms) if order.scaled else terms
         found[name] = order.patches * by_patches + order.occlusion * by_occlusion + order.area * area
     return found
@@ -89,7 +89,7 @@ def record_of(one: Task, models: Models, judge: Judge, steps: int) -> dict:
     method = METHODS["learned"].but(steps=steps, screening_steps=steps, shortlist=0)
     table = share.proposals(method).boxes
     occlusion = {centre: occlusion_table(models, one.picture, one.source, table, centre) for centre in (False, True)}
-    patches = patches_table(models, one.picture, one.source, table)
+    patches = {centre: patches_table(models, one.picture, one.source, table, centre) for centre in (False, True)}
     area = area_table(table, one.picture.shape[1:])
     # All that any order would edit.
     boxes = table.reshape(-1, 4)
@@ -106,12 +106,12 @@ def record_of(one: Task, models: Models, judge: Judge, steps: int) -> dict:
     found = {name: [] for name in MEASURES}
     for i, box in enumerate(boxes[chosen].tolist()):
         said = {**measures.region(one, box), **measures.success(one, box, edits.picture(i, 0), judge)}
-        both = torch.tensor([box, one.truth])
-        said["covered"] = float(intersection(*both) / box_area(both[1]))
+        said["covered"] = covered(box, one.truth)
         for name, values in found.items():
             values.append(round(said[name], 5))
     return {"task": one.name, "objects": len(one.recipe.objects), "boxes": table.tolist(),
-            "area": _rounded(area), "patches": _rounded(patches),
+            "area": _rounded(area),
+            "patches": {str(centre): _rounded(values) for centre, values in patches.items()},
             "iou": _rounded(iou(boxes.float(), torch.tensor(one.truth).float())),
             "occlusion": {str(centre): _rounded(values) for centre, values in occlusion.items()},
             "edited": chosen.tolist(), "terms": terms, "found": found}
@@ -168,9 +168,9 @@ def summarise(records: Sequence[dict], best: int = 25) -> dict:
     chosen: dict[str, list[dict]] = {}
     for record in records:
         boxes = torch.tensor(record["boxes"])
-        occlusion = {centre: torch.tensor(record["occlusion"][str(centre)]).reshape(boxes.shape[:2])
-                     for centre in (False, True)}
-        area, patches = (torch.tensor(record[name]).reshape(boxes.shape[:2]) for name in ("area", "patches"))
+        patches, occlusion = ({centre: torch.tensor(record[name][str(centre)]).reshape(boxes.shape[:2])
+                               for centre in (False, True)} for name in ("patches", "occlusion"))
+        area = torch.tensor(record["area"]).reshape(boxes.shape[:2])
         hit = torch.tensor(record["iou"]) >= 0.5
         place = {box: i for i, box in enumerate(record["edited"])}
         lists = {}
