@@ -105,9 +105,10 @@ def test_no_method_is_none_but_one_that_is_not_said(batch):
 # For real
 
 
-def test_a_plain_edit_and_a_plain_batch_take_one_edit_each(scene_file, tmp_path):
-    assert main(["edit", "--image", str(scene_file), "--source", "wolf", "--prompt", "a mushroom", "--steps", "2", "--quiet",
+def test_a_plain_edit_and_a_plain_batch_take_one_edit_each(scene_file, tmp_path, capsys):
+    assert main(["edit", "--image", str(scene_file), "--source", "wolf", "--prompt", "a mushroom", "--steps", "2",
                  "--output", str(tmp_path / "a")]) == 0
+    assert "The method is predicted, the default here" in capsys.readouterr().out
     (tmp_path / "b.json").write_text(json.dumps({scene_file.name: ["wolf", "a mushroom"]}))
     assert main(["batch", str(tmp_path / "b.json"), "--images", str(scene_file.parent), "--steps", "2", "--quiet",
                  "--output", str(tmp_path / "b")]) == 0

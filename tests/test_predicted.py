@@ -11,6 +11,7 @@ from predictors import untrained, with_predictor
 from lr_helpers import METHODS, EditResult, UserError, edit, load_models, plots
 from lr_helpers.baselines import BASELINES, Request, load_baseline, rows_here
 from lr_helpers.batch import key
+from lr_helpers.batch.items import plan
 from lr_helpers.boxes import iou
 from lr_helpers.cli import main
 from lr_helpers.costs.evaluations import candidates_of, search
@@ -261,6 +262,23 @@ def test_the_identity_of_a_profile_knows_its_predictor(file):
     tiny = get_profile("tiny")
     with_it, without = (key.identity(tiny.but(regions=place)) for place in (file, file.with_name("none")))
     assert with_it == {**without, "regions": key.digest(file)}
+
+
+def test_the_key_of_an_item_knows_what_its_method_asks_and_nothing_else(tmp_path, scene_file):
+    """What is asked, and so what makes an item be done again: the predictor, and what all texts share."""
+    tiny = get_profile("tiny")
+    other = tmp_path / "neutral.txt"
+    other.write_text("a wolf\ngrass\n", encoding="utf-8")
+    here = key.identity(tiny)
+    there = key.identity(replace(tiny, neutral_texts=other))
+    assert {part for part in here if here[part] != there[part]} == {"neutral_texts"}
+    (tmp_path / "batch.json").write_text(json.dumps({scene_file.name: ["wolf", "a fox"]}))
+    for name, asked in (("learned", {"neutral_texts"}), ("paper", set()), ("official_code", set()),
+                        ("predicted", {"neutral_texts", "regions"}), ("fast", {"neutral_texts", "regions"})):
+        (item,) = plan(tmp_path / "batch.json", scene_file.parent, tmp_path / "out", method=name).items
+        decides = key.inputs(item, "0", here)
+        assert {"neutral_texts", "regions"} & set(decides) == asked
+        assert (key.key(decides) != key.key(key.inputs(item, "0", there))) == ("neutral_texts" in asked)
 
 
 # The doctor

@@ -50,6 +50,7 @@ def _method_data(store: Store) -> dict:
     for part in ("clip", "dino", "inpainting"):
         for file in sorted((store.root / "data" / "tiny_world" / part).rglob("*.safetensors")):
             weights.update(file.read_bytes())
+    weights.update((store.root / "data" / "tiny_world" / "neutral_texts.txt").read_bytes())
     return {"weights": weights.hexdigest(), "method": asdict(METHODS["learned"]), "seed": diagram.SEED}
 
 

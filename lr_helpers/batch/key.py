@@ -43,8 +43,9 @@ def key(decides: dict) -> str:
 
 
 def _asked(method: Method, models: dict[str, str]) -> dict[str, str]:
-    """The models that a method asks: a search has no use for a predictor."""
-    return {part: known for part, known in models.items() if part != "regions" or method.predicts}
+    """What of them a method asks: a search has no use for a predictor, nor the paper for neutral texts."""
+    unasked = {"regions": not method.predicts, "neutral_texts": not method.centre_texts}
+    return {part: known for part, known in models.items() if not unasked.get(part)}
 
 
 @lru_cache(maxsize=1024)
@@ -56,7 +57,7 @@ def identity(profile: Profile) -> dict[str, str] | None:
     """The sizes and models of a profile as they lie here, without loading them; None before the first download.
 
     The region predictor is among them where its file is there: it may come later, and only what is predicted hangs on
-    it.
+    it. So is the file of neutral texts; where it is missing, loading says so.
     A model in a folder is known by its files' contents, one from the hub by its commit, and each by the first
     origin in the profile's order that is on this machine.
     """
@@ -71,6 +72,8 @@ def identity(profile: Profile) -> dict[str, str] | None:
         known[part] = found
     if profile.regions is not None and profile.regions.is_file():
         known["regions"] = digest(profile.regions)
+    if profile.neutral_texts.is_file():
+        known["neutral_texts"] = digest(profile.neutral_texts)
     return known
 
 

@@ -68,7 +68,7 @@ class Profile:
     vocabulary: Path | None = None
     """Text file of all words the models know, one a line; None where any word may be used."""
     neutral_texts: Path = DATA / "neutral_texts.txt"
-    """Text file of names of many things, one a line: what all texts of this CLIP have in common is their mean."""
+    """Text file of names of things and of grounds, one a line: what all texts of this CLIP share is their mean."""
     parts: dict[str, Part] = field(default_factory=dict, hash=False)
     """By part, with licence and size; a profile of your own may leave them out."""
     comparison: dict[str, Extra] = field(default_factory=dict, hash=False)
