@@ -381,9 +381,9 @@ def expectation(logits, problem, generator):
 #
 # $$\nabla E = \mathbb{E}_{m\sim π}\,[\,L_m \nabla \log π_m\,] = \mathbb{E}_{m\sim π}\,[\,(L_m - b)\,\nabla \log π_m\,]$$
 #
-# The losses are all positive, so without $b$ *every* drawn proposal gets rarer, the bad ones a little more: right on average,
-# wild in a single step. The *baseline* $b$ may be anything that doesn't depend on the draw itself: it changes the noise, not the
-# mean. With $R$ draws for each anchor, a good one is at hand: the mean loss of the *other* draws. What is left, $L - b$, is
+# Were all losses positive, then without $b$ *every* drawn proposal would get rarer, the bad ones a little more: right on average,
+# wild in a single step. Ours are positive and negative, and yet a draw says more beside other draws than alone. The *baseline*
+# $b$ may be anything that doesn't depend on the draw itself: it changes the noise, not the mean. With $R$ draws for each anchor, a good one is at hand: the mean loss of the *other* draws. What is left, $L - b$, is
 # called the draw's *advantage*.
 #
 # **Exercise 4** ★★☆ · 10 minutes. Write that **leave-one-out** baseline.
