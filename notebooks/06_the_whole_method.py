@@ -117,10 +117,13 @@ print("anchors (row, column):", result.anchors.tolist()[:5], "…")
 # the source's word? The map is rough, so a box counts all of its patches: it is good if it holds those that stand out, and
 # few others. And does **hiding** the box, filled in with the colours around it, take the source out of CLIP's sight? The four
 # places that do best are kept, and at each the three sizes that do best: the *shortlist*. (Ours, not the paper's.)
+#
+# In a large CLIP all texts lie close together, whatever they say. So what they share is taken off the word first:
+# `models.neutral`, the mean of many names, half of them of things and half of grounds.
 
 # %%
-(word,) = models.clip.encode_text([result.source])
-alike = models.clip.patches(result.picture) @ word  # a cosine for each patch
+(word,) = models.clip.encode_text([result.source]) - models.neutral
+alike = models.clip.patches(result.picture) @ word  # a number for each patch
 title = f"patches like “{result.source}”"
 plots.show_panels(
     {"the picture": result.picture, title: plots.heat_picture(alike - alike.min(), 128)}
