@@ -38,10 +38,18 @@ def chosen(*words):
     (("--backbone", "some/vit"), "learned", {}),
     (("--clip", "some/clip", "--regions", SHIPPED), "predicted", {}),
     (("--editor", "some/editor"), "predicted", {}),  # it is told by the losses of edits, and reads no editor
-    (("--regions", "nothing/there"), "learned", {}),
+    (("--regions", "nothing/there"), "predicted", {}),  # it is meant, and that it is missing is said
+    (("--regions", SHIPPED, "--anchors", "16"), "predicted", {"anchors": 16}),
 ])
 def test_the_command_predicts_where_it_can_and_searches_where_a_search_is_set(words, name, changes):
     assert chosen(*words) == METHODS[name].but(**changes)
+
+
+def test_a_network_that_is_named_and_missing_is_told(scene_file, tmp_path, capsys):
+    assert main([*WORDS, "--output", str(tmp_path / "out"), "--image", str(scene_file), "--regions", str(tmp_path / "none")]) == 2
+    said = capsys.readouterr().err
+    assert "There is no region predictor" in said and "is missing" in said and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_objective_is_a_setting_of_the_search():

@@ -107,8 +107,8 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=list(METHODS),
                         help="preset whose settings the options below change; predicted and fast ask a network that "
                              "was trained on other pictures. The default is predicted where the profile has such a "
-                             "network for its models (tiny has), and no setting but those of steps and guidance is "
-                             "given; otherwise learned, a search")
+                             "network for its models (tiny has) and no setting but those of steps and guidance is "
+                             "given, or where --regions is; otherwise learned, a search")
     parser.add_argument("--objective", choices=list(OBJECTIVES),
                         help="all weights of the loss by name; the default is the preset's")
     preset = METHODS["learned"]
@@ -134,10 +134,11 @@ def add_method(parser: argparse.ArgumentParser) -> None:
 
 
 def predicts(options: argparse.Namespace, profile: Profile) -> bool:
-    """Has the profile, with these options, a region network that was trained for its models?"""
-    own = getattr(options, "regions", None)
+    """Has the profile, with these options, a region network that was trained for its models? One that is named is
+    meant, there or not: that it is missing is said later.
+    """
     # The profile's own was trained on its own ViT and CLIP.
-    return profile.predicts and bool(own or not (options.backbone or options.clip))
+    return bool(options.regions) or (profile.predicts and not (options.backbone or options.clip))
 
 
 def chosen_method(options: argparse.Namespace, profile: Profile) -> Method:
@@ -145,7 +146,8 @@ def chosen_method(options: argparse.Namespace, profile: Profile) -> Method:
     if options.method is None:
         changed = [name for name in vars(options) if name in SETTINGS]
         changed += ["objective"] if options.objective else []
-        options.method = default_method(predicts(options, profile), changed)
+        # Who names a region network wants it asked, whatever else is set.
+        options.method = default_method(predicts(options, profile), [] if options.regions else changed)
     return get_method(options.method).but(**method_changes(options))
 
 
@@ -156,7 +158,7 @@ def method_changes(options: argparse.Namespace) -> dict:
         changes["sizes"] = tuple(changes["sizes"])
     if options.objective:
         shortlist = changes.get("shortlist")
-        # An objective is a setting of the search, the default where one is given.
+        # An objective is a setting of the search, a batch's default where one is given.
         aimed = get_method(options.method or "learned").but(shortlist=shortlist).aiming(options.objective)
         changes = {f"{term}_weight": getattr(aimed, f"{term}_weight") for term in LOSSES} | changes
     return changes
