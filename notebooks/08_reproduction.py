@@ -50,6 +50,7 @@ course.say("08", profile, live=live)
 # %%
 import csv
 import json
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -125,9 +126,8 @@ plots.show_pictures(
 
 # %%
 added = [task("add", seed) for seed in range(TEST, TEST + 6)]
-plots.show_pictures(
-    [t.picture for t in added], [f"{t.source}\n→ {t.prompt}" for t in added], columns=6, side=1.6
-);
+titles = [fill(f"{t.source} → {t.prompt}", 18) for t in added]
+plots.show_pictures([t.picture for t in added], titles, columns=6, side=1.6);
 
 # %% [markdown]
 # ## 2. The measures
