@@ -171,9 +171,23 @@ def test_rows_that_are_run_again_take_the_place_of_the_earlier_ones(again):
     assert found["means"] == whole["means"] and found["beaten_by"] == whole["beaten_by"]
     assert found["worst"] == (whole["worst"] if "learned at 12" in again else earlier["worst"])
     assert list(found["not_run"]) == (["clipseg"] if again == ["sam3 at 12"] else ["sam3", "clipseg"])
-    for other in (None, {**earlier, "scenes": "validation"}, {**earlier, "tasks": {"replace": 6, "add": 3}}, {}):
-        with pytest.raises(UserError, match="--onto"):
-            compare.onto(other, summary_of(fresh))
+
+
+@pytest.mark.parametrize("change", [{}, {"scenes": "validation"}, {"tasks": {"replace": 6, "add": 3}}, {"study": "regions"}, None])
+def test_a_summary_of_other_scenes_is_refused_before_anything_is_edited(change, tmp_path, capsys):
+    earlier = summary_of(records_of(["learned at 12"], 0))
+    file = tmp_path / "earlier.json"
+    if change is not None:
+        file.write_text(json.dumps({**earlier, **change}), encoding="utf-8")
+    make = lambda: compare.Compare(tmp_path / "out", replace=5, add=3, onto=file)  # noqa: E731
+    if change == {}:
+        assert make().earlier == earlier
+        return
+    with pytest.raises(UserError, match="--onto"):
+        make()
+    command = ["study", "compare", "--replace", "5", "--add", "3", "--onto", str(file), "--output", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "--onto" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_comparison_goes_on_where_it_stopped(tmp_path, capsys):

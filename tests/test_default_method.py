@@ -20,7 +20,7 @@ SHIPPED = str(DATA / "regions" / "tiny.safetensors")
 def chosen(*words):
     """The method that `edit` would take."""
     options = parser().parse_args([*WORDS, *words])
-    return chosen_method(options, chosen_profile(options))
+    return chosen_method(options, chosen_profile(options))[1]
 
 
 @pytest.mark.parametrize("words, name, changes", [
@@ -106,8 +106,9 @@ def test_no_method_is_none_but_one_that_is_not_said(batch):
     for wrong in (None, "", 3, ["predicted"]):
         methods, problems = batch([{"method": wrong}], method=None, predicts=True)
         assert not methods and len(problems) == 1 and "method" in problems[0]
-    with pytest.raises(UserError):
-        batch([{}], method="nobody")
+    for wrong in ("nobody", ""):
+        with pytest.raises(UserError, match="is unknown"):
+            batch([{}], method=wrong)
 
 
 # For real
@@ -125,3 +126,10 @@ def test_a_plain_edit_and_a_plain_batch_take_one_edit_each(scene_file, tmp_path,
         assert result.method == METHODS["predicted"].but(steps=2) and result.cost["denoiser_evaluations"] == 4
         assert 0 < result.confidence <= 1
     assert one.box == other.box
+    # A network that is named is asked, by both, whatever else is set.
+    given = ["--regions", SHIPPED, "--anchors", "6", "--steps", "1", "--quiet"]
+    assert main(["edit", "--image", str(scene_file), "--source", "wolf", "--prompt", "a mushroom", *given,
+                 "--output", str(tmp_path / "c")]) == 0
+    assert main(["batch", str(tmp_path / "b.json"), "--images", str(scene_file.parent), *given, "--output", str(tmp_path / "d")]) == 0
+    for folder in ("c", f"d/{scene_file.stem}"):
+        assert EditResult.load(tmp_path / folder).method == METHODS["predicted"].but(anchors=6, steps=1)

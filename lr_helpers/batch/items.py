@@ -82,7 +82,8 @@ def plan(file: str | Path, images: str | Path, output: str | Path, *, method: st
         raise UserError(f"There is no folder {str(root)!r}; check the path of the images.")
     defaults = {"method": method, "changes": changes or {}, "seed": seed, "full_frame": full_frame,
                 "predicts": predicts}
-    get_method(method or default_method(predicts, defaults["changes"])).but(**defaults["changes"])
+    preset = default_method(predicts, defaults["changes"]) if method is None else method
+    get_method(preset).but(**defaults["changes"])
     check_seed(seed)
     drafts, problems, resolved = [], [], root.resolve()
     for number, entry in enumerate(read_entries(file), 1):

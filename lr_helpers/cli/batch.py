@@ -13,6 +13,7 @@ from lr_helpers.cli.options import (
     add_models,
     chosen_profile,
     method_changes,
+    named_method,
     predicts,
 )
 from lr_helpers.errors import UserError
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     from lr_helpers.batch.items import Plan, plan
 
     def wanted() -> Plan:
-        return plan(options.file, options.images, options.output, method=options.method,
+        return plan(options.file, options.images, options.output, method=named_method(options),
                     changes=method_changes(options), seed=options.seed, full_frame=options.full_frame,
                     predicts=predicts(options, profile))
 

@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> int:
     from lr_helpers.files.writing import prepare_folder
 
     # All input is read and checked here, before a model is loaded, and nowhere else.
-    profile, named = chosen_profile(options), options.method
-    method = chosen_method(options, profile)
+    profile = chosen_profile(options)
+    preset, method = chosen_method(options, profile)
     check_seed(options.seed)
     if method.predicts:
         from lr_helpers.predictor import require_predictor
@@ -64,8 +64,8 @@ def run(options: argparse.Namespace) -> int:
     from lr_helpers.models.loading import load_models
 
     models = load_models(profile, options.device, allow_cpu=options.allow_cpu)
-    if not named and not options.quiet:
-        print(f"The method is {options.method}, the default here; another one by --method.")
+    if not options.method and not options.quiet:
+        print(f"The method is {preset}, the default here; another one by --method.")
     for source, prompt in turns:
         for warning in (*models.warnings_for(prompt), *models.warnings_for(source)):
             print(f"warning: {warning}", file=sys.stderr)

@@ -134,21 +134,22 @@ def add_method(parser: argparse.ArgumentParser) -> None:
 
 
 def predicts(options: argparse.Namespace, profile: Profile) -> bool:
-    """Has the profile, with these options, a region network that was trained for its models? One that is named is
-    meant, there or not: that it is missing is said later.
-    """
+    """Has the profile, with these options, a region network that was trained for its models?"""
     # The profile's own was trained on its own ViT and CLIP.
-    return bool(options.regions) or (profile.predicts and not (options.backbone or options.clip))
+    return profile.predicts and not (options.backbone or options.clip)
 
 
-def chosen_method(options: argparse.Namespace, profile: Profile) -> Method:
-    """The method that the options of `add_method` name, or the default one, with their changes."""
-    if options.method is None:
-        changed = [name for name in vars(options) if name in SETTINGS]
-        changed += ["objective"] if options.objective else []
-        # Who names a region network wants it asked, whatever else is set.
-        options.method = default_method(predicts(options, profile), [] if options.regions else changed)
-    return get_method(options.method).but(**method_changes(options))
+def named_method(options: argparse.Namespace) -> str | None:
+    """The preset that the options of `add_method` name, or None."""
+    # Who names a region network wants it asked, whatever else is set; that it is missing is said later.
+    return options.method or ("predicted" if options.regions else None)
+
+
+def chosen_method(options: argparse.Namespace, profile: Profile) -> tuple[str, Method]:
+    """The preset that the options of `add_method` name, or else the default one; and the method, with their changes."""
+    changes = method_changes(options)
+    name = named_method(options) or default_method(predicts(options, profile), changes)
+    return name, get_method(name).but(**changes)
 
 
 def method_changes(options: argparse.Namespace) -> dict:
@@ -158,7 +159,7 @@ def method_changes(options: argparse.Namespace) -> dict:
         changes["sizes"] = tuple(changes["sizes"])
     if options.objective:
         shortlist = changes.get("shortlist")
-        # An objective is a setting of the search, a batch's default where one is given.
-        aimed = get_method(options.method or "learned").but(shortlist=shortlist).aiming(options.objective)
+        # An objective is a setting of the search, the default where one is given.
+        aimed = get_method(named_method(options) or "learned").but(shortlist=shortlist).aiming(options.objective)
         changes = {f"{term}_weight": getattr(aimed, f"{term}_weight") for term in LOSSES} | changes
     return changes

@@ -141,6 +141,22 @@ class Compare(Study):
 
     unit = "edits"
 
+    def __post_init__(self):
+        """Raises UserError if there is no summary to go `onto`, or one of other scenes: before anything is edited."""
+        self.earlier = None
+        if self.onto is not None:
+            self.earlier = read(self.onto)
+            said = self.earlier or {}
+            if "means" not in said or any(said.get(name) != value for name, value in self.scenes.items()):
+                raise UserError("The summary of --onto is not there, or of another study, or of other scenes; give one "
+                                "of the same command.")
+
+    @property
+    def scenes(self) -> dict:
+        """What a summary says of the scenes that it is of."""
+        return {"study": "compare", "steps": AT, "scenes": "validation" if self.validation else "test",
+                "tasks": {"replace": self.replace, "add": self.add}}
+
     @property
     def profile(self) -> Profile:
         return get_profile("tiny").but(regions=self.regions)
@@ -179,10 +195,9 @@ class Compare(Study):
                 **{k: round(v, 5) for k, v in found.items()}, "evaluations": made.evaluations}
 
     def summarise(self, done: Done) -> dict:
-        found = {"study": "compare", "steps": AT, "scenes": "validation" if self.validation else "test",
-                 "tasks": {"replace": self.replace, "add": self.add}, "not_run": done.not_run,
-                 **summarise(done.records), "worst": {"learned": worst(done.records, "learned")}}
-        return found if self.onto is None else onto(read(self.onto), found)
+        found = {**self.scenes, "not_run": done.not_run, **summarise(done.records),
+                 "worst": {"learned": worst(done.records, "learned")}}
+        return found if self.earlier is None else onto(self.earlier, found)
 
     def show(self, summary: dict, done: Done) -> None:
         self.output.write("edits.csv", csv_bytes(("task", "objects", "row", *MEASURES), done.records))
@@ -215,14 +230,11 @@ def summarise(records: Sequence[dict]) -> dict:
                                           if title.startswith("replace")}}
 
 
-def onto(earlier: dict | None, found: dict) -> dict:
-    """The earlier summary with the rows of this one in place of its own. Edits know nothing of each other, so that is
-    what one run of all rows would have found. Raises UserError if it is of other scenes.
+def onto(earlier: dict, found: dict) -> dict:
+    """The earlier summary, of the same scenes, with the rows of this one in place of its own.
+
+    Edits know nothing of each other, so that is what one run of all rows would have found.
     """
-    same = ("study", "steps", "scenes", "tasks")
-    if earlier is None or any(earlier.get(name) != found[name] for name in same):
-        raise UserError("The summary of --onto is not there, or of another study, or of other scenes; give one of the "
-                        "same command.")
     means = {title: {**rows, **found["means"].get(title, {})} for title, rows in earlier["means"].items()}
     tried = {name.split(" at ")[0] for rows in found["means"].values() for name in rows}
     not_run = {row: why for row, why in earlier["not_run"].items() if row not in tried} | found["not_run"]
