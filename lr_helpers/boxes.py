@@ -58,6 +58,17 @@ def square_around(x: float, y: float, side: float, size: Size) -> Box:
     return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
 
 
+def grown(boxes: torch.Tensor, margin: float, shape: tuple[int, int]) -> torch.Tensor:
+    """(..., 4) int64 boxes → the same, wider on each side by `margin`, clamped to a picture of this (height, width).
+
+    `margin` is a share of the picture's shorter side; it is rounded to pixels.
+    """
+    height, width = shape
+    by = round(margin * min(shape))
+    low, high = (boxes[..., :2] - by).clamp(min=0), boxes[..., 2:] + by
+    return torch.cat([low, torch.minimum(high, torch.tensor([width, height]))], dim=-1)
+
+
 def least_overlap(boxes: torch.Tensor, others: Sequence[Box]) -> torch.Tensor:
     """(..., 4) boxes → (...) boolean: those that share the fewest pixels with `others`; commonly none at all."""
     shared = sum((intersection(boxes, torch.tensor(other)) for other in others), torch.zeros_like(area(boxes)))

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from lr_helpers.boxes import Box, area, box_mask, iou
+from lr_helpers.boxes import Box, area, box_mask, grown, iou
 from lr_helpers.files.canvas import Canvas, Patch, crop, inner_box, scaled
 from lr_helpers.inpainting import composite
 from lr_helpers.losses import (
@@ -35,17 +35,18 @@ TERMS = ("clip", "structure", "direction", "source", *EDIT_FREE)
 class Edits:
     """The edits of one picture by box, each made when first asked for and kept.
 
-    An edit depends on picture, prompt, seed, steps, guidance, decoder and box only, so methods can share them.
+    An edit depends on picture, prompt, seed, steps, guidance, decoder, margin and box only, so methods can share them.
     """
 
     def __init__(self, models: Models, image: Canvas | torch.Tensor, prompt: str, seed: int, steps: int | None = None,
-                 guidance: float | None = None, draft: bool = False):
-        """`draft`: decoded by the editor's small decoder, where there is one."""
+                 guidance: float | None = None, draft: bool = False, margin: float = 0.0):
+        """`draft`: decoded by the editor's small decoder, where there is one; `margin` as in `boxes.grown`."""
         self.editor, self.prompt, self.seed = models.editor, prompt, seed
         self.canvas = Canvas.of(image, models.editor.size)
-        self.settings = {"steps": steps, "guidance": guidance, "draft": draft}
+        self.settings, self.margin = {"steps": steps, "guidance": guidance, "draft": draft}, margin
         self.patches: dict[Box, Patch] = {}
-        """At the editor's resolution, by box in the picture's own pixels."""
+        """At the editor's resolution, by box in the picture's own pixels; each has the box that was painted, which is
+        wider by the margin."""
         self.seconds: dict[Box, float] = {}
         """What each took when it was made (its share of the batch)."""
         self.evaluations: dict[Box, int] = {}
@@ -69,8 +70,9 @@ class Edits:
         return torch.stack([self.canvas.pasted(self.patches[box]) for box in wanted])
 
     def _edited(self, boxes: Sequence[Box]) -> list[Patch]:
-        """Each box is edited in a window of its own; the mask is the box in pixels of the window."""
+        """Each box is edited in a window of its own; the mask is the box, with its margin, in pixels of the window."""
         size = self.editor.size
+        boxes = [tuple(box) for box in grown(torch.tensor(boxes), self.margin, self.canvas.shape).tolist()]
         windows = [self.canvas.window(box) for box in boxes]
         pictures = torch.stack([self.canvas.crop(window) for window in windows])
         inside = [[round(v) for v in inner_box(*pair, size)] for pair in zip(boxes, windows, strict=True)]
@@ -95,7 +97,8 @@ class Candidates:
         are never edited and have loss 0.
 
         `free`: those of the edit-free terms (K, M) that are known already. `edits`: gives the store of edits of so many
-        steps, or of drafts (`draft=True`), which tables of the same picture, prompt, seed and guidance share.
+        steps and with a `margin`, or of drafts (`draft=True`), which tables of the same picture, prompt, seed and
+        guidance share.
         """
         self.canvas = canvas = Canvas.of(image, models.editor.size)
         self.models, self.image, self.boxes, self.method = models, canvas.frame, boxes, method
@@ -107,8 +110,8 @@ class Candidates:
         self.steps, self.full_steps = method.planned_steps(*planned)
         self.drafts = method.judges_drafts(*planned, models.editor.decoder is not None)
         edits = edits or partial(Edits, models, canvas, prompt, seed, guidance=method.guidance)
-        self.store = edits(self.steps, draft=self.drafts)
-        self._full = edits(self.full_steps) if self.to_finish else self.store
+        self.store = edits(self.steps, draft=self.drafts, margin=method.margin)
+        self._full = edits(self.full_steps, margin=method.margin) if self.to_finish else self.store
         self._finished: set[Box] = set()
         self.on_edit: Callable[[int], None] | None = None
         """Called with the number of new edits after each batch, for a progress bar."""
@@ -197,7 +200,7 @@ class Candidates:
 
         Raises ValueError for a method that computes terms in another way.
         """
-        for setting in ("centre_texts", "standardise_terms"):
+        for setting in ("centre_texts", "standardise_terms", "margin"):
             if getattr(method, setting) != getattr(self.method, setting):
                 raise ValueError(f"the methods differ in {setting}, which decides the terms themselves")
         other = copy.copy(self)
@@ -312,7 +315,8 @@ class Candidates:
             return
         with torch.enable_grad():
             weights = F.one_hot(choices[rows], self.kept.shape[1]).float().requires_grad_()
-            masks = region_mask(weights, self.canvas.in_frame(self.boxes[rows]), tuple(self.image.shape[1:]))
+            painted = grown(self.boxes[rows], self.method.margin, self.canvas.shape)
+            masks = region_mask(weights, self.canvas.in_frame(painted), tuple(self.image.shape[1:]))
             pictures = composite(self.store(self.boxes[rows, choices[rows]]), self.image, masks)
             # A proposal that is not in the shortlist is never drawn; what it would be worth does not matter.
             own = {name: (weights * self.terms[name][rows].nan_to_num()).sum(dim=1) for name in EDIT_FREE}

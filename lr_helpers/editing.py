@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from lr_helpers.anchors import anchor_centres, inside_anchors, spread_anchors
-from lr_helpers.boxes import Box, box_mask, least_overlap
+from lr_helpers.boxes import Box, box_mask, grown, least_overlap
 from lr_helpers.candidates import Candidates, Edits, free_terms, shortlist, weighted
 from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.pictures import open_noted, paste_back
@@ -62,7 +62,8 @@ def propose(models: Models, picture: Canvas | torch.Tensor, source: str, method:
             avoid: Sequence[Box] = ()) -> Proposals:
     """Anchors, the boxes around them and what the backbone sees there; `picture` a canvas, or (3, H, W) in 0..1.
 
-    Boxes that overlap a box of `avoid` are left out of the shortlist; where all do, those that overlap least stay.
+    Boxes that, with the method's margin, overlap a box of `avoid` are left out of the shortlist; where all do, those
+    that overlap least stay.
     """
     canvas = Canvas.of(picture, models.editor.size)
     # Anchors: where the [CLS] token of a self-supervised ViT looks.
@@ -80,7 +81,8 @@ def propose(models: Models, picture: Canvas | torch.Tensor, source: str, method:
         centres = centres.flip(1) * torch.tensor([width / height, height / width])
     boxes = proposals(centres, method.sizes, canvas.shape)
     free = free_terms(models, canvas, source, boxes, method)
-    known, apart = weighted(free, method), least_overlap(boxes, avoid)
+    known = weighted(free, method)
+    apart = least_overlap(grown(boxes, method.margin, canvas.shape), avoid)
     count = 0 if method.predicts else method.shortlist  # a predictor has its own
     kept = shortlist(known.masked_fill(~apart, torch.inf), boxes, count, method.nms_iou, method.places) & apart
     rows = kept.any(1)
@@ -258,7 +260,8 @@ def edit(models: Models, image: str | Path | Image.Image, source: str, prompt: s
 
     `image`: the path of a file, or any PIL picture; one with an EXIF orientation is turned as that says.
 
-    The final picture has the size of the input, whose pixels outside the region it keeps, transparency included.
+    The final picture has the size of the input, whose pixels outside the region (with the method's margin:
+    `EditResult.painted`) it keeps, transparency included.
     With `full_frame` all that the model saw and made is pasted in instead, without an edge at the region, for one more
     full edit: pixels outside the region change too.
 

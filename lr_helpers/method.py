@@ -35,13 +35,19 @@ WEIGHTS = (-1000.0, 1000.0)
 OBJECTIVES: dict[str, dict[str, float]] = {
     "paper": {"clip": 1.0, "structure": 1.0, "direction": 1.0},
     "learned": {"clip": 0.25, "structure": 0.125, "direction": 0.25, "source": 0.25, "patches": 1.0, "occlusion": 0.25},
+    "tight": {"clip": 0.25, "structure": 0.125, "direction": 0.25, "source": 0.25, "patches": 1.0, "occlusion": 0.25,
+              "area": 4.0},
     "direction": {"direction": 1.0},
     "direction_area": {"direction": 1.0, "area": 1.0},
 }
 """Weights of the loss by name, 0 for every other term. Patches ask where the source is, so `learned` is for
 replacing and removing; what the paper calls direction serves adding too: did the picture change as the text did?
-`direction_area` asks that of a small box, with each term standardised over the boxes of the picture.
+`direction_area` asks that of a small box, with each term standardised over the boxes of the picture. `tight` is
+`learned` of a small box: what is learned across pictures finds more regions by it (docs/across.md).
 `python -m lr_helpers study objectives` compares them."""
+
+ADDING = {"tight": "learned"}
+"""The objective that is taken instead where the texts ask to add something: an empty place sets no box its size."""
 
 FINDERS = ("search", "predictor")
 """Who says where to edit: a region network that is trained on this picture, or one that was trained on others."""
@@ -117,6 +123,11 @@ class Method:
         "the predictor's confidence from which on its first box alone is edited, instead of the whole shortlist: the "
         "probability of all boxes that overlap that box by half (IoU 0.5), itself included (ours)",
         within=(0.0, 1.0))
+    margin: float = setting(
+        0.0,
+        "painted is this much more than the region on each of its sides, as a share of the picture's shorter side: "
+        "proposals come in steps, so a rim of the old object would stay (ours; paper 0)",
+        within=(0.0, 0.25))
     pool: int = setting(7, "RoIAlign output side l (paper 7, official 8)", within=(1, 32))
     standardise: bool = setting(False, "pooled features standardised over the anchors (ours; not in the paper)")
     estimator: str = setting(
@@ -260,7 +271,7 @@ LEARNED = Method(anchors=48, distance=0.0625, sizes=(0.25, 0.3125, 0.375, 0.4375
                  structure_weight=0.125, direction_weight=0.25, source_weight=0.25, patches_weight=1.0,
                  occlusion_weight=0.25, centre_texts=True, standardise_terms=True, standardise=True, lr=1e-3,
                  entropy_weight=0.2)
-PREDICTED = LEARNED.but(finder="predictor", shortlist=1).aiming("direction_area")
+PREDICTED = LEARNED.but(finder="predictor", shortlist=1, margin=1 / 32).aiming("direction_area")
 
 METHODS: dict[str, Method] = {
     "learned": LEARNED,
@@ -272,13 +283,14 @@ METHODS: dict[str, Method] = {
 }
 """Presets. `learned` is a search; its weights were chosen on validation scenes (`python -m lr_helpers study
 weights`), and notebook 08 reports them on others (`study regions`). `predicted` asks a network that was trained on
-other pictures for one box and edits it; `fast` has up to four of its places edited in few steps and finishes the best,
+other pictures for one box, which fits more closely, and paints it with a margin of half the step between two sizes;
+`fast` has up to four of its places edited in few steps and finishes the best,
 unless the network is confident. `paper` is what the paper says.
 `official_code` does what the official code does; left out of it are what changes no region here: its prompt
 template, the 16 augmented views of a CLIP embedding, the fixed random convolution before its network, weight decay."""
 
 
-OF_THE_EDIT = ("steps", "screening_steps", "guidance")
+OF_THE_EDIT = ("steps", "screening_steps", "guidance", "margin")
 """Settings that say nothing of where to edit, so every preset has a use for them."""
 
 

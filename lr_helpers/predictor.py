@@ -56,6 +56,11 @@ class View:
     shape: tuple[int, int]
     """(H, W) of the picture, in whose pixels boxes are given."""
 
+    def to(self, device: str | torch.device) -> View:
+        """The same on a device."""
+        seen = self.features, self.attention, self.patches, self.texts
+        return View(*(values.to(device) for values in seen), self.shape)
+
     def flipped(self) -> View:
         """Of the mirrored picture."""
         return View(self.features.flip(-1), self.attention.flip(-1), self.patches.flip(-1), self.texts, self.shape)
@@ -158,8 +163,9 @@ class RegionPredictor(nn.Module):
         """Pictures whose grids have one shape, each with (N, 4) boxes of its own → the (N,) logits of each."""
         device = self.enter.weight.device
         without = self.settings["without"]
-        grid = torch.stack([read(view, without) for view in views]).to(device)
-        texts = F.normalize(torch.stack([view.texts for view in views]).to(device), dim=-1).flatten(1)
+        views = [view.to(device) for view in views]
+        grid = torch.stack([read(view, without) for view in views])
+        texts = F.normalize(torch.stack([view.texts for view in views]), dim=-1).flatten(1)
         texts = texts * ("texts" not in without)
         scale1, shift1, scale2, shift2 = self.modulate(texts)[..., None, None].chunk(4, dim=1)
         grid = self.squeeze(self.drop(grid))

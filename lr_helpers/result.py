@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
-from lr_helpers.boxes import Box
+from lr_helpers.boxes import Box, grown
 from lr_helpers.errors import UserError
 from lr_helpers.files.canvas import Canvas, scaled
 from lr_helpers.files.outputs import FINAL, RESULT, Output, edit_names
@@ -117,6 +117,11 @@ class EditResult:
         return self.candidates[0].box
 
     @property
+    def painted(self) -> Box:
+        """The region with the method's margin: outside of it the input's pixels are kept, unless `full_frame`."""
+        return tuple(grown(torch.tensor(self.box), self.method.margin, self.shape).tolist())
+
+    @property
     def edits(self) -> torch.Tensor | None:
         """(K, M, 3, h, w) in 0..1 as they were judged, NaN where nothing was edited; None after loading from disk."""
         return self.table.edits if self.table else None
@@ -179,7 +184,8 @@ class EditResult:
         """Everything but pictures, as plain data for JSON (null where nothing was edited)."""
         tables = {name: _plain(values) for name, values in self.terms.items()}
         return {"format": FORMAT, "prompt": self.prompt, "source": self.source, "seed": self.seed,
-                "box": list(self.box), "cost": self.cost, "warnings": self.warnings, **self.record,
+                "box": list(self.box), "painted": list(self.painted), "cost": self.cost,
+                "warnings": self.warnings, **self.record,
                 "candidates": [c.to_dict() for c in self.candidates], "anchors": self.anchors.tolist(),
                 "boxes": self.boxes.tolist(), "probabilities": _plain(self.probabilities), "terms": tables,
                 "loss": _plain(self.loss), "scores": _plain(self.scores),

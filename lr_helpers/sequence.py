@@ -89,10 +89,10 @@ def edit_in_turn_checked(models: Models, picture: Image.Image, turns: Sequence[t
     """
     steps, warnings = [], []
     for source, prompt in turns:
-        before = [step.box for step in steps]
+        before = [step.painted for step in steps]
         step = edit_checked(models, picture, source, prompt, method, seed, progress=progress,
                             avoid=before if keep else (), notes=() if steps else notes)
-        if keep and _overlaps(step.box, before):
+        if keep and _overlaps(step.painted, before):
             warnings.append(f"The region of {prompt!r} overlaps one that was edited before: no proposal was free "
                             "of them.")
         steps.append(step)

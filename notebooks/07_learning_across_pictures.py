@@ -124,7 +124,9 @@ for number, one in enumerate(asked):
 # %% [markdown]
 # What is to be low? The loss by which `learned` searches: of the edit it asks whether the picture shows the prompt, changed as
 # the text did and lost the source (notebook 04); of the box, whether the source is in it (notebook 06). Where something is
-# added, the source is the place that it is added to. In orange, the box with the lowest sum.
+# added, the source is the place that it is added to. In orange, the box with the lowest sum. (The network that the course ships
+# learned from this loss and, unless something is to be added, 4 times the box's share of the picture: of two boxes that do, the
+# smaller.)
 
 # %%
 weights = OBJECTIVES["learned"]
@@ -466,7 +468,7 @@ replaced = {
 plots.show_measures(replaced, shown, ("hit", "success"));
 
 # %% [markdown]
-# A single input is hardly missed: what one tells, another tells too, and a dozen scenes a row show only large differences.
+# A single input is hardly missed: what one tells, another tells too, and thirty scenes a row show only large differences.
 # Without any knowledge of the words it can only say what usually is edited. How it *adds* then shows that best:
 
 # %% tags=["nbval-check-output"]

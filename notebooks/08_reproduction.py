@@ -435,7 +435,7 @@ for record in again:
 #   nearly the same box. On one picture, with a table this small, a network does not pay.
 # * **Across pictures it does.** The network of [notebook 07](07_learning_across_pictures.ipynb) says where, without a trial edit,
 #   and does as many tasks as the search with twelve edits.
-# * **A region that counts as missed is mostly too roomy**, and the task is done in it all the same.
+# * **About half of the regions that count as missed are too roomy**, and the task is done in them all the same.
 #
 # Why may a miniature world differ from photographs? Its objects fill the picture less and have no context; our CLIP has seen
 # nothing but emoji, so it tells objects apart better than a large CLIP does in a photograph; the editor fills its mask,

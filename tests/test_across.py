@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from safetensors.torch import load_file
 
 from lr_helpers import UserError, load_models
 from lr_helpers.across import train
-from lr_helpers.across.asks import FIRST, KINDS, _world, emoji_asks, given_asks, kinds_of
+from lr_helpers.across.asks import FIRST, KINDS, Ask, _world, emoji_asks, given_asks, kinds_of
 from lr_helpers.across.collect import Collect, edited, some_boxes
+from lr_helpers.across.collect import example as learned_example
 from lr_helpers.across.curve import Predictors, Trial
 from lr_helpers.across.objectives import Objectives, choices
 from lr_helpers.across.settings import Training
@@ -27,6 +29,7 @@ from lr_helpers.costs import random_weights
 from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.paths import DATA
 from lr_helpers.inpainting import count_evaluations
+from lr_helpers.method import OBJECTIVES
 from lr_helpers.models.profiles import get_profile
 from lr_helpers.predictor import RegionPredictor, models_of
 from tiny_world.scenes import HELD_OUT_SEEDS
@@ -77,6 +80,32 @@ def test_boxes_are_the_best_and_others_by_lot_and_none_twice():
     assert len(some_boxes(boxes, values, 50, [], draw, 2)) == 10  # all there are
 
 
+def test_where_something_is_added_a_large_box_is_as_good():
+    """The texts decide it, of emoji scenes and of a user's own pictures alike."""
+    tight, plain = OBJECTIVES["tight"], OBJECTIVES["learned"]
+    assert tight == plain | {"area": tight["area"]}
+    training = Training(Path("x"), get_profile("tiny"), emoji_asks(40))
+    for ask in training.asks:
+        assert training.weights_for(ask) == (plain if ask.kind.startswith("add") else tight)
+    own = [Ask("a", "given", "the table", "a vase on the table"), Ask("b", "given", "the table", "a bench"),
+           Ask("c", "given", "a beach", "A dog on the beach."), Ask("d", "given", "dog", "a cat")]
+    assert [training.weights_for(ask) == plain for ask in own] == [True, False, True, False]
+    assert replace(training, objective="direction").weights_for(own[0]) == OBJECTIVES["direction"]
+
+
+@pytest.mark.slow
+def test_a_network_learns_from_the_weights_that_the_texts_ask_for(training, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train, "example", lambda files, weights, scales: seen.append(weights) or learned_example(
+        files, weights, scales))
+    settings = Training(training, get_profile("tiny"), emoji_asks(6), 5, 2, updates=2)
+    predictor, _ = train.learn(settings, Collect(settings))
+    assert seen == [settings.weights_for(ask) for ask in settings.asks] and len({str(weights) for weights in seen}) == 2
+    assert predictor.card["weights to add"] == OBJECTIVES["learned"] and set(predictor.card["scales"]) == set(
+        OBJECTIVES["learned"])
+    assert next(predictor.parameters()).device.type == "cpu"
+
+
 # The command
 
 
@@ -115,7 +144,7 @@ def test_a_training_goes_on_and_its_second_round_takes_other_boxes(models, tmp_p
     assert f"--method predicted --regions {final}" in capsys.readouterr().out
     stored = RegionPredictor.load(final)
     assert sum(stored.card["pictures"].values()) == 6 and stored.card["evaluations"] == 60
-    assert stored.card["objective"] == "learned" and final.read_bytes() == network.read_bytes()
+    assert stored.card["objective"] == "tight" and final.read_bytes() == network.read_bytes()
     assert stored.trained_on == models_of(models)
     files = sorted((tmp_path / "edits" / "round0").iterdir())
     assert len(files) == 6
@@ -282,5 +311,7 @@ def test_an_objective_takes_its_lowest_loss():
     assert chosen["paper, not standardised"] == TERMS.index("direction")
     assert chosen["learned, to add direction_area"] == chosen["direction_area"]
     assert choices(record | {"adds": False})["learned, to add direction_area"] == chosen["learned"]
+    assert chosen["tight, to add learned"] == chosen["learned"]
+    assert choices(record | {"adds": False})["tight, to add learned"] == chosen["tight"]
     assert Objectives(Path("x"), 1, 1, 1).jobs() == [("replace", 300_000), ("add", 300_000), ("remove", 300_000)]
     assert Objectives(Path("x"), 1, 0, 0, reported=True).jobs() == [("replace", 400_000)]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from lr_helpers import METHODS, UserError, edit, load_models
-from lr_helpers.baselines import BASELINES, Parts, Request, load_baseline, settings_of
+from lr_helpers.baselines import ACROSS, BASELINES, Parts, Request, load_baseline, settings_of
 from lr_helpers.baselines.diffusion import TrueLengths
 from lr_helpers.baselines.regions import bounding_box
 from lr_helpers.baselines.wording import adds, instruction
@@ -147,7 +147,9 @@ def test_a_row_from_its_files_to_the_picture(name, world, load, one, worlds):
         assert first.region.any()
         assert torch.equal(first.region, again.region)
     if name not in WHOLE_FRAME:
-        outside = first.region == 0
+        painted = box_mask(first.painted, 128, 128)[0] if first.painted else first.region
+        assert (painted >= first.region).all() and (first.painted is not None) == (name in ACROSS)  # they have a margin
+        outside = painted == 0
         assert torch.equal(first.picture[:, outside], image[:, outside])
         assert not torch.equal(first.picture[:, ~outside], image[:, ~outside])
 

@@ -205,9 +205,20 @@ def test_what_is_said_in_words_holds() -> None:
     empty, beside = (store.regions["means"][group] for group in ("add, empty scene", "add, one object there"))
     assert empty["random_sizes"]["success"]["high"] >= empty["learned"]["success"]["low"]
     assert beside["random_sizes"]["success"]["high"] < beside["learned"]["success"]["low"]
-    # Limits and results: most regions are missed by too large a box.
+    # Limits, results and notebook 08: about half of the regions are missed by too large a box.
     for row in ("learned", "predicted"):
-        assert store.causes[row]["lost_region"]["too large"] > store.causes[row]["missed"] / 2
+        assert 0.4 < store.causes[row]["lost_region"]["too large"] / store.causes[row]["missed"] < 0.6
+    # Across: of ten groups `predicted` did fewer tasks than `learned` in one, and found more regions in each.
+    means = store.regions["means"]
+    fewer = [group for group, rows in means.items()
+             if rows["predicted"]["success"]["value"] < rows["learned"]["success"]["value"]]
+    assert len(means) == 10 and fewer == ["held-out textures, one object"]
+    assert all(rows["predicted"]["hit"]["value"] > rows["learned"]["hit"]["value"]
+               for rows in means.values() if "hit" in rows["predicted"])
+    # Comparison: the networks do the task at least as often, and leave less of the background.
+    for steps in (3, 6, 12):
+        ours, theirs = (store.compare["means"]["replace"][f"{row} at {steps}"] for row in ("learned", "predicted"))
+        assert theirs["success"]["value"] > ours["success"]["value"] and theirs["psnr"]["value"] < ours["psnr"]["value"]
     # Results: the other style costs nothing that is clear.
     paired = store.extended["less seen"]["seen_twemoji"]
     assert all(paired[m]["low"] < 0 < paired[m]["high"] for m in ("hit", "success"))

@@ -30,6 +30,9 @@ def test_a_box_counts_by_the_reading_that_it_fits_best():
     assert beside == {"iou": 0, "hit": 0, "centre_inside": 0, "covered": 0}
     # Half of the only reading, at its left: IoU and share covered are a half each, and the centre is inside.
     assert region((0, 0, 50, 80), [(0, 0, 100, 80)]) == {"iou": 0.5, "hit": 1, "centre_inside": 1, "covered": 0.5}
+    # What was painted around the region covers more of it; how the region lies is as before.
+    assert region((0, 0, 50, 80), [(0, 0, 100, 80)], (0, 0, 75, 80)) == {"iou": 0.5, "hit": 1, "centre_inside": 1,
+                                                                         "covered": 0.75}
     # All of it, and four times as much.
     assert region((0, 0, 200, 160), [(0, 0, 100, 80)]) == pytest.approx(
         {"iou": 0.25, "hit": 0, "centre_inside": 0, "covered": 1})

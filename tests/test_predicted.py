@@ -55,7 +55,7 @@ def test_predicted_makes_one_full_edit_in_the_most_probable_box(ours, scene_pict
     (only,) = result.candidates
     assert only.probability == pytest.approx(float(ranked.probabilities[0])) and only.steps == 12
     assert (result.network, result.history) == (None, None)
-    (full,) = ours.editor.edit(to_tensor(scene_picture), [result.box], "a rabbit", seed=42)
+    (full,) = ours.editor.edit(to_tensor(scene_picture), [result.painted], "a rabbit", seed=42)
     assert torch.allclose(only.picture, full, atol=1e-5)
     # A single edit's terms count as they are: there is nothing to compare it with.
     k, m = only.anchor, only.proposal

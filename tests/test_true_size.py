@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from lr_helpers.cli import main
-from lr_helpers.costs import random_weights, true_size
+from lr_helpers.costs import evaluations, random_weights, true_size
 from lr_helpers.errors import UserError
+from lr_helpers.files.paths import DATA
+from lr_helpers.models.profiles import get_profile
 
 
 @pytest.fixture(scope="module", params=["sd2", "amused"])
@@ -27,7 +29,7 @@ EACH = 2 * 3
 def small_ones(monkeypatch):
     """Lets the command measure the reduced architectures: the true ones take minutes and gigabytes."""
     made = random_weights.models
-    monkeypatch.setattr(random_weights, "models", lambda name, device: made(name, device, reduced=True))
+    monkeypatch.setattr(random_weights, "models", lambda name, device, dtype: made(name, device, True, dtype))
     monkeypatch.setattr(true_size, "default_device", lambda: "cpu")
     monkeypatch.setattr(true_size, "OTHERS_GB", -1e3)
 
@@ -42,8 +44,6 @@ def test_what_is_computed_is_the_product_of_the_parts(small):
     assert found["seconds_of_a_learned_edit"] == pytest.approx(parts, rel=0.05, abs=0.15)
     assert found["seconds_per_evaluation"] > 0
     assert found["peak_gb"] > 0.1
-    assert found["dtype"] == "float32"
-
 
 def test_what_is_measured_is_a_whole_edit(small):
     found = true_size.measure(small, whole=True)
@@ -89,6 +89,27 @@ def test_rows_are_kept_by_profile_and_device(small_ones, tmp_path, capsys):
     assert len({line.count("|") for line in table}) == 1
 
 
+def test_another_precision_is_another_row_and_no_one_reckons_with_it(small_ones, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluations, "DATA", tmp_path)
+    (tmp_path / "costs.json").write_text((DATA / "costs.json").read_text())
+    file = tmp_path / "benchmarks.json"
+    command = ["benchmark", "--profile", "sd2", "--random-weights", "--output", str(file)]
+    for precision in ("bfloat16", "float32", "bfloat16"):
+        assert main([*command, "--precision", precision]) == 0
+    rows = true_size.read(file)
+    assert [(row["dtype"], row["usual"]) for row in rows] == [("float32", True), ("bfloat16", False)]  # of a CPU
+    assert rows[1]["weights_gb"] == pytest.approx(rows[0]["weights_gb"] / 2, abs=0.01)
+    rows.reverse()
+    file.write_text(json.dumps(rows))
+    known = evaluations.speed(get_profile("sd2"), None)
+    assert known.seconds == rows[1]["seconds_per_evaluation"]  # not that of the first row
+
+
+def test_an_unknown_precision_is_refused(small_ones):
+    with pytest.raises(UserError, match="'int8' is unknown; choose one of bfloat16, float16, float32"):
+        true_size.run("sd2", precision="int8")
+
+
 def test_without_output_nothing_is_written(small_ones, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["benchmark", "--profile", "amused", "--random-weights"]) == 0
@@ -107,6 +128,7 @@ def test_the_stored_rows_are_rows():
     (["--profile", "sd9", "--random-weights"], "'sd9' is unknown"),
     (["--profile", "sd2", "--random-weights", "--editor", "a/b"], "leave out --editor"),
     (["--output", "x.json"], "belong to --random-weights"),
+    (["--precision", "float16"], "belong to --random-weights"),
     (["--profile", "sd2", "--random-weights", "--output", __file__], "holds no rows of this benchmark"),
 ])
 def test_bad_options_are_said_in_a_sentence(arguments, said, capsys):

@@ -69,7 +69,7 @@ class Predictors(Study):
     """Denoising steps of an edit."""
     validation: bool = False
     updates: int = 1200
-    objective: str = "learned"
+    objective: str = "tight"
     seed: int = 0
 
     unit = "networks"
@@ -125,7 +125,8 @@ class Predictors(Study):
         ranked = ranking(predictor, view, found.boxes)
         box = tuple(ranked.boxes[0].tolist())
         (picture,) = edits(ranked.boxes[:1])
-        made = Edited(picture, box_mask(box, *picture.shape[1:])[0], edits.evaluations[box], edits.seconds[box])
+        made = Edited(picture, box_mask(box, *picture.shape[1:])[0], edits.evaluations[box], edits.seconds[box],
+                      edits.patches[box].box)
         return {"task": one.name, "objects": len(one.recipe.objects), "confidence": round(ranked.confidence, 5),
                 **measured(one, made, self.models, self.judge)}
 
@@ -136,7 +137,7 @@ class Predictors(Study):
             canvas = Canvas.of(one.picture, self.models.editor.size)
             found = propose(self.models, canvas, one.source, METHODS["predicted"])
             view = view_of(self.models, canvas, one.source, one.prompt, (found.features, found.attention))
-            edits = Edits(self.models, canvas, one.prompt, 42, self.steps)
+            edits = Edits(self.models, canvas, one.prompt, 42, self.steps, margin=METHODS["predicted"].margin)
             self.known[one.name] = one, found, view, edits
         return self.known[one.name]
 

@@ -16,7 +16,7 @@ from lr_helpers.across.collect import tried
 from lr_helpers.baselines.wording import adds
 from lr_helpers.candidates import EDIT_FREE, TERMS
 from lr_helpers.files.canvas import Canvas
-from lr_helpers.method import OBJECTIVES
+from lr_helpers.method import ADDING, OBJECTIVES
 from lr_helpers.models.loading import Models, load_models
 from lr_helpers.predictor import weighed
 from lr_helpers.study import measures, tables
@@ -88,7 +88,8 @@ def choices(record: dict) -> dict[str, int]:
     values = {name: weighed(terms, weights) for name, weights in OBJECTIVES.items()}
     for name in AS_THEY_ARE:
         values[f"{name}, not standardised"] = sum(w * terms[term] for term, w in OBJECTIVES[name].items())
-    values["learned, to add direction_area"] = values["direction_area" if record["adds"] else "learned"]
+    for name, to_add in (("learned", "direction_area"), *ADDING.items()):
+        values[f"{name}, to add {to_add}"] = values[to_add if record["adds"] else name]
     values["edit-free terms"] = weighed(terms, {name: OBJECTIVES["learned"].get(name, 0.0) for name in EDIT_FREE})
     for name in terms:
         values[f"{name} alone"] = terms[name]

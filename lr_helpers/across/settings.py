@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lr_helpers.across.asks import Ask
+from lr_helpers.baselines.wording import adds
 from lr_helpers.costs.evaluations import T4, duration, speed
 from lr_helpers.inpainting import count_evaluations
-from lr_helpers.method import OBJECTIVES
+from lr_helpers.method import ADDING, OBJECTIVES
 from lr_helpers.models.profiles import Profile
 
 H100 = 8.5
@@ -34,9 +35,9 @@ class Training:
     temperature: float = 0.3
     """Of the entropy bonus, see `fit`; in mean deviations of a picture's losses."""
     lr: float = 1e-3
-    objective: str = "learned"
-    """Which weights the terms have, a key of OBJECTIVES; each term but area, which is a share, is standardised over the
-    boxes of its picture first.
+    objective: str = "tight"
+    """Which weights the terms have, a key of OBJECTIVES (where something is to be added: of ADDING). Each term but
+    area, which is a share, is standardised over the boxes of its picture first.
     """
     without: Sequence[str] = ()
     """Those of `predictor.INPUTS` that the network shall not see."""
@@ -49,6 +50,15 @@ class Training:
     def weights(self) -> dict[str, float]:
         """Of the terms."""
         return OBJECTIVES[self.objective]
+
+    @property
+    def weights_to_add(self) -> dict[str, float]:
+        """Of the terms where the texts ask to add something."""
+        return OBJECTIVES[ADDING.get(self.objective, self.objective)]
+
+    def weights_for(self, ask: Ask) -> dict[str, float]:
+        """Of the terms, as this picture's texts decide."""
+        return self.weights_to_add if adds(ask.source, ask.prompt) else self.weights
 
     @property
     def evaluations(self) -> int:

@@ -20,6 +20,7 @@ from lr_helpers.files.writing import json_bytes
 from lr_helpers.learning import make_estimator
 from lr_helpers.losses import standardised
 from lr_helpers.models.libraries import versions
+from lr_helpers.models.loading import default_device
 from lr_helpers.predictor import Example, RegionPredictor, common_scales, fit
 from lr_helpers.study.run import read, work
 
@@ -80,7 +81,8 @@ def digest(training: Training, collect: Collect) -> str:
 
 
 def _how(training: Training) -> dict:
-    return {"objective": training.objective, "weights": training.weights, "estimator": training.estimator,
+    to_add = {"weights to add": training.weights_to_add} if training.weights_to_add != training.weights else {}
+    return {"objective": training.objective, "weights": training.weights, **to_add, "estimator": training.estimator,
             "temperature": training.temperature, "updates": training.updates, "lr": training.lr, "seed": training.seed,
             "without": list(training.without)}
 
@@ -95,14 +97,17 @@ def learn(training: Training, collect: Collect) -> tuple[RegionPredictor, list[f
     # Every HELD_OUT-th picture is kept back, and the last one, so that there is one.
     files = _files(training, collect)
     back = [i % HELD_OUT == HELD_OUT - 1 or i == len(files) - 1 for i in range(len(files))]
-    own = [one for one, is_back in zip(files, back, strict=True) if not is_back]
-    scales = common_scales([terms_of(one) for one in own], training.weights)
-    kept = [example(one, training.weights, scales) for one in own]
-    held = [example(one, training.weights, scales) for one, is_back in zip(files, back, strict=True) if is_back]
+    scales = common_scales([terms_of(one) for one, is_back in zip(files, back, strict=True) if not is_back],
+                           {**training.weights_to_add, **training.weights})
+    kept, held = [], []
+    for ask, one, is_back in zip(training.asks, files, back, strict=True):
+        (held if is_back else kept).append(example(one, training.weights_for(ask), scales))
     first = kept[0].view
     with torch.random.fork_rng(devices=[]):  # the seed of the weights; the caller's generator stays as it is
         torch.manual_seed(training.seed)
         predictor = RegionPredictor(first.features.shape[0], first.texts.shape[1], without=training.without)
+    # On the device of the edits, then back: what is stored and what `chosen_loss` asks is of no device.
+    predictor.to(training.device or default_device(training.profile))
     with tqdm(total=training.updates, desc=f"training, round {collect.round + 1}", unit="updates") as bar:
         def shown(step: int, loss: float) -> None:
             bar.set_postfix_str(f"loss {loss:.3f}")
@@ -110,6 +115,7 @@ def learn(training: Training, collect: Collect) -> tuple[RegionPredictor, list[f
 
         history = fit(predictor, kept, estimator=make_estimator(training.estimator), steps=training.updates,
                       lr=training.lr, temperature=training.temperature, scale=1.0, seed=training.seed, on_step=shown)
+    predictor.cpu()
     card = {"profile": training.profile.name, "pictures": kinds_of(training.asks), "rounds": collect.round + 1,
             "boxes": training.boxes, "steps": training.steps, **_how(training), "scales": scales,
             "evaluations": training.evaluations * (collect.round + 1) // training.rounds,

@@ -33,6 +33,8 @@ class Edited:
     """Denoiser evaluations: pictures that went through the denoiser, guidance and inversion included; counted."""
     seconds: float
     """What is shared with other rows counts, here and in `evaluations`, as if this row had made it alone."""
+    painted: Box | None = None
+    """What was painted, where that is more than the region: the region with a margin."""
     trace: Trace = field(default_factory=list)
     """Of a row that learns or ranks, if the request asks for it; it ends with the final choice."""
 
@@ -47,6 +49,7 @@ class Made(NamedTuple):
 
     picture: torch.Tensor
     region: torch.Tensor | None = None
+    painted: Box | None = None
     retrace: Callable[[], Trace] | None = None
     """Finds the trace, if it is asked for."""
 
@@ -136,7 +139,7 @@ class Baseline(ABC):
         evaluations = self.counted.evaluations - before + share.saved_evaluations
         # Behind the clock: a trace is no part of the row's work.
         trace = made.retrace() if request.traced and made.retrace else []
-        return Edited(made.picture, made.region, evaluations, seconds, trace)
+        return Edited(made.picture, made.region, evaluations, seconds, made.painted, trace)
 
     def _checked(self, request: Request) -> Request:
         """The request with its texts on one line each."""

@@ -12,16 +12,18 @@ import torch
 from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.baselines.base import Baseline, Made, Trace
 from lr_helpers.baselines.request import Request, Share
-from lr_helpers.boxes import Box, box_mask
+from lr_helpers.boxes import Box, box_mask, grown
 from lr_helpers.candidates import Candidates
 from lr_helpers.editing import Proposals, Search, final_value, predict, search
 from lr_helpers.learning import Estimator, Problem, make_estimator
 from lr_helpers.method import METHODS, Method, get_method, setting
 
 
-def _inside(picture: torch.Tensor, box: Box, retrace: Callable[[], Trace] | None = None) -> Made:
-    """This edit, whose region is the box."""
-    return Made(picture, box_mask(box, *picture.shape[1:])[0], retrace)
+def _inside(picture: torch.Tensor, box: Box, margin: float, retrace: Callable[[], Trace] | None = None) -> Made:
+    """This edit, whose region is the box; painted was the box with the margin."""
+    shape = tuple(picture.shape[1:])
+    painted = tuple(grown(torch.tensor(box), margin, shape).tolist()) if margin else None
+    return Made(picture, box_mask(box, *shape)[0], painted, retrace)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,7 @@ class Learned(_Chooser):
                                                            free=found.free)
             return retrace(done, reached, table, method)
 
-        return _inside(done.candidates.picture(k, m), tuple(found.boxes[k, m].tolist()), trace)
+        return _inside(done.candidates.picture(k, m), tuple(found.boxes[k, m].tolist()), method.margin, trace)
 
 
 def _noting(method: Method, reached: list[torch.Tensor]) -> Estimator:
@@ -118,7 +120,8 @@ class Predicted(_Chooser):
         k, m = done.order[0]
         box = tuple(found.boxes[k, m].tolist())
         # Nothing is learned on the way: there is one choice, for so many different edits.
-        return _inside(done.candidates.picture(k, m), box, lambda: [(done.candidates.made, box)])
+        trace = [(done.candidates.made, box)]
+        return _inside(done.candidates.picture(k, m), box, method.margin, lambda: trace)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +141,7 @@ class Exhaustive(_Chooser):
                 best = i
             trace.append((number, boxes[best]))
         table.finish(*places[best])
-        return _inside(table.picture(*places[best]), boxes[best], lambda: trace)
+        return _inside(table.picture(*places[best]), boxes[best], method.margin, lambda: trace)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +152,8 @@ class EditFree(_Chooser):
         method = self._method.but(shortlist=1)
         found = share.proposals(method)
         box = tuple(found.boxes[found.kept][0].tolist())
-        picture = share.edits(method.steps, method.guidance)(torch.tensor([box]))[0]
-        return _inside(picture, box)
+        picture = share.edits(method.steps, method.guidance, margin=method.margin)(torch.tensor([box]))[0]
+        return _inside(picture, box, method.margin)
 
 
 RANDOM_SEEDS = {"random": "by lot", "attended": "anchor by lot"}
@@ -174,7 +177,7 @@ class RandomBoxes(_Chooser):
         table.losses(None)
         best = int(table.score.argmax())
         table.finish(best, 0)
-        return _inside(table.picture(best, 0), tuple(boxes[best, 0].tolist()))
+        return _inside(table.picture(best, 0), tuple(boxes[best, 0].tolist()), method.margin)
 
     def _boxes(self, request: Request, found: Proposals, count: int) -> torch.Tensor:
         """(count, 1, 4): height and width uniform up to the picture's side, clamped to it."""

@@ -1,7 +1,7 @@
 """What is asked of a way to edit; and the edits and proposals that several rows want of the same picture.
 
 A study runs ten rows on one task, and many of them edit the same boxes. An edit depends on picture, prompt, seed,
-steps, guidance and box only, so whoever asks first makes it, and a row that finds it made is charged what it had cost.
+steps, guidance, margin and box only, so whoever asks first makes it; who finds it made is charged what it had cost.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Shared:
     """What has been made for a request so far, by whichever row."""
 
     edits: dict[tuple, Edits] = field(default_factory=dict)
-    """By denoising steps, guidance and decoder."""
+    """By denoising steps, guidance, decoder and margin."""
     proposals: dict[tuple, tuple[Proposals, float]] = field(default_factory=dict)
     """With the seconds they took, by the settings that decide them."""
 
@@ -78,11 +78,12 @@ class Share:
             known[key] = found, time.perf_counter() - begun
         return known[key][0]
 
-    def edits(self, steps: int, guidance: float | None = None, draft: bool = False) -> SharedEdits:
+    def edits(self, steps: int, guidance: float | None = None, draft: bool = False,
+              margin: float = 0.0) -> SharedEdits:
         """The request's edits at so many denoising steps, as this row pays for them; `guidance` None: the profile's;
-        `draft` as `Edits` takes it.
+        `draft` and `margin` as `Edits` takes them.
         """
-        request, key = self.request, (steps, guidance, draft)
+        request, key = self.request, (steps, guidance, draft, margin)
         if key not in request.shared.edits:
             request.shared.edits[key] = Edits(self.models, request.picture, request.prompt, request.seed, *key)
         return SharedEdits(request.shared.edits[key], self)

@@ -19,6 +19,9 @@ def add(commands) -> None:
                            help="measure the profile's true architecture with random weights: nothing is downloaded")
     benchmark.add_argument("--output", type=Path, metavar="FILE.json",
                            help="with --random-weights: add the figures to this file, and print the table of all in it")
+    benchmark.add_argument("--precision", choices=("bfloat16", "float16", "float32"),
+                           help="with --random-weights: the editor's numbers; the default is what edits use on this "
+                                "device")
     benchmark.add_argument("--remark", default="", help="with --random-weights: a remark for the row")
 
 
@@ -31,10 +34,10 @@ def run(options: argparse.Namespace) -> int:
                             "and --clip.")
         from lr_helpers.costs import true_size
 
-        true_size.run(profile.name, options.output, options.remark)
+        true_size.run(profile.name, options.output, options.remark, options.precision)
         return 0
-    if options.output or options.remark:
-        raise UserError("--output and --remark belong to --random-weights; add it, or leave them out.")
+    if options.output or options.remark or options.precision:
+        raise UserError("--output, --remark and --precision belong to --random-weights; add it, or leave them out.")
     from lr_helpers.costs import edit as edit_cost
 
     edit_cost.run(profile, options.repeats, options.allow_cpu)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Options that set a field of the method, with their types.
 SETTINGS = {"anchors": int, "border": float, "distance": float, "sizes": float, "shortlist": int,
-            "confident": float, "pool": int, "estimator": str, "temperature": float, "samples": int,
+            "confident": float, "margin": float, "pool": int, "estimator": str, "temperature": float, "samples": int,
             "iterations": int, "lr": float, "choice": str, "steps": int, "screening_steps": int, "guidance": float,
             "clip_weight": float, "structure_weight": float, "direction_weight": float, "source_weight": float,
             "patches_weight": float, "occlusion_weight": float, "area_weight": float}

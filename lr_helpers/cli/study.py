@@ -336,7 +336,7 @@ def _add_predictors(studies) -> None:
                             help="on the scenes for choosing settings, instead of those that are reported")
     add_count(predictors, "--steps", low=1, default=6, help="denoising steps of an edit")
     add_count(predictors, "--updates", low=1, default=1200, help="of each network")
-    predictors.add_argument("--objective", choices=list(OBJECTIVES), default="learned",
+    predictors.add_argument("--objective", choices=list(OBJECTIVES), default="tight",
                             help="by which loss an edit is good")
     predictors.add_argument("--seed", type=int, default=0, help="of the networks' weights and order of pictures")
     _add_workers(predictors)

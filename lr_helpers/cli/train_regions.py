@@ -29,7 +29,7 @@ def add(commands) -> None:
     add_count(train, "--rounds", low=1, default=1,
               help="in each but the first, half of the boxes are those that the network so far likes best")
     add_count(train, "--updates", low=1, default=1200, help="of the network, in each round")
-    train.add_argument("--objective", choices=list(OBJECTIVES), default="learned",
+    train.add_argument("--objective", choices=list(OBJECTIVES), default="tight",
                        help="by which loss an edit is good (study objectives compares them)")
     train.add_argument("--estimator", choices=("expectation", "reinforce"), default="expectation",
                        help="how the gradient reaches the network")

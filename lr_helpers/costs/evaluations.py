@@ -117,7 +117,8 @@ def speed(profile: Profile, device: str | None) -> Speed | None:
         return Speed(seconds, "two quiet CPU cores, learning included", False)
     rows = json.loads((DATA / "benchmarks.json").read_text(encoding="utf-8"))
     for found in rows:
-        if found["profile"] == profile.name and found["device"].startswith(device or "CPU"):
+        here = found["profile"] == profile.name and found["device"].startswith(device or "CPU")
+        if here and found["usual"]:  # in the precision that edits take on this device
             return Speed(found["seconds_per_evaluation"], found["device"], False)
     work, known = costs["evaluation"]["teraflop"], costs["evaluation"]["assumed"]
     if device == known["device"] and profile.name in work:

@@ -274,9 +274,9 @@ def clip(reduced: bool = False, device: str = "cpu") -> open_clip.CLIP:
     return model
 
 
-def models(profile: str, device: str = "cpu", reduced: bool = False) -> Models:
-    """All models of a profile with random weights, in memory and in the precision of the device."""
-    about, dtype = get_profile(profile), dtype_for(device)
+def models(profile: str, device: str = "cpu", reduced: bool = False, dtype: torch.dtype | None = None) -> Models:
+    """All models of a profile with random weights in memory; `dtype` of the editor, None: that of the device."""
+    about, dtype = get_profile(profile), dtype or dtype_for(device)
     pipe = pipeline(profile, reduced, device, dtype)
     use_solver(pipe, about.solver)  # a LoRA, once it is part of the denoiser, costs nothing
     decoder = small_decoder(profile, reduced).to(device, dtype) if about.decoder else None

@@ -26,7 +26,9 @@ from lr_helpers.models.loading import Models, default_device, dtype_for
 from lr_helpers.models.profiles import PROFILES, get_profile
 
 RECORD = DATA / "benchmarks.json"
-"""The rows that were measured so far."""
+"""The rows that were measured so far; "usual" says whether edits take this precision on this device."""
+PRECISIONS = ("bfloat16", "float16", "float32")
+"""Of the editor; the encoders are in float32 always."""
 DEVICES = ("NVIDIA H200", "Tesla T4")
 """Devices that the table shows, measured or not."""
 HEAD = ("| profile | device | precision | weights | peak memory | batch | s per denoiser evaluation "
@@ -35,33 +37,39 @@ OTHERS_GB = 3.0
 """Room for CLIP, the backbone and one edit beside the editor's weights."""
 
 
-def run(name: str, output: Path | None = None, remark: str = "") -> dict[str, Any]:
+def run(name: str, output: Path | None = None, remark: str = "", precision: str | None = None) -> dict[str, Any]:
     """Measure a profile on this machine; print and return the figures.
 
-    `output`: a JSON file of such rows, to which this one is added (for the same profile and device: replaced); the
-    table of all of them is printed then. `remark` goes into the row. Raises UserError for a profile whose
-    architecture is not here, a file of other content, and memory that can't hold the weights.
+    `output`: a JSON file of such rows, to which this one is added (for the same profile, device and precision:
+    replaced); the table of all of them is printed then. `remark` goes into the row. `precision`: the editor's, one of
+    PRECISIONS; None: what `loading.dtype_for` takes on this device. Raises UserError for a profile whose architecture
+    is not here, a precision that is unknown, a file of other content, and memory that can't hold the weights.
     """
     if name not in random_weights.FULL:
         raise UserError(f"The profile {name!r} has no random weights; choose one of {', '.join(random_weights.FULL)}.")
     get_profile(name)
+    if precision not in (None, *PRECISIONS):
+        raise UserError(f"The precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
     rows = read(output) if output and output.exists() else []
     device = "cuda" if default_device() == "cuda" else "cpu"  # Apple's GPU has no such clock and memory here
+    dtype = getattr(torch, precision) if precision else dtype_for(device)
     networks = random_weights.networks(name, device="meta").values()
-    weights = sum(p.numel() for network in networks for p in network.parameters()) * dtype_for(device).itemsize / 1e9
+    weights = sum(p.numel() for network in networks for p in network.parameters()) * dtype.itemsize / 1e9
     free = (torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available) / 1e9
     if free < weights + OTHERS_GB:
         raise UserError(f"The profile {name!r} needs {weights + OTHERS_GB:.1f} GB of memory and {free:.1f} GB are "
                         "free; close other programs, or measure a smaller profile.")
     begun = time.perf_counter()
-    models = random_weights.models(name, device)
+    models = random_weights.models(name, device, dtype=dtype)
     figures = {"profile": name, "device": device_name(device), "weights_gb": round(weights, 2),
                "seconds_to_build": round(time.perf_counter() - begun, 1),
+               "dtype": str(dtype).removeprefix("torch."), "usual": dtype == dtype_for(device),
                **measure(models, whole=device == "cuda"), "remark": remark}
     show(figures)
     print(f"\n{HEAD}\n{line(figures)}")
     if output:
-        rows = [r for r in rows if (r["profile"], r["device"]) != (name, figures["device"])] + [figures]
+        same = ("profile", "device", "dtype")
+        rows = [row for row in rows if [row[key] for key in same] != [figures[key] for key in same]] + [figures]
         write_json(output, rows)
         print(f"\n{table(rows)}")
     return figures
@@ -119,7 +127,7 @@ def measure(models: Models, whole: bool) -> dict[str, Any]:
         evaluations = (count_evaluations(edits, screening, editor.guidance)
                        + count_evaluations(finished, full, editor.guidance))
         total = evaluations * seconds + (edits + finished) * (encode + decode)
-    return {"dtype": str(dtype_for(models.device)).removeprefix("torch."), "batch": batch, "peak_gb": round(peak, 2),
+    return {"batch": batch, "peak_gb": round(peak, 2),
             "gb_per_edit": round((peak - before) / batch, 2),
             "seconds_per_evaluation": round(seconds, 4), "seconds_to_encode": round(encode, 3),
             "seconds_to_decode": round(decode, 3), "edits": edits, "evaluations": evaluations,

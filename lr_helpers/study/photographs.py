@@ -45,9 +45,9 @@ def method_of(row: str, steps: int | None = None) -> Method:
 # One edit
 
 
-def region(box: Box, readings: Sequence[Box]) -> dict[str, float]:
+def region(box: Box, readings: Sequence[Box], painted: Box | None = None) -> dict[str, float]:
     """How a chosen box lies to the object, for the reading of the text that it fits best: IoU and hit (at least 0.5),
-    whether its centre lies inside, and which share of the object it covers.
+    whether its centre lies inside, and which share of the object was painted over; `painted` None: the box was.
     """
     chosen, known = torch.tensor(box).float(), torch.tensor(readings).float()
     overlaps = iou(chosen, known)
@@ -56,7 +56,7 @@ def region(box: Box, readings: Sequence[Box]) -> dict[str, float]:
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     return {"iou": float(overlaps[best]), "hit": float(overlaps[best] >= 0.5),
             "centre_inside": float(x0 <= x < x1 and y0 <= y < y1),
-            "covered": covered(chosen, known[best])}
+            "covered": covered(painted or box, known[best])}
 
 
 def ceiling(one: Sample, models: Models, method: Method) -> float:
@@ -72,7 +72,7 @@ def photograph_record(one: Sample, prompt: str, seed: int, row: str, models: Mod
     method = method_of(row, steps)
     done = edit_checked(models, one.picture, one.source, prompt, method, seed)
     # Step across the region's edges, less what such steps are in the picture beside them.
-    across, beside = seam(to_tensor(done.image), done.box)
+    across, beside = seam(to_tensor(done.image), done.painted)
     # The model's own frame for the final box, once more: what does it do to colours that it was to leave alone?
     best = done.candidates[0]
     patch = done.table.patch(best.anchor, best.proposal)
@@ -81,7 +81,7 @@ def photograph_record(one: Sample, prompt: str, seed: int, row: str, models: Mod
     (frame,) = models.editor.inpaint(window, mask[None], prompt, seed=seed, steps=done.table.full_steps,
                                      guidance=method.guidance)
     w, h = one.picture.size
-    found = {**region(done.box, one.readings), "share": float(area(torch.tensor(done.box))) / (w * h),
+    found = {**region(done.box, one.readings, done.painted), "share": float(area(torch.tensor(done.box))) / (w * h),
              "ceiling": ceiling(one, models, method), "seam": across - beside,
              "colour_shift": colour_shift(frame, window, mask), "evaluations": done.cost["denoiser_evaluations"],
              "seconds": done.cost["seconds"]["total"]}

@@ -78,7 +78,8 @@ def measured(one: Task, made: Edited, models: Models, judge_model: judge.Judge) 
         # S of the paper, by which it ranks edits: here it is only measured.
         seen = models.clip.encode_image(torch.stack([made.picture, one.picture]))[0]
         quality = score(seen[:1], seen[1], models.clip.encode_text([one.prompt])[0])
-    found = {**measures.region(one, made.box), **measures.success(one, made.box, made.picture, judge_model),
+    painted = made.painted or made.box  # the region is one question, what was painted another
+    found = {**measures.region(one, made.box), **measures.success(one, painted, made.picture, judge_model),
              **measures.background(one, made.picture, models), "score": float(quality),
              "evaluations": made.evaluations, "seconds": made.seconds}
     trace = []
@@ -86,6 +87,8 @@ def measured(one: Task, made: Edited, models: Models, judge_model: judge.Judge) 
         # A trace has the box it would have chosen by then; what counts is how good that was.
         then = measures.region(one, box)
         trace.append([edits, round(then["iou"], 5), then["hit"]])
+    if one.truth is not None:
+        found["covered"] = covered(painted, one.truth)
     return {"box": list(made.box), **{k: round(v, 5) for k, v in found.items()}, "trace": trace}
 
 
@@ -223,11 +226,8 @@ def flat(records: Sequence[dict]) -> list[dict]:
     found = []
     for record in records:
         for row, choice in record["choices"].items():
-            line = {"task": record["task"], "objects": record["objects"], "row": row,
-                    **dict(zip(("x0", "y0", "x1", "y1"), choice["box"], strict=True))}
-            if record["truth"] is not None:
-                line["covered"] = covered(choice["box"], record["truth"])
-            found.append({**line, **choice})
+            found.append({"task": record["task"], "objects": record["objects"], "row": row,
+                          **dict(zip(("x0", "y0", "x1", "y1"), choice["box"], strict=True)), **choice})
     return found
 
 

@@ -20,6 +20,7 @@ from lr_helpers.baselines import (
     known_row,
     load_baseline,
 )
+from lr_helpers.boxes import box_mask
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import to_tensor
 from lr_helpers.inpainting import composite
@@ -68,7 +69,10 @@ def edit(row: str, item: Item, models: Models, parts: Parts, seed: int) -> Edite
     # The edit is smaller than the item: enlarge it, and keep the item's own pixels outside.
     picture = _resized(made.picture, item.size, "bicubic").clamp(0, 1)
     if made.region is not None and BASELINES[row].family != EDITOR:
-        region = _resized(made.region[None].float(), item.size, "nearest-exact")
+        region = made.region[None].float()
+        if made.painted:
+            region = box_mask(made.painted, *region.shape[1:])
+        region = _resized(region, item.size, "nearest-exact")
         picture = composite(picture, to_tensor(item.picture), region)
     return replace(made, picture=picture)
 
