@@ -32,11 +32,11 @@ LOSSES = ("clip", "structure", "direction", "source", "patches", "occlusion", "a
 WEIGHTS = (-1000.0, 1000.0)
 """Range of the weights; a larger one would drown the other terms, and at last leave the numbers of float32."""
 
+_SEARCHED = {"clip": 0.25, "structure": 0.125, "direction": 0.25, "source": 0.25, "patches": 1.0, "occlusion": 0.25}
 OBJECTIVES: dict[str, dict[str, float]] = {
     "paper": {"clip": 1.0, "structure": 1.0, "direction": 1.0},
-    "learned": {"clip": 0.25, "structure": 0.125, "direction": 0.25, "source": 0.25, "patches": 1.0, "occlusion": 0.25},
-    "tight": {"clip": 0.25, "structure": 0.125, "direction": 0.25, "source": 0.25, "patches": 1.0, "occlusion": 0.25,
-              "area": 4.0},
+    "learned": _SEARCHED,
+    "tight": {**_SEARCHED, "area": 4.0},
     "direction": {"direction": 1.0},
     "direction_area": {"direction": 1.0, "area": 1.0},
 }

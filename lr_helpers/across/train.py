@@ -20,7 +20,7 @@ from lr_helpers.files.writing import json_bytes
 from lr_helpers.learning import make_estimator
 from lr_helpers.losses import standardised
 from lr_helpers.models.libraries import versions
-from lr_helpers.models.loading import default_device
+from lr_helpers.models.loading import default_device, encoder_device
 from lr_helpers.predictor import Example, RegionPredictor, common_scales, fit
 from lr_helpers.study.run import read, work
 
@@ -106,8 +106,8 @@ def learn(training: Training, collect: Collect) -> tuple[RegionPredictor, list[f
     with torch.random.fork_rng(devices=[]):  # the seed of the weights; the caller's generator stays as it is
         torch.manual_seed(training.seed)
         predictor = RegionPredictor(first.features.shape[0], first.texts.shape[1], without=training.without)
-    # On the device of the edits, then back: what is stored and what `chosen_loss` asks is of no device.
-    predictor.to(training.device or default_device(training.profile))
+    # Where the encoders run, then back: what is stored and what `chosen_loss` asks is of no device.
+    predictor.to(encoder_device(training.device or default_device(training.profile)))
     with tqdm(total=training.updates, desc=f"training, round {collect.round + 1}", unit="updates") as bar:
         def shown(step: int, loss: float) -> None:
             bar.set_postfix_str(f"loss {loss:.3f}")

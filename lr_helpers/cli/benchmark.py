@@ -19,9 +19,9 @@ def add(commands) -> None:
                            help="measure the profile's true architecture with random weights: nothing is downloaded")
     benchmark.add_argument("--output", type=Path, metavar="FILE.json",
                            help="with --random-weights: add the figures to this file, and print the table of all in it")
-    benchmark.add_argument("--precision", choices=("bfloat16", "float16", "float32"),
-                           help="with --random-weights: the editor's numbers; the default is what edits use on this "
-                                "device")
+    benchmark.add_argument("--precision", metavar="NAME",
+                           help="with --random-weights: the editor's numbers, bfloat16, float16 or float32; "
+                                "the default is what edits use on this device")
     benchmark.add_argument("--remark", default="", help="with --random-weights: a remark for the row")
 
 
