@@ -275,7 +275,7 @@ PREDICTED = LEARNED.but(finder="predictor", shortlist=1, margin=1 / 32).aiming("
 
 METHODS: dict[str, Method] = {
     "learned": LEARNED,
-    "fast": PREDICTED.but(shortlist=4, confident=0.8),
+    "fast": PREDICTED.but(shortlist=4, confident=0.5),
     "predicted": PREDICTED,
     "paper": Method(),
     "official_code": Method(border=15 / 32, sizes=OFFICIAL_SIZES, pool=8, estimator="none", iterations=10, lr=5e-3,

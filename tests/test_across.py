@@ -14,10 +14,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lr_helpers import UserError, load_models
-from lr_helpers.across import train
+from lr_helpers.across import confidence, train
 from lr_helpers.across.asks import FIRST, KINDS, Ask, _world, emoji_asks, given_asks, kinds_of
 from lr_helpers.across.collect import Collect, edited, some_boxes
 from lr_helpers.across.collect import example as learned_example
+from lr_helpers.across.confidence import THRESHOLDS
 from lr_helpers.across.curve import Predictors, Trial
 from lr_helpers.across.objectives import Objectives, choices
 from lr_helpers.across.settings import Training
@@ -26,12 +27,14 @@ from lr_helpers.across.train import train_regions
 from lr_helpers.candidates import TERMS, patches_table
 from lr_helpers.cli import main
 from lr_helpers.costs import random_weights
+from lr_helpers.editing import predict
 from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.paths import DATA
 from lr_helpers.inpainting import count_evaluations
-from lr_helpers.method import OBJECTIVES
+from lr_helpers.method import METHODS, OBJECTIVES
 from lr_helpers.models.profiles import get_profile
 from lr_helpers.predictor import RegionPredictor, models_of
+from lr_helpers.study.tasks import task
 from tiny_world.scenes import HELD_OUT_SEEDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -287,6 +290,53 @@ def test_the_trials_of_a_study(training, tmp_path):
     assert [job.pictures for job in study.jobs()] == [2, 5] + [5] * 7
     assert study.file(Trial(5, ("patches", "texts"))) == "5_pictures_without_patches_and_texts"
     assert Predictors(tmp_path, training).jobs() == [Trial(6)]
+    with pytest.raises(UserError, match=r"lacks edits of round 2 for some of 6 pictures; .*--pictures 6 --rounds 2"):
+        Predictors(tmp_path, training, rounds=2)
+
+
+@pytest.mark.slow
+def test_a_second_round_is_compared_with_the_first(tmp_path):
+    folder = tmp_path / "training"
+    assert main(["train-regions", "--pictures", "4", "--rounds", "2", *SMALL, "--output", str(folder)]) == 0
+    command = ["study", "predictors", "--training", str(folder), "--output", str(tmp_path / "out"), "--pictures", "2", "4",
+               "--rounds", "2", "--updates", "2", *TASKS]
+    assert main(command) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert list(summary["means"]["replace, one object"]) == ["2 pictures", "4 pictures", "4 pictures, 2 rounds"]
+    cards = [json.loads((tmp_path / "out" / "records" / f"{name}.json").read_text())["card"]
+             for name in ("4_pictures", "4_pictures_2_rounds")]
+    assert [card["rounds"] for card in cards] == [1, 2] and cards[0]["digest"] != cards[1]["digest"]
+
+
+@pytest.mark.slow
+def test_one_run_answers_for_all_thresholds_of_the_confidence(tmp_path, capsys):
+    command = ["study", "confidence", "--output", str(tmp_path), "--replace", "2", "--add", "1", "--remove", "1", "--strange",
+               "1", "--workers", "1", "--steps", "1"]
+    assert main(command) == 0
+    assert "one edit from this confidence on" in capsys.readouterr().out
+    assert (tmp_path / "thresholds.png").stat().st_size > 1000
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    means = summary["means"]["all tasks"]
+    spent = [found["evaluations"]["value"] for found in means.values()]
+    assert list(means) == [f"{t:g}" for t in THRESHOLDS] and spent == sorted(spent) and spent[0] == 2 < spent[-1]
+    assert summary["scenes"] == "validation" and list(summary["differences"]) == list(means)[1:]
+    # The same scene by `fast` itself, when it is never confident.
+    models, record = load_models("tiny", device="cpu"), json.loads((tmp_path / "records" / "add_300000.json").read_text())
+    one = task("add", 300_000)
+    made = predict(models, one.picture, one.source, one.prompt, METHODS["fast"].but(steps=1, confident=1.0), 42)
+    assert record["confidence"] == pytest.approx(made.confidence, abs=1e-5) and made.confidence < 0.9
+    k, m = made.order[0]
+    assert record["choices"]["tried"]["box"] == made.proposals.boxes[k, m].tolist()
+
+
+def test_a_threshold_says_which_of_the_two_edits_counts():
+    record = {"task": "replace_1", "objects": 1, "confidence": 0.5,
+              "choices": {"first": {"success": True, "evaluations": 2}, "tried": {"success": False, "evaluations": 9}}}
+    found = {r["row"]: r["success"] for r in confidence.flat([record])}
+    assert found == {f"{t:g}": t <= 0.5 for t in THRESHOLDS}
+    means = confidence.summarise([record])
+    assert means["means"]["all tasks"]["0.5"]["evaluations"]["value"] == 2
+    assert means["differences"]["0.6"]["success"]["value"] == -1
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ def test_what_is_assumed_is_marked():
     assert "And at most" in course.sentence("10", sd2, T4)
     tiny = course.sentence("02", get_profile("tiny"), None)
     assert tiny == ("Notebook 02 with the profile tiny: 48 denoiser evaluations, about 1 second on two quiet CPU cores, learning "
-                    "included (measured: 0.0097 s each).")
+                    "included (measured: 0.009 s each).")
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "1 second"), (1.2, "1 second"), (2, "2 seconds"), (89, "89 seconds"),

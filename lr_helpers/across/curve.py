@@ -40,15 +40,21 @@ LEFT_OUT = (*((name,) for name in INPUTS), ("patches", "texts"))
 
 @dataclass(frozen=True)
 class Trial:
-    """One network: on how many pictures it is trained, and without which inputs."""
+    """One network: on how many pictures it is trained, without which inputs, and on how many rounds of their edits."""
 
     pictures: int
     without: tuple[str, ...] = ()
+    rounds: int = 1
 
     @property
     def name(self) -> str:
-        """E.g. "400 pictures, without texts"."""
-        return f"{self.pictures} pictures" + (f", without {' and '.join(self.without)}" if self.without else "")
+        """E.g. "400 pictures, without texts", or "400 pictures, 2 rounds"."""
+        name = f"{self.pictures} pictures"
+        if self.without:
+            name += f", without {' and '.join(self.without)}"
+        if self.rounds > 1:
+            name += f", {self.rounds} rounds"
+        return name
 
 
 @dataclass
@@ -71,25 +77,42 @@ class Predictors(Study):
     updates: int = 1200
     objective: str = "tight"
     seed: int = 0
+    rounds: int = 1
+    """Also train on so many rounds of edits, on all pictures."""
 
     unit = "networks"
     shows = ("curve.png",)
 
     def __post_init__(self) -> None:
-        """Raises UserError for a folder without edits of emoji scenes, and for more pictures than it has."""
+        """Raises UserError for a folder without edits of emoji scenes, and for more pictures or rounds than it has."""
         settings = read(self.training / "settings.json") or {}
-        edits = self.training / "edits" / "round0"
-        there = {file.stem for file in edits.glob("*.safetensors")} if edits.is_dir() else set()
-        # Scenes are made in the order of their seeds; one that is missing ends what can be used.
-        asks = emoji_asks(max(len(there), 2))
-        self.there = next((i for i, ask in enumerate(asks) if ask.name not in there), len(asks))
+        self.there = self._there(0)
         if settings.get("training") != "regions" or self.there < 2:
             raise UserError(f"{self.training} holds no edits of emoji scenes; make some by: python -m lr_helpers "
                             f"train-regions --output {self.training}")
         if self.pictures and max(self.pictures) > self.there:
             raise UserError(f"{self.training} has edits of {self.there} pictures, not of {max(self.pictures)}; give "
                             "smaller numbers, or make more by train-regions.")
+        for round_ in range(1, self.rounds):
+            if self._there(round_) < self.most:
+                raise UserError(f"{self.training} lacks edits of round {round_ + 1} for some of {self.most} pictures; "
+                                f"make them by: python -m lr_helpers train-regions --pictures {self.most} --rounds "
+                                f"{self.rounds} --output {self.training}")
         self.boxes, self.few = settings["boxes"], settings["steps"]
+
+    def _there(self, round_: int) -> int:
+        """How many pictures have edits of this round. Scenes are made in the order of their seeds: one that is missing
+        ends what can be used.
+        """
+        edits = self.training / "edits" / f"round{round_}"
+        there = {file.stem for file in edits.glob("*.safetensors")} if edits.is_dir() else set()
+        asks = emoji_asks(max(len(there), 2))
+        return next((i for i, ask in enumerate(asks) if ask.name not in there), len(asks))
+
+    @property
+    def most(self) -> int:
+        """On how many pictures the networks behind the curve are trained."""
+        return max(self.pictures, default=self.there)
 
     def settings(self, about: dict) -> dict:
         return {"study": "predictors", "training": read(self.training / "settings.json"),
@@ -97,9 +120,9 @@ class Predictors(Study):
                 "updates": self.updates, "objective": self.objective, "seed": self.seed}
 
     def jobs(self) -> list[Trial]:
-        most = max(self.pictures, default=self.there)
-        found = [Trial(count) for count in self.pictures or (most,)]
-        return found + [Trial(most, without) for without in LEFT_OUT if self.ablation]
+        found = [Trial(count) for count in self.pictures or (self.most,)]
+        found += [Trial(self.most, rounds=rounds) for rounds in range(2, self.rounds + 1)]
+        return found + [Trial(self.most, without) for without in LEFT_OUT if self.ablation]
 
     def file(self, job: Trial) -> str:
         return job.name.replace(", ", "_").replace(" ", "_")
@@ -111,8 +134,9 @@ class Predictors(Study):
     def do(self, job: Trial) -> dict:
         begun = time.perf_counter()
         training = Training(self.training, get_profile("tiny"), emoji_asks(job.pictures), self.boxes, self.few,
-                            updates=self.updates, objective=self.objective, seed=self.seed, without=job.without)
-        predictor, _ = learn(training, Collect(training))
+                            job.rounds, updates=self.updates, objective=self.objective, seed=self.seed,
+                            without=job.without)
+        predictor, _ = learn(training, Collect(training, job.rounds - 1))
         trained = time.perf_counter() - begun
         records = [self._record(predictor, kind, seed) for kind, seed in
                    kinds_and_seeds(self.replace, self.add, self.validation, self.remove)]
@@ -152,7 +176,7 @@ class Predictors(Study):
             tables.print_means(title, means, MEASURES)
         for title, bins in summary["calibration"].items():
             tables.print_means(f"{title}, by the predictor's confidence", bins, ("hit", "success"))
-        curve = sorted(trial.pictures for trial in self.jobs() if not trial.without)
+        curve = sorted(trial.pictures for trial in self.jobs() if trial == Trial(trial.pictures))
         if len(curve) > 1:
             panels = {}
             for title, means in summary["means"].items():

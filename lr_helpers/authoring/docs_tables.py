@@ -142,6 +142,35 @@ def _predictors(store: Store) -> str:
                      "added beside an object"], rows)
 
 
+def _objectives(store: Store) -> str:
+    """Losses by how often the box that each likes best does the task."""
+    means = store.objectives["means"]
+    every = means["all tasks"]
+    # The objective `direction` is that term alone.
+    names = sorted(set(every) - {"direction alone"}, key=lambda name: (-every[name]["success"]["value"], name))
+    rows = [[name, *(_measured(means[group][name], "success") for group in OBJECTIVE_GROUPS),
+             _measured(every[name], "success")] for name in names]
+    return markdown(["the box of the lowest", *OBJECTIVE_GROUPS.values(), "all"], rows)
+
+
+OBJECTIVE_GROUPS = {"replace, one object": "replace, one", "replace, two objects": "replace, two",
+                    "add, empty scene": "add, empty", "add, one object there": "add, beside",
+                    "remove, one object": "remove, one", "remove, two objects": "remove, two"}
+"""Groups of that study, and their columns."""
+
+
+def _confidence(store: Store) -> str:
+    """Thresholds of `fast` by what comes of them, over all tasks."""
+    found = store.confidence
+    rows = []
+    for threshold, means in found["means"]["all tasks"].items():
+        paired = found["differences"].get(threshold)
+        less = [difference(paired[measure]) if paired else "" for measure in ("success", "hit")]
+        rows.append([{"0": "always", "1": "never"}.get(threshold, f"from {threshold} on"), _measured(means, "success"),
+                     less[0], _measured(means, "hit"), less[1], f"{means['evaluations']['value']:.0f}"])
+    return markdown(["first box alone", "task done", "less always", "found", "less always", "evaluations"], rows)
+
+
 def _causes(store: Store) -> str:
     names = drawings.CAUSE_ROWS
     found = store.causes
@@ -305,7 +334,7 @@ def _batch_costs(store: Store) -> str:
         ["seconds until the first edit begins", str(speed["seconds until the first edit"])],
         ["MiB of a process at its peak", f"{speed['MiB of the largest process, at its peak']:,}"],
         ["the batch layer over bare `edit` and `save`; the goal was at most 3 %",
-         f"{layer['overhead %, median of pairs']:+} % (median of {layer['edits compared']} pairs)"],
+         f"{layer['overhead %, median of pairs']:+} % (median of {layer['edits compared']} pairs)".replace("-", "−")],
         [f"memory over {found['memory']['items']} items, last quarter against the first",
          f"{found['memory']['growth %']:+} %"],
         [f"seconds to start a batch of {found['resume']['finished items']:,} finished items again; the goal was 5",
@@ -318,8 +347,8 @@ def _batch_costs(store: Store) -> str:
 
 BLOCKS: Mapping[str, Callable[[Store], str]] = {
     "notebooks": _notebooks, "front": _front, "regions": _regions, "add": _add, "strange": _strange, "causes": _causes,
-    "predictors": _predictors, "unseen": _unseen, "photographs": _photographs, "prompts": _prompts, "compare": _compare,
-    "pie": _pie, "zoo": _zoo, "profiles": _profiles,
-    "true size": _true_size, "course costs": _course_costs, "batch costs": _batch_costs,
+    "predictors": _predictors, "objectives": _objectives, "confidence": _confidence, "unseen": _unseen,
+    "photographs": _photographs, "prompts": _prompts, "compare": _compare, "pie": _pie, "zoo": _zoo,
+    "profiles": _profiles, "true size": _true_size, "course costs": _course_costs, "batch costs": _batch_costs,
 }
 """Blocks by name; each is a paragraph of its own."""

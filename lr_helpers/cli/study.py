@@ -39,6 +39,7 @@ def add(commands) -> None:
     _add_gaps(studies)
     _add_objectives(studies)
     _add_predictors(studies)
+    _add_confidence(studies)
     _add_causes(studies)
     _add_zoo(studies)
     _add_pie_data(studies)
@@ -271,9 +272,9 @@ def _add_objectives(studies) -> None:
     _add_workers(objectives)
 
 
-def _add_kinds(study: argparse.ArgumentParser) -> None:
-    for kind, count, what in (("replace", 60, "replace this object by X"), ("add", 60, "add X"),
-                              ("remove", 30, "remove this object")):
+def _add_kinds(study: argparse.ArgumentParser, replace: int = 60, add: int = 60, remove: int = 30) -> None:
+    for kind, count, what in (("replace", replace, "replace this object by X"), ("add", add, "add X"),
+                              ("remove", remove, "remove this object")):
         add_count(study, f"--{kind}", low=0, default=count, help=f"scenes with '{what}'")
 
 
@@ -331,6 +332,8 @@ def _add_predictors(studies) -> None:
     predictors.add_argument("--pictures", nargs="+", type=int, default=[], metavar="N",
                             help="train on the first N pictures, for each N; the default is on all")
     predictors.add_argument("--ablation", action="store_true", help="also train without each input")
+    add_count(predictors, "--rounds", low=1, default=1,
+              help="also train on so many rounds of edits, which train-regions --rounds has made")
     _add_kinds(predictors)
     predictors.add_argument("--validation", action="store_true",
                             help="on the scenes for choosing settings, instead of those that are reported")
@@ -354,8 +357,36 @@ def _run_predictors(options: argparse.Namespace) -> int:
         raise UserError(f"--pictures is {wrong[0]}; give 2 or more, since one is kept back.")
     refuse_inside(options.output, [options.training])
     run(Predictors(options.output, options.training, options.pictures, options.ablation, options.replace, options.add,
-                   options.remove, options.steps, options.validation, options.updates, options.objective, options.seed),
+                   options.remove, options.steps, options.validation, options.updates, options.objective, options.seed,
+                   options.rounds),
         options.workers)
+    return 0
+
+
+def _add_confidence(studies) -> None:
+    confidence = add_command(
+        studies, "confidence", _run_confidence, summary="from which confidence on one edit is enough",
+        description="Edit scenes for choosing settings in the region predictor's first box, and in the best of its "
+                    "places by trial edits: from which confidence on is the first box better left alone?")
+    _add_output(confidence, "confidence")
+    _add_kinds(confidence, replace=120, add=60, remove=40)
+    add_count(confidence, "--strange", low=0, default=60,
+              help="so many of the replacements again in the held-out style, and as many on held-out textures")
+    add_count(confidence, "--steps", low=1, default=6, help="denoising steps of an edit")
+    add_regions(confidence)
+    _add_workers(confidence)
+
+
+def _run_confidence(options: argparse.Namespace) -> int:
+    from lr_helpers.across.confidence import Confidence
+    from lr_helpers.predictor import require_predictor
+    from lr_helpers.study.run import run
+
+    _check_tasks(options)
+    study = Confidence(options.output, options.replace, options.add, options.remove, options.strange, options.steps,
+                       options.regions)
+    require_predictor(study.profile)
+    run(study, options.workers)
     return 0
 
 

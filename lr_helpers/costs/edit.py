@@ -33,7 +33,8 @@ def run(profile: Profile, repeats: int, allow_cpu: bool | None = None) -> dict[s
     median = sorted(seconds)[len(seconds) // 2]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
     figures = {"threads": torch.get_num_threads(), "seconds to load": round(loaded, 2),
-               "anchors × sizes": result.loss.numel(), "different edits": result.cost["different_edits"],
+               "boxes that the network chooses among": result.loss.numel(),
+               "different edits": result.cost["different_edits"],
                "denoiser evaluations of one learned edit": evaluations,
                "denoiser evaluations of the official code": 99 * 50 * 2,
                "seconds of one learned edit, warm": round(median, 2),

@@ -49,7 +49,8 @@ def show_bars(names: Sequence[str], groups: dict[str, Sequence[float] | Sequence
     axes.set_xticks(range(len(names)), names)
     axes.axhline(0, color=BLACK, linewidth=0.8)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.legend(frameon=False)
+    # Beside the bars: they fill the panel, so within it the names would lie on them.
+    figure.legend(loc="outside right upper", frameon=False)
     figure.set_label(f"Bars of {ylabel} by {xlabel}: {', '.join(groups)}")
     return figure
 
