@@ -337,6 +337,8 @@ def test_a_threshold_says_which_of_the_two_edits_counts():
     means = confidence.summarise([record])
     assert means["means"]["all tasks"]["0.5"]["evaluations"]["value"] == 2
     assert means["differences"]["0.6"]["success"]["value"] == -1
+    figure = confidence.thresholds(means)  # of additions alone, which have no hit
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["task done"]
 
 
 @pytest.mark.slow
