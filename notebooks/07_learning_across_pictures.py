@@ -59,6 +59,7 @@ from torch.nn import functional as F
 from lr_helpers import METHODS, checks, edit, learning, load_models, plots, predictor
 from lr_helpers.across.asks import lessons
 from lr_helpers.across.collect import tried
+from lr_helpers.across.confidence import thresholds
 from lr_helpers.across.train import chosen_loss
 from lr_helpers.boxes import iou
 from lr_helpers.files.canvas import Canvas
@@ -427,14 +428,8 @@ plots.show_bars(list(calibration), bars, "confidence", "share, with 95 % interva
 # both ways. From left to right, fewer pictures are left at one edit.
 
 # %%
-tried = json.loads((DATA / "studies" / "confidence.json").read_text(encoding="utf-8"))
-by_threshold = tried["means"]["all tasks"]
-bars = {
-    said: [row[name] for row in by_threshold.values()]
-    for said, name in (("hit", "hit"), ("task done", "success"))
-}
-threshold = "one edit from this confidence on"
-plots.show_bars(list(by_threshold), bars, threshold, "share, with 95 % interval");
+both_ways = json.loads((DATA / "studies" / "confidence.json").read_text(encoding="utf-8"))
+thresholds(both_ways);
 
 # %% [markdown]
 # Trying always, at the right, finds fewer regions than trying never, at the left: a trial edit is one draw of noise, and the

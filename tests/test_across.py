@@ -324,14 +324,14 @@ def test_one_run_answers_for_all_thresholds_of_the_confidence(tmp_path, capsys):
     models, record = load_models("tiny", device="cpu"), json.loads((tmp_path / "records" / "add_300000.json").read_text())
     one = task("add", 300_000)
     made = predict(models, one.picture, one.source, one.prompt, METHODS["fast"].but(steps=1, confident=1.0), 42)
-    assert record["confidence"] == pytest.approx(made.confidence, abs=1e-5) and made.confidence < 0.9
+    assert record["choices"]["first"]["confidence"] == pytest.approx(made.confidence, abs=1e-5) and made.confidence < 0.9
     k, m = made.order[0]
     assert record["choices"]["tried"]["box"] == made.proposals.boxes[k, m].tolist()
 
 
 def test_a_threshold_says_which_of_the_two_edits_counts():
-    record = {"task": "replace_1", "objects": 1, "confidence": 0.5,
-              "choices": {"first": {"success": True, "evaluations": 2}, "tried": {"success": False, "evaluations": 9}}}
+    record = {"task": "replace_1", "objects": 1, "choices": {"first": {"success": True, "evaluations": 2, "confidence": 0.5},
+                                                            "tried": {"success": False, "evaluations": 9}}}
     found = {r["row"]: r["success"] for r in confidence.flat([record])}
     assert found == {f"{t:g}": t <= 0.5 for t in THRESHOLDS}
     means = confidence.summarise([record])

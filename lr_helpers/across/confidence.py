@@ -14,46 +14,24 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from lr_helpers import plots
-from lr_helpers.baselines import Request
-from lr_helpers.baselines.request import Share
-from lr_helpers.files.canvas import Canvas
 from lr_helpers.method import METHODS
-from lr_helpers.models.loading import Models, load_models
+from lr_helpers.models.loading import load_models
 from lr_helpers.models.profiles import Profile, get_profile
 from lr_helpers.models.region_weights import which
-from lr_helpers.predictor import predictor_of, ranking, view_of
-from lr_helpers.study import measures, tables
-from lr_helpers.study.regions import kinds_and_seeds, measured
+from lr_helpers.predictor import predictor_of
+from lr_helpers.study import tables
+from lr_helpers.study.regions import kinds_and_seeds, run_task
 from lr_helpers.study.run import Done, Study
 from lr_helpers.study.tasks import task
 from lr_helpers.study.variants import Variant
-from tiny_world.judge import Judge, load
+from tiny_world.judge import load
 
 THRESHOLDS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """0 never tries, 1 always does."""
 MEASURES = ("success", "hit", "psnr", "evaluations")
-TRYING = METHODS["fast"].but(confident=1.0)
-"""`fast` that is never confident."""
-
-
-def both(kind: str, seed: int, models: Models, judge: Judge, steps: int) -> dict:
-    """One task: the confidence, and what is measured of the first box and of the best place by trial edits."""
-    one = task(kind, seed)
-    request = Request(one.picture, one.source, one.prompt, name=one.name, known=one.truth)
-    choices = {}
-    for name, method in (("first", METHODS["predicted"]), ("tried", TRYING)):
-        row = Variant(name, "predicted", {"steps": steps, "method": method}).load(models)
-        found = measured(one, row.run(request), models, judge)
-        choices[name] = {measure: found.get(measure) for measure in ("box", *MEASURES)}
-    if kind in ("style", "texture") and not all(measures.names_objects(one, judge)):
-        for choice in choices.values():
-            choice["success"] = None  # the judge can't tell
-    found = Share(request, models).proposals(TRYING)
-    view = view_of(models, Canvas.of(one.picture, models.editor.size), one.source, one.prompt,
-                   (found.features, found.attention))
-    confidence = ranking(predictor_of(models), view, found.boxes[found.kept]).confidence
-    return {"task": one.name, "objects": len(one.recipe.objects), "confidence": confidence,
-            "choices": choices}
+WAYS = (Variant("first", "predicted", {"method": METHODS["predicted"]}),
+        Variant("tried", "predicted", {"method": METHODS["fast"].but(confident=1.0)}))
+"""`predicted`, and `fast` that is never confident."""
 
 
 @dataclass
@@ -79,7 +57,7 @@ class Confidence(Study):
 
     def settings(self, about: dict) -> dict:
         return {"study": "confidence", "steps": self.steps, "regions": which(self.profile.regions),
-                "methods": {"first": asdict(METHODS["predicted"]), "tried": asdict(TRYING)}}
+                "methods": {way.name: asdict(way.settings["method"]) for way in WAYS}}
 
     def jobs(self) -> list[tuple[str, int]]:
         return kinds_and_seeds(self.replace, self.add, True, self.remove, self.strange)
@@ -92,7 +70,7 @@ class Confidence(Study):
         predictor_of(self.models)
 
     def do(self, job: tuple[str, int]) -> dict:
-        return both(*job, self.models, self.judge, self.steps)
+        return run_task(task(*job), self.models, self.judge, WAYS, self.steps)
 
     def summarise(self, done: Done) -> dict:
         return {"study": "confidence", "steps": self.steps, "scenes": "validation",
@@ -111,7 +89,8 @@ def flat(records: Sequence[dict]) -> list[dict]:
     found = []
     for record in records:
         for threshold in THRESHOLDS:
-            taken = record["choices"]["first" if record["confidence"] >= threshold else "tried"]
+            first, tried = (record["choices"][way.name] for way in WAYS)
+            taken = first if first["confidence"] >= threshold else tried
             found.append({"task": record["task"], "objects": record["objects"], "row": f"{threshold:g}", **taken})
     return found
 
@@ -131,4 +110,5 @@ def thresholds(summary: dict) -> Figure:
     means = summary["means"]["all tasks"]
     bars = {said: [found[name] for found in means.values()]
             for said, name in (("task done", "success"), ("hit", "hit")) if name in means["0"]}
-    return plots.show_bars(list(means), bars, "one edit from this confidence on, else up to four", "share of tasks")
+    return plots.show_bars(list(means), bars, "one edit from this confidence on, else up to four",
+                           "share, with 95 % interval")

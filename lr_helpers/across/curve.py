@@ -150,8 +150,8 @@ class Predictors(Study):
         box = tuple(ranked.boxes[0].tolist())
         (picture,) = edits(ranked.boxes[:1])
         made = Edited(picture, box_mask(box, *picture.shape[1:])[0], edits.evaluations[box], edits.seconds[box],
-                      edits.patches[box].box)
-        return {"task": one.name, "objects": len(one.recipe.objects), "confidence": round(ranked.confidence, 5),
+                      edits.patches[box].box, ranked.confidence)
+        return {"task": one.name, "objects": len(one.recipe.objects),
                 **measured(one, made, self.models, self.judge)}
 
     def _known(self, kind: str, seed: int) -> tuple[Task, Proposals, View, Edits]:

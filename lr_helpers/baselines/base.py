@@ -35,6 +35,8 @@ class Edited:
     """What is shared with other rows counts, here and in `evaluations`, as if this row had made it alone."""
     painted: Box | None = None
     """What was painted, where that is more than the region: the region with a margin."""
+    confidence: float | None = None
+    """Of a row that asks a region predictor: how sure that is of the place (`predictor.Ranking.confidence`)."""
     trace: Trace = field(default_factory=list)
     """Of a row that learns or ranks, if the request asks for it; it ends with the final choice."""
 
@@ -52,6 +54,7 @@ class Made(NamedTuple):
     painted: Box | None = None
     retrace: Callable[[], Trace] | None = None
     """Finds the trace, if it is asked for."""
+    confidence: float | None = None
 
 
 def smallest_box(mask: torch.Tensor) -> Box | None:
@@ -139,7 +142,7 @@ class Baseline(ABC):
         evaluations = self.counted.evaluations - before + share.saved_evaluations
         # Behind the clock: a trace is no part of the row's work.
         trace = made.retrace() if request.traced and made.retrace else []
-        return Edited(made.picture, made.region, evaluations, seconds, made.painted, trace)
+        return Edited(made.picture, made.region, evaluations, seconds, made.painted, made.confidence, trace)
 
     def _checked(self, request: Request) -> Request:
         """The request with its texts on one line each."""

@@ -121,7 +121,8 @@ class Predicted(_Chooser):
         box = tuple(found.boxes[k, m].tolist())
         # Nothing is learned on the way: there is one choice, for so many different edits.
         trace = [(done.candidates.made, box)]
-        return _inside(done.candidates.picture(k, m), box, method.margin, lambda: trace)
+        made = _inside(done.candidates.picture(k, m), box, method.margin, lambda: trace)
+        return made._replace(confidence=done.confidence)
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,8 +34,10 @@ from tiny_world import judge
 ROWS = ("random_anchors", "random_sizes", "official_code", "paper", "straight_through", "reinforce", "learned",
         "exhaustive", "edit_free", "known_region")
 """The ways to choose a region that are compared."""
+STRANGE = ("style", "texture")
+"""Kinds of task that show what no model was trained on: another drawing style, other ground."""
 STRANGE_ROWS = ("official_code", "paper", "learned", *ACROSS, "edit_free", "known_region")
-"""Those that are run on what no model was trained on: another drawing style, other ground."""
+"""Those that are run on tasks of these kinds."""
 COMPARING = ("clip", "source", "patches", "occlusion")
 """The terms that compare with one text, so that they are others once it is centred."""
 COMPARED_WITH = "official_code"
@@ -53,7 +55,8 @@ def run_task(one: Task, models: Models, judge_model: judge.Judge, variants: Sequ
              table: bool = False) -> dict:
     """All variants (default: ROWS) on one task: a record of plain data, the measures of each in "choices".
 
-    With `table`, where the region is known, also all terms of the paper's whole table of candidates.
+    Of a task in STRANGE whose objects the judge doesn't name, as they were drawn, `measures.JUDGED` are None. With
+    `table`, where the region is known, also all terms of the paper's whole table of candidates.
     """
     request = Request(one.picture, one.source, one.prompt, name=one.name, known=one.truth,
                       traced=one.truth is not None)
@@ -65,6 +68,9 @@ def run_task(one: Task, models: Models, judge_model: judge.Judge, variants: Sequ
             continue
         row = Variant(variant.name, variant.row, {"steps": steps, **variant.settings}).load(models)
         choices[variant.name] = measured(one, row.run(request), models, judge_model)
+    if one.kind in STRANGE and not all(measures.names_objects(one, judge_model)):
+        for choice in choices.values():
+            choice |= dict.fromkeys(measures.JUDGED)  # the judge can't tell
     record = {"task": one.name, "kind": one.kind, "seed": one.seed, "source": one.source, "prompt": one.prompt,
               "objects": len(one.recipe.objects), "truth": one.truth, "choices": choices}
     if table and one.truth is not None:
@@ -89,7 +95,8 @@ def measured(one: Task, made: Edited, models: Models, judge_model: judge.Judge) 
         trace.append([edits, round(then["iou"], 5), then["hit"]])
     if one.truth is not None:
         found["covered"] = covered(painted, one.truth)
-    return {"box": list(made.box), **{k: round(v, 5) for k, v in found.items()}, "trace": trace}
+    sure = {} if made.confidence is None else {"confidence": made.confidence}
+    return {"box": list(made.box), **{k: round(v, 5) for k, v in found.items()}, **sure, "trace": trace}
 
 
 def _table(one: Task, request: Request, models: Models, steps: int) -> dict:
@@ -166,14 +173,10 @@ class Regions(Study):
     def do(self, job: tuple[str, int]) -> dict:
         one = task(*job) if self.style is None else restyled(task(*job), self.style)
         # The table of candidates costs 63 edits a task: only those who compare rules with the paper's need it.
-        strange = job[0] in ("style", "texture")
+        strange = job[0] in STRANGE
         table = self.name == "regions" and self.rows is None and not strange
         rows = [row for name, row in self.variants.items() if not strange or name in STRANGE_ROWS]
-        record = run_task(one, self.models, self.judge, rows, self.steps, table=table)
-        if strange and not all(measures.names_objects(one, self.judge)):
-            for choice in record["choices"].values():
-                choice |= dict.fromkeys(measures.JUDGED)  # the judge can't tell
-        return record
+        return run_task(one, self.models, self.judge, rows, self.steps, table=table)
 
     def summarise(self, done: Done) -> dict:
         return {"study": self.name, "steps": self.steps, "scenes": "validation" if self.validation else "test",
