@@ -89,6 +89,9 @@ def build(models: Models, folder: Path) -> Any:
     profile = models.profile
     first = sources.sample(profile, sources.sample_names(profile)[0])
     private = {"api_visibility": "private", "show_progress": "hidden"}
+    # What changes again while an answer is awaited is asked again after it. Gradio's other ways lose the second change
+    # ("once") or ask for both at the same time ("multiple"), where the first one's answer may come last and stay.
+    newest = {"trigger_mode": "always_last", **private}
 
     with gr.Blocks(title="Learnable regions", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.Markdown("# Edit a picture by learnable regions\n"
@@ -182,20 +185,21 @@ def build(models: Models, folder: Path) -> Any:
                     status: NOTHING}
 
         taken = [picture, preview, source, prompt, source_marks, prompt_marks, status]
-        for event in (sample.input, sample_tab.select):
-            event(chosen_sample, sample, taken, **private)
+        # A dropdown's `input` comes twice for one choice, too quickly for "always_last" to hold the second back, and
+        # its `select` not at all from the keyboard; `change` comes once.
+        for event in (sample.change, sample_tab.select):
+            event(chosen_sample, sample, taken, **newest)
         for event in (upload.change, upload_tab.select):
-            event(uploaded, upload, taken, **private)
+            event(uploaded, upload, taken, **newest)
         if profile.vocabulary:
-            for event in (*(part.input for part in parts), compose_tab.select):
-                event(composed, parts, taken, **private)
+            for event in (*(part.change for part in parts), compose_tab.select):
+                event(composed, parts, taken, **newest)
 
         # The texts
 
         for text, marks in ((source, source_marks), (prompt, prompt_marks)):
-            text.change(lambda words: drawing.marked_html(models, words) or NOTHING, text, marks,
-                       trigger_mode="multiple", **private)
-        method.change(lambda name: drawing.preset_html(models, name), method, cost, **private)
+            text.change(lambda words: drawing.marked_html(models, words) or NOTHING, text, marks, **newest)
+        method.change(lambda name: drawing.preset_html(models, name), method, cost, **newest)
         for idea in ideas:
             idea.click(lambda words: words, idea, prompt, **private)
 
@@ -271,7 +275,8 @@ def build(models: Models, folder: Path) -> Any:
             image, table = large[event.index]
             return {one: image, figures: f"<b>Candidate {event.index + 1}</b>{table}", one_row: gr.update(visible=True)}
 
-        gallery.select(show_one, edits, [one, figures, one_row], **private)
+        # Which one was clicked comes with the event, and "always_last" would send the first one's again.
+        gallery.select(show_one, edits, [one, figures, one_row], trigger_mode="multiple", **private)
     return page
 
 
