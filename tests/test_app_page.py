@@ -177,12 +177,15 @@ def test_a_choice_is_made_by_the_keyboard(view):
 def test_a_candidate_clicked_while_another_is_fetched_is_shown(view):
     view.click("#run")
     finished(view)
-    held = hold(view, '"index":0')
+    held = hold(view, "trigger_id")
     thumbnails = view.locator("#candidates button:has(img)")
     thumbnails.nth(0).click()
     thumbnails.nth(1).click()
-    view.wait_for_selector("#figures >> text=Candidate 2")
+    view.wait_for_timeout(500)
     held[0].continue_()
+    view.wait_for_selector("#figures >> text=Candidate 2")
+    view.wait_for_timeout(1000)
+    assert "Candidate 2" in view.locator("#figures").inner_text()
 
 
 @pytest.mark.all

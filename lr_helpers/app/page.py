@@ -89,8 +89,8 @@ def build(models: Models, folder: Path) -> Any:
     profile = models.profile
     first = sources.sample(profile, sources.sample_names(profile)[0])
     private = {"api_visibility": "private", "show_progress": "hidden"}
-    # What changes again while an answer is awaited is asked again after it. Gradio's other ways lose the second change
-    # ("once") or ask for both at the same time ("multiple"), where the first one's answer may come last and stay.
+    # What changes again while an answer is awaited is asked again after it, of the page as it is then. Gradio's other
+    # ways lose the second change ("once") or ask for both at once ("multiple"), where the first's answer may come last.
     newest = {"trigger_mode": "always_last", **private}
 
     with gr.Blocks(title="Learnable regions", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
@@ -201,7 +201,7 @@ def build(models: Models, folder: Path) -> Any:
             text.change(lambda words: drawing.marked_html(models, words) or NOTHING, text, marks, **newest)
         method.change(lambda name: drawing.preset_html(models, name), method, cost, **newest)
         for idea in ideas:
-            idea.click(lambda words: words, idea, prompt, **private)
+            idea.click(None, idea, prompt, js="words => words", **private)
 
         # The edit
 
@@ -271,12 +271,13 @@ def build(models: Models, folder: Path) -> Any:
         cancel.click(stop, None, None, queue=False, **private)
         page.unload(stop)
 
-        def show_one(large: list, event: gr.SelectData):
-            image, table = large[event.index]
-            return {one: image, figures: f"<b>Candidate {event.index + 1}</b>{table}", one_row: gr.update(visible=True)}
+        def show_one(large: list, thumbnails: gr.Gallery):
+            # The gallery's state, not the click's: "always_last" asks again with the first click's event.
+            image, table = large[thumbnails.selected_index]
+            return {one: image, figures: f"<b>Candidate {thumbnails.selected_index + 1}</b>{table}",
+                    one_row: gr.update(visible=True)}
 
-        # Which one was clicked comes with the event, and "always_last" would send the first one's again.
-        gallery.select(show_one, edits, [one, figures, one_row], trigger_mode="multiple", **private)
+        gallery.select(show_one, [edits, gallery], [one, figures, one_row], **newest)
     return page
 
 
