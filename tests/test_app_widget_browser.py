@@ -96,6 +96,8 @@ def run_cell(view) -> None:
     """Run the first cell until its editor is there; again where it was not taken: run before the kernel is there, a cell
     has a star for a moment and then stays as it was. On a busy machine JupyterLab may also take the kernel for one that
     is ending, and says so in a dialog; opened again, the page finds it."""
+    from playwright.sync_api import Error  # the browser is not part of every set-up
+
     dialog = view.locator(".jp-Dialog")
     cell = view.locator(".jp-CodeCell").first
     prompt = cell.locator(".jp-InputPrompt")
@@ -108,8 +110,11 @@ def run_cell(view) -> None:
             prompt.wait_for()
             before = prompt.inner_text()  # what the file holds: an earlier run's number, or none
         elif now in (before, "[ ]:"):
-            cell.locator(".cm-content").click(force=True)  # a dialog in its way is seen the next time
-            view.keyboard.press("Shift+Enter")
+            try:
+                cell.locator(".cm-content").click(force=True, timeout=5000)  # a dialog in its way is seen the next time
+                view.keyboard.press("Shift+Enter")
+            except Error:
+                pass  # the notebook is in the page before it is shown: tried again until the end
         elif "*" not in now:
             return view.wait_for_selector(".lr-editor")
         view.wait_for_timeout(1000)
