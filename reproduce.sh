@@ -5,7 +5,7 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: ./reproduce.sh [run | test | lab | site | slides] [--profile NAME] [--allow-cpu] [--again] [--time-limit MINUTES] [--all]
+usage: ./reproduce.sh [run | test | lab | app | site | slides] [--profile NAME] [--allow-cpu] [--again] [--time-limit MINUTES] [--all]
        ./reproduce.sh --help
 
   run             check that the profile can run here, then run all notebooks and write results/NAME/index.html (the
@@ -13,9 +13,10 @@ usage: ./reproduce.sh [run | test | lab | site | slides] [--profile NAME] [--all
   test            check the style, then run the unit tests and the notebooks' cells (profile tiny): on two cores about
                   12 minutes
   lab             open the notebooks in JupyterLab (installs it first, once)
+  app             open the editor as a page in a browser (installs Gradio first, once)
   site            build the course as a web site in site/: notebooks, pages, reference (a minute; nothing is run)
   slides          build the slides of the teacher's meetings in slides/ (seconds; nothing is run)
-  --profile NAME  which models `run` uses; the default is $LR_PROFILE, else tiny (shipped, no GPU needed)
+  --profile NAME  which models `run`, `lab` and `app` use; the default is $LR_PROFILE, else tiny (shipped, no GPU needed)
   --allow-cpu     do without a GPU where the profile needs one (very slow)
   --again         let `run` run unchanged notebooks too
   --time-limit MINUTES
@@ -25,8 +26,8 @@ usage: ./reproduce.sh [run | test | lab | site | slides] [--profile NAME] [--all
                   minutes); installs Gradio, JupyterLab and Playwright first, once
   --help          show this text
 
-The first call makes a virtual environment in .venv and installs the versions of constraints.txt there (about 3 GB
-with CUDA on Linux; with uv on your PATH, UV_TORCH_BACKEND=cpu ./reproduce.sh takes the smaller CPU build of torch).
+The first call makes a virtual environment in .venv and installs the versions of constraints.txt there (about 6.5
+GB with CUDA on Linux; with uv on your PATH, UV_TORCH_BACKEND=cpu ./reproduce.sh takes the smaller CPU build of torch).
 Needs Python 3.11, 3.12 or 3.13, or uv, which can fetch one.
 TEXT
 }
@@ -45,8 +46,8 @@ time_limit=
 all=
 while [ $# -gt 0 ]; do
   case $1 in
-    run | test | lab | site | slides)
-      [ -z "$command" ] || fail 2 "Give one of run, test, lab, site and slides, once, not also '$1'; see ./reproduce.sh --help."
+    run | test | lab | app | site | slides)
+      [ -z "$command" ] || fail 2 "Give one of run, test, lab, app, site and slides, once, not also '$1'; see ./reproduce.sh --help."
       command=$1
       ;;
     --profile)
@@ -164,10 +165,10 @@ esac
 export JUPYTER_PREFER_ENV_PATH=1 TOKENIZERS_PARALLELISM=false
 
 # The doctor says whether the profile can run here, before anything is downloaded; of full-size profiles also what
-# notebook 09 fetches.
+# notebook 09 fetches, where notebooks are to be run.
 if [ "$command" != test ]; then
   comparison=
-  [ "$profile" = tiny ] || comparison=--comparison
+  [ "$profile" = tiny ] || [ "$command" = app ] || comparison=--comparison
   "$python" -m lr_helpers doctor --profile "$profile" ${comparison:+"$comparison"} ${allow_cpu:+"$allow_cpu"} || exit $?
 fi
 
@@ -191,6 +192,11 @@ if [ "$command" = lab ]; then
   # Before the first notebook, and visibly; `run` does so too.
   [ "$profile" = tiny ] || "$python" -m lr_helpers fetch --profile "$profile" || exit $?
   LR_PROFILE=$profile exec "$python" -m jupyterlab notebooks
+fi
+
+if [ "$command" = app ]; then
+  "$python" -c 'import gradio' >/dev/null 2>&1 || add app Gradio
+  exec "$python" -m lr_helpers app --profile "$profile" --browser ${allow_cpu:+"$allow_cpu"}
 fi
 
 export LR_PROFILE=tiny

@@ -278,7 +278,7 @@ class Candidates:
             return terms
         # Boxes that were clamped to the same are one edit, so one value.
         first = [(self._slot == slot).nonzero()[0].tolist() for slot in self._made.nonzero()[:, 0].tolist()]
-        rows, columns = torch.tensor(first).reshape(-1, 2).T
+        rows, columns = torch.tensor(first, dtype=torch.int64).reshape(-1, 2).T  # also where none is made yet
         return {name: values if name in EDIT_FREE else standardised(values, self.terms[name][rows, columns])
                 for name, values in terms.items()}
 

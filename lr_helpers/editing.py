@@ -18,6 +18,7 @@ from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.pictures import open_noted, paste_back
 from lr_helpers.learning import Estimator, History, learn, make_estimator, shortlisted
 from lr_helpers.losses import softmax_score
+from lr_helpers.machine.seeding import seeded
 from lr_helpers.machine.threads import adapt
 from lr_helpers.method import Method, check_input, get_method
 from lr_helpers.models.libraries import versions
@@ -117,8 +118,7 @@ def learn_region(found: Proposals, candidates: Candidates, method: Method, seed:
 
     `estimator` replaces the method's own.
     """
-    with torch.random.fork_rng(devices=[]):  # the seed of the weights; the caller's generator stays as it is
-        torch.manual_seed(seed)
+    with seeded(seed):
         sizes = found.boxes.shape[1]
         network = RegionNetwork(sizes, found.pooled.shape[1] // sizes, method.pool)
     estimator = estimator or make_estimator(method.estimator, method.temperature, method.samples)

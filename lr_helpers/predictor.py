@@ -24,6 +24,7 @@ from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.names import shown
 from lr_helpers.learning import Estimator, entropy
 from lr_helpers.losses import SHARES, standardised
+from lr_helpers.machine.seeding import seeded
 from lr_helpers.models.encoders import fingerprint
 from lr_helpers.models.loading import Models
 from lr_helpers.models.profiles import Profile
@@ -382,8 +383,7 @@ def fit(predictor: RegionPredictor, examples: Sequence[Example], *, estimator: E
     sizes = torch.tensor([float(len(group)) for group in groups])
     predictor.train()
     history = []
-    with torch.random.fork_rng(devices=[]):  # the seed of what is dropped; the caller's generator stays as it is
-        torch.manual_seed(seed)
+    with seeded(seed, next(predictor.parameters()).device):  # what is dropped
         for step in range(steps):
             # Pictures of one shape go through the convolutions together.
             group = groups[int(torch.multinomial(sizes, 1, generator=draw))]

@@ -219,7 +219,7 @@ class EditResult:
                 loss=_table(d["loss"]), scores=_table(d["scores"]), table=None, prompt=d["prompt"],
                 source=d["source"], seed=d["seed"], method=method, cost=d["cost"], record=record,
                 warnings=d["warnings"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{file} is damaged ({type(error).__name__}: {error}); make the edit again.") from error
 
 

@@ -35,7 +35,7 @@ class Turns:
 
     @property
     def boxes(self) -> list[Box]:
-        """The learned regions (x0, y0, x1, y1) in pixels of the edited square, in the order of the steps."""
+        """The learned regions (x0, y0, x1, y1) in pixels of the picture, in the order of the steps."""
         return [step.box for step in self.steps]
 
     @property

@@ -551,7 +551,7 @@ COMMANDS = [
     Command("environment: models.toml is missing", "doctor", 2, "models.toml is missing", environment={"LR_DATA": "{}/data"}),
     Command("environment: an unknown profile", "doctor", 2, "'sd9'", environment={"LR_PROFILE": "sd9"}),
     Command("environment: a SOCKS proxy without its package", EDIT.replace("tiny", "sd15") +
-            "--image {}/scene.png --output {}/out --allow-cpu", 2, "pip install socksio, or unset ALL_PROXY",
+            "--image {}/scene.png --output {}/out --allow-cpu", 2, "pip install socksio.*, or unset ALL_PROXY",
             environment={"ALL_PROXY": "socks5://127.0.0.1:9"}),
     Command("environment: the hub's address without https", EDIT.replace("tiny", "sd15") +
             "--image {}/scene.png --output {}/out --allow-cpu", 2, "add https:// to it",

@@ -145,8 +145,8 @@ def test_waiting_for_a_process_that_does_not_come_is_told(monkeypatch, capsys):
 
 @pytest.mark.parametrize(("endpoint", "error", "words"), [
     ("https://huggingface.co", ImportError("Using SOCKS proxy, but the 'socksio' package is not installed."),
-     "pip install socksio, or unset ALL_PROXY"),
-    ("https://huggingface.co", OSError("Missing dependencies for SOCKS support."), "pip install pysocks, or unset"),
+     "pip install socksio"),
+    ("https://huggingface.co", OSError("Missing dependencies for SOCKS support."), "pip install pysocks"),
     ("hf-mirror.com", httpx.UnsupportedProtocol("Request URL is missing an 'http://' or 'https://' protocol."),
      "export HF_ENDPOINT=https://hf-mirror.com"),
     ("https://huggingface.co", ValueError("Unknown scheme for proxy URL URL('htp://x')"), "correct HTTPS_PROXY"),

@@ -173,6 +173,13 @@ def test_rows_that_are_run_again_take_the_place_of_the_earlier_ones(again):
     assert list(found["not_run"]) == (["clipseg"] if again == ["sam3 at 12"] else ["sam3", "clipseg"])
 
 
+def test_rows_that_were_asked_of_other_kinds_of_tasks_lose_nothing():
+    only, both = [r for r in records_of(["paper at 12"], 0) if r["task"].startswith("replace")], records_of(["sdedit at 12"], 1)
+    for earlier, fresh in ((only, both), (both, only)):
+        found = compare.onto({**summary_of(both), **compare.summarise(earlier)}, {**summary_of(both), **compare.summarise(fresh)})
+        assert found["means"] == compare.summarise([*earlier, *fresh])["means"]
+
+
 @pytest.mark.parametrize("change", [{}, {"scenes": "validation"}, {"tasks": {"replace": 6, "add": 3}}, {"study": "regions"}, None])
 def test_a_summary_of_other_scenes_is_refused_before_anything_is_edited(change, tmp_path, capsys):
     earlier = summary_of(records_of(["learned at 12"], 0))

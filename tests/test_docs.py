@@ -330,7 +330,7 @@ def test_every_command_that_is_shown_parses(page: Path, capsys: pytest.CaptureFi
         if words[0] in OTHERS:
             continue
         if words[0] == "./reproduce.sh":
-            options = [w for w in words[1:] if w.startswith("--") or w in ("run", "test", "lab", "site", "slides")]
+            options = [w for w in words[1:] if w.startswith("--") or w in ("run", "test", "lab", "app", "site", "slides")]
             assert all(re.search(rf"(^|[\s\[|]){re.escape(w)}\b", usage) for w in options), line
             continue
         if words[0] in ("torchrun", "accelerate"):
@@ -417,8 +417,8 @@ def test_the_edit_of_the_front_page_works_as_copied_and_is_the_diagrams(tmp_path
     from lr_helpers.authoring import diagram
 
     lines = [shlex.split(line) for line in commands(ROOT / "README.md") if "lr_helpers" in line and "python" in line]
-    assert [words[3] for words in lines] == ["scene", "edit", "app"]
-    for words in lines[:2]:  # the last one serves a page until it is stopped; test_app_page.py tries that
+    assert [words[3] for words in lines] == ["scene", "edit"]
+    for words in lines:
         subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, check=True, capture_output=True,
                        env={**os.environ, "PYTHONPATH": str(ROOT), "LR_PROFILE": "tiny"})
     made = diagram.run()

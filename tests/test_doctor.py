@@ -20,6 +20,7 @@ from huggingface_hub import constants
 from lr_helpers.cli import main
 from lr_helpers.costs import random_weights
 from lr_helpers.files.paths import DATA
+from lr_helpers.machine.installing import install_command
 from lr_helpers.models import doctor
 from lr_helpers.models import loading as models
 from lr_helpers.models.profiles import PROFILES, get_profile
@@ -379,7 +380,7 @@ def test_a_library_that_is_too_old(report, monkeypatch):
     code, text, verdict = report("tiny")
     assert (code, verdict) == (1, "not ready: 1 problem (diffusers is too old)")
     assert "0.30.3 is too old, >=0.39,<1 is needed" in text
-    assert "fix: pip install 'diffusers>=0.39,<1'\n" in text
+    assert f"fix: {install_command('diffusers>=0.39,<1')}\n" in text
 
 
 def test_a_library_that_is_too_new_is_a_warning(report, monkeypatch):
@@ -387,7 +388,7 @@ def test_a_library_that_is_too_new_is_a_warning(report, monkeypatch):
     code, text, _ = report("tiny")
     assert code == 0
     assert "! transformers     6.1.0 is newer than what was tried, >=5.15,<6\n" in text
-    assert "fix: if something fails: pip install 'transformers>=5.15,<6'\n" in text
+    assert f"fix: if something fails: {install_command('transformers>=5.15,<6')}\n" in text
 
 
 def test_a_python_that_is_too_old(report, monkeypatch):
@@ -492,6 +493,12 @@ def test_run_stops_where_the_doctor_does(code, reproduce):
 def test_lab_asks_the_doctor_too(reproduce):
     assert reproduce("lab", "--profile", "sd2", doctor=1) == (1, ["-m lr_helpers doctor --profile sd2 --comparison"])
     assert reproduce("lab", "--profile", "sd2", "--allow-cpu")[1] == ["-m lr_helpers doctor --profile sd2 --comparison --allow-cpu", "-m lr_helpers fetch --profile sd2", "-m jupyterlab notebooks"]
+
+
+def test_app_asks_the_doctor_of_what_it_loads(reproduce):
+    assert reproduce("app", "--profile", "sd2", doctor=1) == (1, ["-m lr_helpers doctor --profile sd2"])
+    assert reproduce("app", "--allow-cpu") == (0, [
+        "-m lr_helpers doctor --profile tiny --allow-cpu", "-m lr_helpers app --profile tiny --browser --allow-cpu"])
 
 
 def test_test_does_not_ask_the_doctor(reproduce):

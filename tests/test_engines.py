@@ -183,7 +183,7 @@ def test_without_ray_the_way_to_it_is_told(tmp_path, monkeypatch, capsys):
     arguments = command(batch_file(tmp_path, 1), tmp_path / "out", "--engine", "ray")[2:]
     assert main(arguments) == 2
     said = capsys.readouterr().err
-    assert "pip install 'learnable-regions[cluster]'" in said and said.count("\n") == 1
+    assert "-c constraints.txt -e '.[cluster]'" in said and said.count("\n") == 1
     assert not (tmp_path / "out").exists()
     assert main([*arguments[:-2], "--workers", "2"]) == 2
     assert "belong to --engine ray" in capsys.readouterr().err

@@ -106,6 +106,7 @@ def answers(tmp_path_factory) -> dict:
     cases = {"good": {part: [origin] for part, origin in GOOD.items()},
              "pinned": {"backbone": [f"fake/backbone@{SHA}"]},
              "released": {"fetch": ["clip", "openclip:ViT-B-16:openai"]},
+             "released again": {"fetch": ["clip", f"openclip:ViT-B-16:openai@{SHA}"]},
              "half precision": {"fetch": ["editor", "fake/both", "fp16"]},
              "mirror without": {"fetch": ["editor", "fake/editor", "fp16"]},
              "converted": {"backbone": ["fake/converted"]},
@@ -137,6 +138,7 @@ def test_what_the_record_says_can_be_given_again(answers):
 def test_a_released_clip_has_its_commit_too(answers):
     assert answers["released"]["label"] == f"openclip:ViT-B-16:openai@{SHA}"
     assert Path(answers["released"]["place"]).name == SHA
+    assert answers["released again"] == answers["released"]  # what was recorded can be given again
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from lr_helpers.files.outputs import Output
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.pictures import to_tensor
 from lr_helpers.files.writing import csv_bytes, json_bytes
-from lr_helpers.models.profiles import MEASURES
+from lr_helpers.models.profiles import MEASURES, get_profile
 from lr_helpers.study.metrics import METRICS
 from lr_helpers.study.pie import emoji as pie
 from lr_helpers.study.pie import table
@@ -553,3 +553,7 @@ def test_a_pool_works_tells_errors_and_tells_of_a_worker_that_dies():
         with pytest.raises(ZeroDivisionError):
             list(each(divmod, [(1, 0)]))
         list(each(signal.raise_signal, [(signal.SIGKILL,)]))
+    for start, arguments, said in ((get_profile, ("sd9",), "'sd9'"), (json.loads, ("{",), "Expecting property name")):
+        # The reason why the models don't load, not "a worker died".
+        with pytest.raises((UserError, ValueError), match=said), worker_pool(2, start, arguments) as each:
+            list(each(divmod, [(7, 2)]))

@@ -83,6 +83,21 @@ def test_all_installs_what_drives_a_browser_once_and_goes_on_where_it_cannot_be_
     assert not any(c.startswith("uv") for c in calls) and "Installing" not in said
 
 
+def test_app_installs_gradio_once(clone, monkeypatch):
+    uv = clone / "tools" / "uv"
+    uv.parent.mkdir()
+    uv.write_text('#!/bin/sh\necho "uv $*" >>calls\n')
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", str(clone / "tools") + os.pathsep + os.environ["PATH"])
+    monkeypatch.setenv("LACKS", "import gradio")
+    code, calls, said = call(clone, "bash", "reproduce.sh", "app")
+    assert code == 0 and "Installing Gradio" in said and sum(c.endswith("-e .[app]") for c in calls) == 1
+    assert calls[-1] == "-m lr_helpers app --profile tiny --browser"
+    monkeypatch.delenv("LACKS")
+    _, calls, said = call(clone, "bash", "reproduce.sh", "app")
+    assert "Installing" not in said and not any(c.startswith("uv") for c in calls)
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_the_ci_fetches_a_browser_where_it_may_and_none_stops_it(clone, monkeypatch, there):
     tools = clone / "tools"

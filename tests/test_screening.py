@@ -218,6 +218,22 @@ def test_a_solver_that_is_none_is_refused(name):
         use_solver(pipe(diffusers.PNDMScheduler()), name)
 
 
+def test_a_solver_that_draws_at_each_step_draws_from_the_seed_of_the_edit(models):
+    editor, own = models.editor, models.editor.pipeline.scheduler
+    image, masks = torch.rand(3, 128, 128, generator=torch.Generator().manual_seed(0)), torch.zeros(2, 1, 128, 128)
+    masks[:, :, 32:96, 32:96] = 1
+    try:
+        use_solver(editor.pipeline, "EulerAncestralDiscreteScheduler")
+        found = editor.inpaint(image, masks, "a cat", seed=3, steps=3)
+        torch.rand(1)  # the caller's own generator goes on, and decides nothing
+        again = editor.inpaint(image, masks, "a cat", seed=3, steps=3)
+        other = editor.inpaint(image, masks[:1], "a cat", seed=4, steps=3)
+    finally:
+        editor.pipeline.scheduler = own
+    assert torch.equal(found, again) and torch.allclose(found[0], found[1], atol=1e-4)  # every mask gets the same noise
+    assert (found[0] - other[0]).abs().max() > 0.05
+
+
 def test_two_steps_of_the_solver_find_the_picture_that_the_network_is_sure_of():
     """A denoiser that always predicts the same clean latents is followed to them, from any number of steps."""
     made, clean = pipe(diffusers.PNDMScheduler(**BETAS)), torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(0))

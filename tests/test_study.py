@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+import tiny_world
 from lr_helpers.baselines import ACROSS, Request
 from lr_helpers.baselines.request import Share
 from lr_helpers.candidates import Candidates, Edits, shortlist
@@ -17,10 +18,11 @@ from lr_helpers.method import METHODS, Method
 from lr_helpers.study import learning, measures, run, tables
 from lr_helpers.study.regions import ROWS, Regions, flat, run_task, summarise
 from lr_helpers.study.rules import ceiling, column, curves, part, pick, without
-from lr_helpers.study.tasks import NOTHING, TEST, VALIDATION, task
+from lr_helpers.study.tasks import NOTHING, TEST, VALIDATION, restyled, task
 from lr_helpers.study.variants import Variant, plain
 from tiny_world import judge
 from tiny_world.scenes import tensor
+from tiny_world.sprites import HELD_OUT_STYLE
 
 
 @pytest.fixture(scope="module")
@@ -409,6 +411,40 @@ def test_other_settings_are_refused_and_told_apart(tmp_path):
             run.run(other, workers=1)
         assert other.done == [] and not (tmp_path / "records" / "part" / "2.json").exists()
         assert (tmp_path / "settings.json").read_bytes() == (there or stamp)
+
+
+@pytest.mark.parametrize("style", [HELD_OUT_STYLE, None])
+def test_where_the_judge_does_not_know_an_object_it_tells_nothing(models, judge_model, style):
+    """However the task came to be strange: by its kind, or by restyling a familiar one."""
+    tasks = [restyled(task("replace", seed), style) if style else task("style", seed)
+             for seed in range(VALIDATION, VALIDATION + 40)]
+    strange = next(t for t in tasks if not all(measures.names_objects(t, judge_model)))
+    known = next(t for t in tasks if all(measures.names_objects(t, judge_model)))
+    row = plain(["known_region"])
+    for one, told in ((strange, False), (known, True)):
+        (found,) = run_task(one, models, judge_model, row, steps=1)["choices"].values()
+        assert all((found[name] is not None) == told for name in ("source_gone", "success")) and found["psnr"] is not None
+
+
+def test_a_study_of_other_weights_is_refused(tmp_path, monkeypatch):
+    run.run(Counting(tmp_path, 2), workers=1)
+    monkeypatch.setattr(run, "weights_digest", lambda: "after a training")
+    with pytest.raises(UserError, match=r"other settings \(weights\)"):
+        run.run(Counting(tmp_path, 3), workers=1)
+
+
+def test_the_weights_digest_knows_each_miniature_and_the_neutral_texts(tmp_path):
+    for place in ("clip", "inpainting/unet", "classifier"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "model.safetensors").write_bytes(place.encode())
+    (tmp_path / "neutral_texts.txt").write_text("a\n")
+    found = {tiny_world.weights_digest(tmp_path)}
+    for file in (*tmp_path.rglob("*.safetensors"), tmp_path / "neutral_texts.txt"):
+        file.write_bytes(file.read_bytes() + b"x")
+        found.add(tiny_world.weights_digest(tmp_path))
+    assert len(found) == 5
+    there = {file.relative_to(DATA / "tiny_world").parts[0] for file in (DATA / "tiny_world").rglob("*.safetensors")}
+    assert there == set(tiny_world.MODELS)
 
 
 def test_a_row_that_cannot_be_run_is_left_out_and_tried_once(tmp_path):

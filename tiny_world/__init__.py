@@ -8,6 +8,10 @@ shows; it only measures). They are the world. `zoo` trains the miniature models 
 `lr_helpers.study.zoo` measures what the zoo reaches.
 """
 
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
 from lr_helpers.files.paths import ROOT
 
 DATA = ROOT / "data" / "tiny_world"
@@ -16,5 +20,18 @@ DATA = ROOT / "data" / "tiny_world"
 SIZE = 128
 """Side of every scene in pixels."""
 
+MODELS = ("classifier", "clip", "dino", "inpainting", "instruct", "text_to_image")
+"""Folders of the miniatures in DATA; the classifier is the judge."""
+
 GRID = 8
 """Objects stand on this pixel grid and their sizes are multiples of it (one latent of the VAE)."""
+
+
+def weights_digest(folder: Path = DATA, models: Sequence[str] = MODELS) -> str:
+    """Which weights these miniatures have, and which neutral texts CLIP is centred by: 64 hexadecimal digits."""
+    found = sha256()
+    for name in models:
+        for file in sorted((folder / name).rglob("*.safetensors")):
+            found.update(file.read_bytes())
+    found.update((folder / "neutral_texts.txt").read_bytes())
+    return found.hexdigest()

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import read_image
+from lr_helpers.machine.installing import install_command
 from tiny_world import DATA
 from tiny_world.words import OBJECTS
 
@@ -115,7 +116,7 @@ def import_iconify(icons: Path, style: str) -> None:
     try:
         import cairosvg
     except ImportError as error:
-        raise UserError("SVG icons need the package cairosvg; install it with `pip install cairosvg`.") from error
+        raise UserError(f"SVG icons need the package cairosvg; install it by: {install_command('cairosvg')}") from error
     book = json.loads(icons.read_text(encoding="utf-8"))
 
     def glyph(name: str, code: str) -> Image.Image:

@@ -124,6 +124,9 @@ class Collect(Study):
         return {"training": "regions", "profile": self.training.profile.name, "models": about["models"],
                 "boxes": self.training.boxes, "steps": self.training.steps}
 
+    def weights(self) -> None:
+        """The settings hold what the models are."""
+
     def jobs(self) -> list[Ask]:
         return list(self.training.asks[self.rank::self.ranks])
 

@@ -18,6 +18,7 @@ from lr_helpers.app.engine import Chosen, Edited, Finished, Prepared, Proposed, 
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import read_noted
 from lr_helpers.files.writing import png_bytes
+from lr_helpers.machine.installing import install_extra
 from lr_helpers.models.loading import Models
 from tiny_world.sprites import SIZES
 from tiny_world.words import NAMES, PLACES
@@ -51,8 +52,8 @@ def gradio() -> Any:
     try:
         import gradio
     except ModuleNotFoundError as error:
-        raise UserError("The app needs Gradio, which is not installed; in the course's environment run: "
-                        "pip install -e '.[app]'") from error
+        raise UserError("The app needs Gradio, which is not installed; start the app by ./reproduce.sh app, or install "
+                        f"Gradio by: {install_extra('app')}") from error
     return gradio
 
 

@@ -26,6 +26,7 @@ from lr_helpers.authoring.docs_store import TITLES, Store
 from lr_helpers.files.writing import write_bytes
 from lr_helpers.method import METHODS
 from lr_helpers.study import photographs
+from tiny_world import weights_digest
 
 FOLDER = Path("docs") / "figures"
 DPI = 160
@@ -46,12 +47,8 @@ class Drawing:
 
 
 def _method_data(store: Store) -> dict:
-    weights = sha256()
-    for part in ("clip", "dino", "inpainting"):
-        for file in sorted((store.root / "data" / "tiny_world" / part).rglob("*.safetensors")):
-            weights.update(file.read_bytes())
-    weights.update((store.root / "data" / "tiny_world" / "neutral_texts.txt").read_bytes())
-    return {"weights": weights.hexdigest(), "method": asdict(METHODS["learned"]), "seed": diagram.SEED}
+    weights = weights_digest(store.root / "data" / "tiny_world", ("clip", "dino", "inpainting"))
+    return {"weights": weights, "method": asdict(METHODS["learned"]), "seed": diagram.SEED}
 
 
 def _photographs_data(store: Store) -> dict:

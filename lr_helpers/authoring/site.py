@@ -23,6 +23,7 @@ from lr_helpers.authoring import badges
 from lr_helpers.errors import UserError
 from lr_helpers.files.outputs import Output
 from lr_helpers.files.paths import ROOT
+from lr_helpers.machine.installing import install_extra
 
 TITLE = "Learnable regions: a course"
 PARTS = {"Notebooks": "notebooks/*.ipynb", "Pages": "docs/*.md", "Teaching": "docs/teaching/*.md"}
@@ -50,8 +51,8 @@ def build(folder: Path, say: Callable[[str], None] = print) -> int:
     try:
         from sphinx.cmd.build import build_main
     except ImportError as error:
-        raise UserError("The site needs Sphinx; run ./reproduce.sh site, or install it by: pip install -e '.[test]'."
-                        ) from error
+        raise UserError("The site needs Sphinx; run ./reproduce.sh site, or install it by: "
+                        f"{install_extra('test')}") from error
     output = Output(folder, "site")
     with tempfile.TemporaryDirectory(prefix="site-") as place:
         source, made = Path(place, "source"), Path(place, "html")

@@ -22,6 +22,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from lr_helpers.errors import UserError
 from lr_helpers.files.outputs import Output
 from lr_helpers.files.paths import ROOT
+from lr_helpers.machine.installing import install_extra
 
 TEACHING = ROOT / "docs" / "teaching"
 LIST = TEACHING / "slides.toml"
@@ -232,7 +233,7 @@ def reveal_files() -> dict[str, bytes]:
     found: Any = importlib.util.find_spec("sphinx_revealjs")
     if found is None:
         raise UserError("Slides need reveal.js, which comes with the package sphinx-revealjs; run ./reproduce.sh "
-                        "slides, or install it by: pip install -e '.[test]'.")
+                        f"slides, or install it by: {install_extra('test')}")
     place = Path(found.origin).parent / "_static" / "revealjs"
     names = ["LICENSE", "dist/reveal.js", "dist/reveal.css", "dist/theme/white.css"]
     fonts = (place / "dist" / "theme" / "fonts" / "source-sans-pro").iterdir()

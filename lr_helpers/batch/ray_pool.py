@@ -22,6 +22,7 @@ from lr_helpers.batch.run import Survey
 from lr_helpers.batch.work import Outcome
 from lr_helpers.batch.worker import Worker
 from lr_helpers.errors import UserError
+from lr_helpers.machine.installing import install_extra
 from lr_helpers.models.profiles import Profile
 
 BLOCKS = 10_000
@@ -48,8 +49,8 @@ def pool(output: Path, profile: Profile, device: str | None, *, workers: int | N
     try:
         import ray.data  # noqa: F401
     except ImportError as error:
-        raise UserError(f"The Ray engine can't be imported ({error}); install it by: pip install "
-                        "'learnable-regions[cluster]'") from error
+        raise UserError(f"The Ray engine can't be imported ({error}); install it by: "
+                        f"{install_extra('cluster')}") from error
 
     def engine(found: Survey, let_in: Callable[[], None]) -> Iterator[Outcome]:
         if found.todo:

@@ -44,7 +44,7 @@ def add(commands) -> None:
     batch.add_argument("--quiet", action="store_true", help="no progress bar; only what went wrong")
     batch.add_argument("--engine", choices=("processes", "ray"), default="processes",
                        help="who edits: this process, or all that torchrun or accelerate launch started; ray: a pool "
-                            "of workers, here or on a cluster (pip install 'learnable-regions[cluster]')")
+                            "of workers, here or on a cluster (needs Ray, which ./reproduce.sh installs)")
     add_count(batch, "--workers", low=1,
               help="with --engine ray: how many; the default is one a GPU, or a CPU core where there is none")
     batch.add_argument("--address", metavar="HOST:PORT",

@@ -107,7 +107,7 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=list(METHODS),
                         help="preset whose settings the options below change; predicted and fast ask a network that "
                              "was trained on other pictures. The default is predicted where the profile has such a "
-                             "network for its models (tiny has) and no setting but those of steps and guidance is "
+                             "network for its models (tiny has) and no setting but steps, guidance and margin is "
                              "given, or where --regions is; otherwise learned, a search")
     parser.add_argument("--objective", choices=list(OBJECTIVES),
                         help="all weights of the loss by name; the default is the preset's")

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lr_helpers.errors import UserError
+from lr_helpers.machine.installing import install_extra
 
 WRONG, OUR_FAULT, STOPPED, UNREAD = 2, 70, 130, 141
 """Exit codes: input that can't work, or a machine that can't; a fault of ours (EX_SOFTWARE of sysexits.h); Ctrl-C
@@ -90,7 +91,7 @@ def sentence(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in ("", *OURS):
         return (f"The package {error.name!r} is not installed; run ./reproduce.sh, or in an environment of your own: "
-                "pip install -e .")
+                f"{install_extra()}")
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return ("The memory of this machine or of its GPU does not suffice; close other programs, or take smaller "
                 "models or pictures.")

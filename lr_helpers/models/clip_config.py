@@ -24,22 +24,25 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True)
 class Released:
-    """A CLIP that open_clip has released, `openclip:NAME:TAG`."""
+    """A CLIP that open_clip has released, `openclip:NAME:TAG`, or `openclip:NAME:TAG@COMMIT` of its repository."""
 
     name: str
     tag: str
     repo: str
     """Where its weights are on the hub."""
+    revision: str | None
+    """The commit of that repository, if one was asked for."""
     config: dict[str, Any]
     """As `open_clip_config.json` has it, with the settings of the tag."""
 
 
 def released(origin: str) -> Released:
-    """What open_clip knows of `openclip:NAME:TAG`; UnavailableError if it has no such model as safetensors."""
+    """What open_clip knows of `openclip:NAME:TAG[@COMMIT]`; UnavailableError if it has no such model as safetensors."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
-    name, _, tag = origin.removeprefix("openclip:").partition(":")
+    model, _, revision = origin.removeprefix("openclip:").partition("@")
+    name, _, tag = model.partition(":")
     about = get_pretrained_cfg(name, tag)
     if not about:
         raise UnavailableError(State("open_clip knows no such model", "is unknown",
@@ -49,9 +52,9 @@ def released(origin: str) -> Released:
         raise UnavailableError(State("it is not on the hub as safetensors, and pickles are never loaded",
                                      "holds pickles", "name one of open_clip.list_pretrained() that is on the hub"))
     # The name says how the model is built, the tag how its weights were trained.
-    model = {**open_clip.get_model_config(name), "quick_gelu": bool(about.get("quick_gelu", False))}
+    built = {**open_clip.get_model_config(name), "quick_gelu": bool(about.get("quick_gelu", False))}
     seen = {key: about[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in about}
-    return Released(name, tag, repo, {"model_cfg": model, "preprocess_cfg": seen})
+    return Released(name, tag, repo, revision or None, {"model_cfg": built, "preprocess_cfg": seen})
 
 
 def facts(config: Mapping[str, Any]) -> Facts:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lr_helpers.errors import UserError
 from lr_helpers.files.names import shown
 from lr_helpers.files.paths import ROOT
+from lr_helpers.machine.installing import install_command, install_extra
 from lr_helpers.models.origins import State, label, restore
 from lr_helpers.models.profiles import ABOUT_MEASURES, MEASURES, NO_GPU, Part, Profile
 from lr_helpers.models.region_weights import read_header
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "accelerate", "peft", "numpy")
 PARTS = {"editor": "editor", "backbone": "backbone", "clip": "CLIP model", "lora": "LoRA", "decoder": "small decoder"}
-INSTALL = "install the packages by ./reproduce.sh, or: pip install -c constraints.txt -e ."
+INSTALL = f"install the packages by ./reproduce.sh, or: {install_extra()}"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _version(name: str, version: str, wanted: SpecifierSet) -> Line:
     if wanted.contains(version, prereleases=True):
         return Line(name, version)
     limits = ",".join(sorted(map(str, wanted), reverse=True))
-    fix = f"install Python {limits} and start anew from it" if name == "Python" else f"pip install '{name}{limits}'"
+    fix = f"install Python {limits} and start anew from it" if name == "Python" else install_command(name + limits)
     if any(limit.operator.startswith(">") and not limit.contains(version, prereleases=True) for limit in wanted):
         return Line(name, f"{version} is too old, {limits} is needed", f"{name} is too old", fix)
     return Line(name, f"{version} is newer than what was tried, {limits}", fix=f"if something fails: {fix}")

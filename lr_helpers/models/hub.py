@@ -74,7 +74,7 @@ def fetch(part: str, origin: str, variant: str | None = None, borrows: Sequence[
     if is_folder(origin):
         said = label(origin)
     elif origin.startswith("openclip:"):
-        said = f"{origin}@{found.place.name}"
+        said = f"{origin.partition('@')[0]}@{found.place.name}"
     else:
         said = f"{found.repo}@{found.place.name}"
     return Fetched(str(found.place), said, found.variants, found.files)

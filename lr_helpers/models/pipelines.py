@@ -125,11 +125,13 @@ class StableDiffusion(Editor):
         small = F.interpolate(masks, size=masked.shape[-2:]).to(masked)
         beside = torch.cat([small, masked], dim=1)
         # The pipeline draws in the model's own precision, on the CPU, one generator a picture.
-        noise = [torch.randn(masked.shape[1:], generator=g, dtype=masked.dtype) for g in generators(seed, len(masks))]
+        own = generators(seed, len(masks))
+        noise = [torch.randn(masked.shape[1:], generator=g, dtype=masked.dtype) for g in own]
         scheduler.set_timesteps(steps, device=masked.device)
         latents = torch.stack(noise).to(masked.device) * scheduler.init_noise_sigma
         context = torch.cat([texts["negative_prompt_embeds"], texts["prompt_embeds"]]) if guidance > 1 else \
             texts["prompt_embeds"]
+        drawn = pipeline.prepare_extra_step_kwargs(own, 0.0)  # for solvers that draw at each step
         for time in scheduler.timesteps:
             channels = torch.cat([scheduler.scale_model_input(latents, time), beside], dim=1)
             if guidance > 1:  # both halves in one batch
@@ -137,7 +139,7 @@ class StableDiffusion(Editor):
                 predicted = plain + guidance * (told - plain)
             else:
                 predicted = pipeline.unet(channels, time, context).sample
-            latents = scheduler.step(predicted, time, latents).prev_sample
+            latents = scheduler.step(predicted, time, latents, **drawn).prev_sample
         return latents if draft else self.decode(latents).clamp(0, 1)
 
 

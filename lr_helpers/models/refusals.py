@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 
+from lr_helpers.machine.installing import install_command
 from lr_helpers.models.origins import State
 
 # Libraries are imported where they are used: `doctor` has to run where they are missing.
@@ -26,7 +27,7 @@ def explain(repo: str, error: BaseException) -> State:
         if "socks" in str(cause).lower() and (isinstance(cause, ImportError) or "Missing dependencies" in str(cause)):
             package = "socksio" if "socksio" in str(cause) else "pysocks"  # what the HTTP library at hand takes
             return State("a SOCKS proxy is set, and its package is missing", "can't be reached",
-                         f"pip install {package}, or unset ALL_PROXY")
+                         f"{install_command(package)}, or unset ALL_PROXY")
         if type(cause).__name__ in NO_ADDRESS or "Unknown scheme for proxy" in str(cause):
             return _no_address(endpoint, cause)
         if getattr(cause, "errno", None) in FULL or "No space left" in str(cause):

@@ -62,9 +62,9 @@ def resolve(part: str, origin: str, variant: str | None = None, borrows: Sequenc
         return _in_folder(part, Path(origin), variant, borrows)
     try:
         if origin.startswith("openclip:"):
-            repo = clip_config.released(origin).repo
-            found = _on_hub(part, repo, None, None, (), origin)
-            return replace(found, state=replace(found.state, text=f"{repo}, {found.state.text}"))
+            model = clip_config.released(origin)
+            found = _on_hub(part, model.repo, model.revision, None, (), origin)
+            return replace(found, state=replace(found.state, text=f"{model.repo}, {found.state.text}"))
         repo, revision = split(origin)
         return _on_hub(part, repo, revision, variant, borrows)
     except UnavailableError as error:

@@ -235,7 +235,8 @@ def onto(earlier: dict, found: dict) -> dict:
 
     Edits know nothing of each other, so that is what one run of all rows would have found.
     """
-    means = {title: {**rows, **found["means"].get(title, {})} for title, rows in earlier["means"].items()}
+    means = {title: {**earlier["means"].get(title, {}), **found["means"].get(title, {})}
+             for title in dict.fromkeys([*earlier["means"], *found["means"]])}
     tried = {name.split(" at ")[0] for rows in found["means"].values() for name in rows}
     not_run = {row: why for row, why in earlier["not_run"].items() if row not in tried} | found["not_run"]
     return {**earlier, "means": means, "not_run": not_run,

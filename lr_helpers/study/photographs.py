@@ -18,12 +18,14 @@ from lr_helpers.boxes import Box, area, box_mask, covered, iou
 from lr_helpers.course.samples import Sample, shipped_photographs
 from lr_helpers.editing import edit_checked, propose
 from lr_helpers.errors import UserError
+from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.pictures import to_tensor
 from lr_helpers.files.writing import csv_bytes
 from lr_helpers.inpainting import colour_shift, seam
 from lr_helpers.method import METHODS, Method, get_method
 from lr_helpers.models.loading import Models, load_models
 from lr_helpers.models.profiles import Profile
+from lr_helpers.models.region_weights import which
 from lr_helpers.study import tables
 from lr_helpers.study.run import Done, Study
 
@@ -63,7 +65,7 @@ def ceiling(one: Sample, models: Models, method: Method) -> float:
     """The highest IoU of any box that the method could have chosen: its proposals, before the shortlist."""
     # No box is weighed, so CLIP needn't look.
     every = method.but(finder="search", shortlist=0, patches_weight=0.0, occlusion_weight=0.0, area_weight=1.0)
-    boxes = propose(models, to_tensor(one.picture), one.source, every).boxes.reshape(-1, 1, 4)
+    boxes = propose(models, Canvas(one.picture, models.editor.size), one.source, every).boxes.reshape(-1, 1, 4)
     return float(iou(boxes.float(), torch.tensor(one.readings).float()).max())
 
 
@@ -108,6 +110,7 @@ class Photographs(Study):
 
     unit = "edits"
     shows = ("edits.csv", "regions.png")
+    asks_models = True  # which origins served
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -120,7 +123,15 @@ class Photographs(Study):
 
     def settings(self, about: dict) -> dict:
         return {"study": "photographs", "profile": self.profile.name, "steps": self.steps,
+                "models": about["origins"], "regions": which(self.profile.regions),
                 "methods": {row: asdict(method_of(row)) for row in self.rows}}
+
+    def weights(self) -> str | None:
+        return super().weights() if self.profile.name == "tiny" else None
+
+    def about(self) -> dict:
+        """Model origins by part."""
+        return {"origins": self.models.origins}
 
     def jobs(self) -> list[tuple[str, int, int, str]]:
         return [(one.name, i, 42 + j, row) for one in shipped_photographs() for i in range(self.prompts)

@@ -19,12 +19,16 @@ Each = Callable[[Callable, Iterable[tuple]], Iterator[Any]]
 """`each(work, jobs)`: the results of work(*job) for every job, in the order in which they are done."""
 
 
+_failed: list[Exception] = []
+"""In a worker: why it could not start."""
+
+
 @contextmanager
 def worker_pool(workers: int, start: Callable, arguments: tuple) -> Iterator[Each]:
     """So many processes, in each of which `start(*arguments)` has run; a pool of one is this process itself.
 
-    Each gets its share of the cores. An error of a job is raised here, and what has not begun by then is given up. The
-    processes end with this one, however it ends. Raises UserError if one of them dies.
+    Each gets its share of the cores. An error of a job or of `start` is raised here, and what has not begun by then is
+    given up. The processes end with this one, however it ends. Raises UserError if one of them dies.
     """
     if workers == 1:
         start(*arguments)
@@ -36,7 +40,7 @@ def worker_pool(workers: int, start: Callable, arguments: tuple) -> Iterator[Eac
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (threads, start, arguments))
 
     def each(work: Callable, jobs: Iterable[tuple]) -> Iterator[Any]:
-        for done in as_completed([pool.submit(work, *job) for job in jobs]):
+        for done in as_completed([pool.submit(_do, work, *job) for job in jobs]):
             yield done.result()
 
     try:
@@ -52,7 +56,16 @@ def _start(threads: int, start: Callable, arguments: tuple) -> None:
     fix(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends the pool
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    start(*arguments)
+    try:
+        start(*arguments)
+    except Exception as error:  # raised here, it would only be logged, and the pool would be called broken
+        _failed.append(error)
+
+
+def _do(work: Callable, *job: Any) -> Any:
+    if _failed:
+        raise _failed[0]
+    return work(*job)
 
 
 def _end_with_parent() -> None:

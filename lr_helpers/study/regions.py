@@ -55,7 +55,7 @@ def run_task(one: Task, models: Models, judge_model: judge.Judge, variants: Sequ
              table: bool = False) -> dict:
     """All variants (default: ROWS) on one task: a record of plain data, the measures of each in "choices".
 
-    Of a task in STRANGE whose objects the judge doesn't name, as they were drawn, `measures.JUDGED` are None. With
+    Of a task whose objects the judge doesn't name, as they were drawn, `measures.JUDGED` are None. With
     `table`, where the region is known, also all terms of the paper's whole table of candidates.
     """
     request = Request(one.picture, one.source, one.prompt, name=one.name, known=one.truth,
@@ -68,7 +68,7 @@ def run_task(one: Task, models: Models, judge_model: judge.Judge, variants: Sequ
             continue
         row = Variant(variant.name, variant.row, {"steps": steps, **variant.settings}).load(models)
         choices[variant.name] = measured(one, row.run(request), models, judge_model)
-    if one.kind in STRANGE and not all(measures.names_objects(one, judge_model)):
+    if not all(measures.names_objects(one, judge_model)):
         for choice in choices.values():
             choice |= dict.fromkeys(measures.JUDGED)  # the judge can't tell
     record = {"task": one.name, "kind": one.kind, "seed": one.seed, "source": one.source, "prompt": one.prompt,

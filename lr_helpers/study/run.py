@@ -21,6 +21,7 @@ from lr_helpers.files.outputs import Output
 from lr_helpers.files.writing import json_bytes, prepare_folder
 from lr_helpers.machine.threads import cores
 from lr_helpers.study.pool import Each, worker_pool
+from tiny_world import weights_digest
 
 Job = Any
 """What a study does at a time, e.g. a task; picklable. Its record is one file."""
@@ -53,6 +54,12 @@ class Study(ABC):
     @abstractmethod
     def settings(self, about: dict) -> dict:
         """All that decides the results but the number of jobs: records made under other settings don't belong here."""
+
+    def weights(self) -> str | None:
+        """Which weights decide the results; by default those of the miniatures, of which a training makes others. None
+        where `settings` says which models serve.
+        """
+        return weights_digest()
 
     @abstractmethod
     def jobs(self) -> Sequence[Job]:
@@ -146,7 +153,7 @@ def work(study: Study, workers: int | None = None) -> Done:
 
 def _todo(study: Study, jobs: Sequence[Job], about: dict) -> list[Job]:
     """The jobs without a record, once the folder is known to be this study's."""
-    _check_settings(study.output, study.settings(about))
+    _check_settings(study.output, study.settings(about) | ({"weights": found} if (found := study.weights()) else {}))
     return [job for job in jobs if not study.complete(job, about)]
 
 

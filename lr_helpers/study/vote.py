@@ -7,7 +7,7 @@ A scene for each pair: who saw one scene twice would know the edit that comes ba
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
@@ -17,7 +17,10 @@ from lr_helpers.course.votes import Pair
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import to_image
 from lr_helpers.files.writing import png_bytes
+from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models, load_models
+from lr_helpers.models.profiles import get_profile
+from lr_helpers.models.region_weights import which
 from lr_helpers.study.compare import AT, edit, variants
 from lr_helpers.study.run import Done, Study
 from lr_helpers.study.tasks import VOTE, task
@@ -62,7 +65,9 @@ class VotePairs(Study):
             raise UserError(f"The editors are {', '.join((self.ours, *self.others))}; name each once.")
 
     def settings(self, about: dict) -> dict:
-        return {"study": "vote", "ours": self.ours, "others": list(self.others), "steps": self.steps, "first": VOTE}
+        return {"study": "vote", "ours": self.ours, "others": list(self.others), "steps": self.steps, "first": VOTE,
+                "presets": {name: asdict(method) for name, method in METHODS.items()},
+                "regions": which(get_profile("tiny").regions)}
 
     def jobs(self) -> list[tuple[int, str]]:
         # Scenes with one object and with two take turns, and two in a row have the same editor: each gets both.

@@ -8,6 +8,7 @@ box on which the judge, whom they don't see, says that the task is done?
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import product
 from typing import NamedTuple
 
@@ -126,7 +127,7 @@ class Weights(Choosing):
     """What each rule would choose from the same edits."""
 
     def settings(self, about: dict) -> dict:
-        return {"study": "weights", "steps": self.steps, "shortlist": SHORTLIST,
+        return {"study": "weights", "steps": self.steps, "shortlist": SHORTLIST, "boxes": asdict(METHODS["learned"]),
                 "orders": {name: order._asdict() for name, order in ORDERS.items()}}
 
     def do(self, job: tuple[str, int]) -> dict:

@@ -76,6 +76,9 @@ class Pie(Study):
                 "seed": self.seed, "data": self.benchmark.digest, "regions": which(self.profile.regions),
                 "presets": {name: asdict(method) for name, method in METHODS.items()}}
 
+    def weights(self) -> str | None:
+        return super().weights() if self.profile.name == "tiny" else None
+
     def jobs(self) -> list[Job]:
         scenes = read_scenes(self.data) if self.profile.vocabulary is not None else {}
         return [(row, item, scenes.get(item.name)) for row in self.rows for item in self.items]
