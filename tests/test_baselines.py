@@ -284,6 +284,8 @@ def test_the_instruction_decides(load, one):
     ("trees", "a big tree with many flowers in the center", "turn the trees into a big tree with many flowers in the center"),
     ("grass", "a cat on the grass", "add a cat on the grass"),
     ("night", "a cat at night", "add a cat at night"),
+    ("the river", "a boat along the river", "add a boat along the river"),
+    ("wall", "a ladder against the wall", "add a ladder against the wall"),
     ("the table", "a wooden cabinet on top of the table", "add a wooden cabinet on top of the table"),
     ("mountain", "a wooden bridge in front of the mountain", "add a wooden bridge in front of the mountain"),
     ("flowers", "a bouquet of flowers", "turn the flowers into a bouquet of flowers"),

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -254,7 +255,12 @@ def test_only_what_has_changed_is_done_again_and_why_is_told(models, images, cap
     assert {n for n in now if now[n] != before.get(n)} == {n for n in now if n.startswith("2/")}
     assert "again: 2: changed since: prompt" in capsys.readouterr().err
 
-    Image.fromarray(scene(9, 1).render()).save(images / "3.png")
+    # Another picture of the same size and time, as an archive or a copy that keeps times leaves it.
+    state, data = (images / "3.png").stat(), (images / "3.png").read_bytes()
+    (images / "3.png").write_bytes(data[::-1])
+    os.utime(images / "3.png", ns=(state.st_atime_ns, state.st_mtime_ns))
+    found = run.survey(planned(images, {**OFFICIAL, "2.png": ["fox", "an apple"]}), key.identity(TINY))
+    assert found.again == {"3": "changed since: image"}
     (first.folder / "1" / "final_output.png").write_bytes(b"short")
     (first.folder / "2" / "results" / "00.png").unlink()
     found = run.survey(planned(images, {**OFFICIAL, "2.png": ["fox", "an apple"]}), key.identity(TINY))
@@ -331,6 +337,35 @@ def test_a_failure_leaves_the_others_alone_and_is_in_the_log(models, images):
     assert sorted(begun(wanted.folder)) == ["1", "1", "2", "3"]
 
 
+def test_an_item_that_cannot_be_saved_leaves_the_others_alone(models, images, monkeypatch):
+    saved = EditResult.save
+
+    def save(result, folder, **how):
+        if Path(folder).name == "1":
+            raise MemoryError
+        return saved(result, folder, **how)
+
+    wanted = planned(images, OFFICIAL)
+    with monkeypatch.context() as patched:
+        patched.setattr(EditResult, "save", save)
+        assert done(wanted, models) == 1
+    table = rows(wanted.folder)
+    assert [r["status"] for r in table] == [FAILED, DONE, DONE] and "1.png could not be saved (MemoryError" in table[0]["message"]
+    assert done(wanted, models) == 0
+
+
+def test_a_damaged_overview_does_not_stop_the_summary(batch, models, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(batch.folder, folder)
+    wanted = plan(batch.folder.parent / "batch.json", batch.folder.parent / "images", folder, changes=CHANGES)
+    overview = folder / "1" / "overview.png"
+    data = bytearray(overview.read_bytes())
+    data[len(data) // 2] ^= 255
+    overview.write_bytes(data)
+    (folder / "2" / "item.json").unlink()  # one is to be done
+    assert done(wanted, models) == 0 and len(rows(folder)) == 3
+
+
 def test_a_batch_without_a_good_entry_makes_nothing(images, tmp_path):
     with pytest.raises(UserError, match=r"line 1, 1\.png: The prompt is empty"):
         run.run(planned(images, {"1.png": ["a", ""]}), TINY, lambda: None)
@@ -400,7 +435,8 @@ def test_check_reads_everything_and_edits_nothing(images, capsys):
                  str(images.parent / "o"), "--check"]
     assert main(arguments) == 1
     said = capsys.readouterr().out
-    assert "3.png: What stands after the picture" in said and "2.png is not a picture" in said
+    assert "3.png: What stands after the picture" in said and "line 1, 2: 2.png is not a picture" in said
+    assert main([*arguments, "--json"]) == 2 and "leave --json out" in capsys.readouterr().err
     assert "2 problems" in said
     assert not (images.parent / "o").exists()
     (images.parent / "b.json").write_text(json.dumps({"1.png": ["a", "b"]}))

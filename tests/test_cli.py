@@ -201,6 +201,9 @@ BAD = {
     "huge seed": ["--seed", "99999999999999999999999"],
     "output under a file": ["--output", "{folder}/text.png/out"],
     "output is a file": ["--output", "{folder}/text.png"],
+    "an empty output": ["--output", ""],
+    "an empty output, as one word": ["--output="],
+    "a region network that nobody asks": ["--regions", "{folder}/nowhere.safetensors"],
 }
 NAMED = {"missing image": "nowhere.png", "no image": "text.png", "empty prompt": "prompt", "empty source": "source",
          "unknown profile": "'sd9'", "too many anchors": "10000", "size 1.5": "1.5", "size nan": "nan",
@@ -277,6 +280,13 @@ def test_a_program_without_standard_output_works(tmp_path):
     ended = subprocess.run(f'"{sys.executable}" -m lr_helpers scene --seed 7 >&-', shell=True, cwd=tmp_path,
                            env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, timeout=120)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_a_program_without_standard_error_works(tmp_path, scene_file):
+    ended = subprocess.run(f'"{sys.executable}" -m lr_helpers edit --image "{scene_file}" --source wolf --prompt "a cake" '
+                           "--output out --steps 1 2>&-", shell=True, cwd=tmp_path,
+                           env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, timeout=120)
+    assert ended.returncode == 0 and (tmp_path / "out" / "final_output.png").is_file()
 
 
 def test_another_broken_pipe_is_an_error_like_any_other(monkeypatch, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageFile, TiffImagePlugin, features
+from PIL import ExifTags, Image, ImageCms, ImageFile, TiffImagePlugin, features
 
 from lr_helpers.errors import UserError
 from lr_helpers.files.pictures import (
@@ -335,6 +335,17 @@ def test_a_transparent_colour_of_sixteen_bits_stays_transparent(tmp_path, colour
     assert np.asarray(picture)[0, :, 3].tolist() == [0, 255]
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_grey_of_any_depth_stays_transparent(tmp_path, bits):
+    most = 2**bits - 1
+    head = struct.pack(">2I5B", 2, 1, bits, 0, 0, 0, 0)
+    row = bytes([0, (most << 8 - bits | 0) & 255] if bits < 8 else [0, most, 0])  # white, then black
+    data = (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"tRNS", struct.pack(">H", most))
+            + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b""))
+    picture, _ = stored(tmp_path, "few.png", data)
+    assert picture.mode == "RGBA" and np.asarray(picture)[0].tolist() == [[255, 255, 255, 0], [0, 0, 0, 255]]
+
+
 def deep_tiff(tmp_path, bits: int, photometric: int, values: np.ndarray) -> bytes:
     """A grey TIFF of one row, written by hand: Pillow writes neither 12 bits nor white as 0."""
     if bits == 12:
@@ -440,6 +451,10 @@ def test_other_colours_than_srgbs_are_told(tmp_path):
     assert "c.jpg has the colour space XYZ identity built-in, which the result keeps" in notes[0]
     assert picture.info["icc_profile"] == profile("XYZ")
     assert "the colour space unknown" in stored(tmp_path, "d.jpg", colours(9, 7), icc_profile=b"no profile" * 20)[1][0]
+    for name, value, told in (("adobe", 65535, True), ("usual", 1, False)):  # a camera's, without a profile
+        exif = Image.Exif()
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ColorSpace] = value
+        assert bool(stored(tmp_path, f"{name}.jpg", colours(9, 7), exif=exif)[1]) == told
     hdr, plain = bytes([9, 16, 0, 1]), bytes([1, 13, 0, 1])
     (tmp_path / "hdr.png").write_bytes(with_chunks(chunk(b"cICP", hdr)))
     assert "(cICP)" in read_noted(tmp_path / "hdr.png")[1][0]

@@ -263,8 +263,7 @@ def methods(models: Models) -> tuple[str, ...]:
         known = [name for name, method in METHODS.items() if not method.predicts]
     else:
         known = list(METHODS)
-    # `fast` costs as much as `predicted` at most, but less as a rule.
-    return tuple(sorted(known, key=lambda name: (cost(models, name).evaluations, name != "fast")))
+    return tuple(sorted(known, key=lambda name: cost(models, name).evaluations))
 
 
 def cost(models: Models, method: Method | str) -> Part:

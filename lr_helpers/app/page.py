@@ -227,8 +227,8 @@ def build(models: Models, folder: Path) -> Any:
                     changes = dict(updates(stage, found))
                     if changes:  # Gradio takes no empty answer
                         yield changes | (done if isinstance(stage, (Finished, Stopped)) else {})
-            except UserError as error:
-                yield {status: drawing.error_html(str(error)), **done}
+            except Exception as error:  # a full disk, say: who asked shall know, and can ask again
+                yield {status: drawing.error_html(engine.in_one_sentence(error)), **done}
             finally:
                 running.pop(request.session_hash, None)
 

@@ -141,7 +141,10 @@ def _execute(source: Path, target: Path, profile: str, minutes: float) -> tuple[
         return None, found["peak"], gpu_peak
     if found["timed_out"]:
         return f"it was stopped at the time limit of {minutes:g} minutes; give more by --time-limit", found["peak"], 0
-    error = first_error(nbformat.read(target, as_version=4)) if target.exists() else None
+    try:
+        error = first_error(nbformat.read(target, as_version=4)) if target.exists() else None
+    except ValueError:  # broken off while it was written: the disk is full, say
+        error = None
     # papermill says 138 for a kernel that died; signals count from 128 up
     if found["code"] >= 128:
         error = "its process was killed, perhaps for want of memory"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 DETERMINERS = r"(?:(?:an?|the|some|this|that|these|those|his|her|its|my|our|your|their)\s+)?"
-PLACING = (r"(?:on|in|at|by|under|over|above|below|behind|beside|inside|near|on top of|next to|in front of|"
-           r"in the back of)")
+PLACES = ("in", "on", "at", "by", "near", "under", "over", "above", "below", "behind", "beside", "against", "along",
+          "across", "inside")
+"""Words that say where."""
+PLACING = rf"(?:{'|'.join(PLACES)}|on top of|next to|in front of|in the back of)"
 """Words by which a prompt places something at what its source names."""
 
 REPLACE = "turn the {source} into {prompt}"

@@ -113,7 +113,7 @@ class State:
 
 
 def check(item: Item, models: dict[str, str]) -> State:
-    """Is the item done, with all its files, and of the very input? Reads its picture only if its time or size differs.
+    """Is the item done, with all its files, and of the very input? Reads its picture only if its stamp differs.
 
     `models` as `key.identity` gives them.
     """
@@ -160,9 +160,11 @@ def _has_size(file: str, size: int) -> bool:
 
 
 def stamp_of(file: Path) -> list[int]:
-    """Size and time of change of a file, by which git too tells whether to read it again."""
+    """What tells whether to read a file again, as for git: its size, its times of change, and which file it is. Another
+    picture may come with the same size and the same time, from an archive or a copy that keeps times.
+    """
     state = file.stat()
-    return [state.st_size, state.st_mtime_ns]
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
 
 
 def begin(item: Item) -> None:

@@ -139,7 +139,14 @@ def run_ranks(wanted: Callable[[], Plan], profile: Profile, device: str | None, 
 
     from lr_helpers.models.loading import default_device, load_models
 
-    cpu = torch.device(device or default_device(profile)).type != "cuda"
+    try:
+        kind = torch.device(device or default_device(profile)).type
+    except RuntimeError as error:
+        raise UserError(f"The device {device!r} is not available here; use 'cpu'.") from error
+    if device and kind not in ("cpu", "cuda"):
+        raise UserError(f"Several processes edit on CPUs or on GPUs that CUDA knows, not on {device!r}; add "
+                        "--device cpu, or start one process.")
+    cpu = kind != "cuda"
     here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if not cpu and here > gpus:
         raise UserError(f"There are {here} processes on this machine, and {gpus} GPUs; start one for each GPU, or add "

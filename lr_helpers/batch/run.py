@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lr_helpers.batch import folder, key, summary
-from lr_helpers.batch.items import Item, Plan
+from lr_helpers.batch.items import Item, Plan, Problem
 from lr_helpers.batch.progress import LOG, Reporter, require_log
 from lr_helpers.batch.work import KEPT, REFUSED, Outcome, edit_item
 from lr_helpers.errors import UserError
@@ -80,12 +80,15 @@ def conclude(plan: Plan, outcomes: Sequence[Outcome], reporter: Reporter, second
 
 def check_only(plan: Plan) -> int:
     """Read every picture and print all that is wrong, on stdout; the exit code, 0 if nothing is."""
-    wrong = [str(problem) for problem in plan.problems]
-    for image in dict.fromkeys(item.image for item in plan.items):
+    wrong, seen = [str(problem) for problem in plan.problems], set()
+    for item in plan.items:
+        if item.image in seen:  # several prompts of one picture
+            continue
+        seen.add(item.image)
         try:
-            read_image(image)
+            read_image(item.image)
         except UserError as error:
-            wrong.append(str(error))
+            wrong.append(str(Problem(item.line, item.name, str(error))))
     for text in wrong:
         print(text)
     print(f"{len(plan.items)} items can be edited" if not wrong else f"{len(wrong)} problems")

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lr_helpers.batch.folder import output_of
 from lr_helpers.batch.items import Item, Plan
 from lr_helpers.batch.work import DONE, FAILED, KEPT, REFUSED, Outcome
+from lr_helpers.errors import UserError
 from lr_helpers.files.outputs import Change
 from lr_helpers.files.pictures import read_image
 from lr_helpers.files.writing import csv_bytes, json_bytes, png_bytes
@@ -109,7 +110,10 @@ def _sheet(items: Sequence[Item]) -> Image.Image:
     draw, font = ImageDraw.Draw(page), _font()
     for i, item in enumerate(items):
         x, y = 8 + i % across * (TILE[0] + 8), 8 + i // across * (height + 8)
-        picture = read_image(item.folder / "overview.png")
+        try:
+            picture = read_image(item.folder / "overview.png")
+        except UserError:  # damaged since; the item itself is done
+            picture = Image.new("RGB", TILE, "#dddddd")
         picture.thumbnail(TILE, Image.Resampling.LANCZOS)
         page.paste(picture, (x, y + TILE[1] - picture.height))
         for line, text in enumerate((item.name, f"{item.source} → {item.prompt}")):

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 from lr_helpers.batch import folder, key
 from lr_helpers.batch.items import Item
-from lr_helpers.errors import UserError
-from lr_helpers.files.outputs import ForeignError
+from lr_helpers.errors import OutputError, UserError
 from lr_helpers.files.pictures import read_noted
 from lr_helpers.files.writing import explained
 
@@ -60,19 +59,28 @@ def edit_item(models, item: Item, identity: dict[str, str]) -> Outcome:
         return Outcome(item.name, REFUSED, str(error))
     except OSError as error:
         return Outcome(item.name, REFUSED, f"{item.image.name} can't be read ({error.strerror}); check the file.")
-    except Exception as error:  # out of memory, say: the night's other items go on
-        return Outcome(item.name, FAILED, f"{item.image.name} could not be edited ({type(error).__name__}: "
-                                          f"{' '.join(str(error).split())[:200]}); the log tells where.",
-                       detail=traceback.format_exc())
+    except Exception as error:
+        return _failed(item, "edited", error)
     try:
         folder.begin(item)
         with explained(item.folder):
             result.save(item.folder, draw_boxes=True)
         row |= {"seconds": round(time.perf_counter() - begun, 3)}
         folder.complete(item, decides, stamp, row)
-    except ForeignError as error:  # somebody put a file there since the batch began
+    except OutputError:
+        raise
+    except UserError as error:  # somebody put a file there since the batch began
         return Outcome(item.name, REFUSED, str(error))
+    except Exception as error:
+        return _failed(item, "saved", error)
     return Outcome(item.name, DONE, row=row)
+
+
+def _failed(item: Item, what: str, error: Exception) -> Outcome:
+    """Out of memory, say: the night's other items go on."""
+    return Outcome(item.name, FAILED, f"{item.image.name} could not be {what} ({type(error).__name__}: "
+                                      f"{' '.join(str(error).split())[:200]}); the log tells where.",
+                   detail=traceback.format_exc())
 
 
 def _row(item: Item, result) -> dict:

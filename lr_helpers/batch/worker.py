@@ -35,7 +35,7 @@ class Worker:
             self.models = load()
             own = key.identity(profile) or identity
             if own != identity:
-                parts = ", ".join(sorted(part for part in own if own[part] != identity.get(part)))
+                parts = ", ".join(sorted(part for part in {*own, *identity} if own.get(part) != identity.get(part)))
                 raise UserError(f"The models on {platform.node()} are not those of the batch's main process ({parts}); "
                                 "give both machines the same.")
             self.close = opened.pop_all().close

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import pairwise
 
 from lr_helpers.cli import (
     app,
@@ -28,10 +29,15 @@ from lr_helpers.cli import (
     train_regions,
     vote,
 )
+from lr_helpers.errors import UserError
 from lr_helpers.machine.boundary import answered
 
 COMMANDS = (edit, app, batch, train_regions, scene, study, report, doctor, fetch, benchmark, progress, vote, notebooks,
             slides, docs, site)
+
+
+FILES = ("--output", "--image", "--images", "--items", "--regions", "--data", "--training", "--onto")
+"""Options that take a file or a folder."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,6 +64,9 @@ def _run(arguments: list[str] | None) -> int:
     for word in arguments:
         if word.startswith("-") and word.endswith("=--"):  # over which argparse of Python 3.11 falls
             top.error(f"argument {word.removesuffix('=--')}: '--' is no value")
+    for option in FILES:  # as from a variable that is not set; as a path, "" is the folder one stands in
+        if f"{option}=" in arguments or (option, "") in pairwise(arguments):
+            raise UserError(f"{option} is empty; give a path (a dot for the folder you are in).")
     options, unknown = top.parse_known_args(arguments)
     if unknown:  # told with the usage of the command, which lists the options there are
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")

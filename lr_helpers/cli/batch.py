@@ -70,10 +70,12 @@ def run(options: argparse.Namespace) -> int:
     profile, engine = chosen_profile(options), None
     if options.engine != "ray" and (options.workers is not None or options.address):
         raise UserError("--workers and --address belong to --engine ray; add it, or leave them out.")
+    if options.check and options.json:
+        raise UserError("--check prints sentences; leave --json out.")
     if options.check:
         return batch_run.check_only(wanted())
     # Where an entry says another method, that one alone is refused.
-    if options.method and get_method(options.method).predicts:
+    if options.regions or (options.method and get_method(options.method).predicts):
         from lr_helpers.predictor import require_predictor
 
         require_predictor(profile)

@@ -14,7 +14,8 @@ def add(commands) -> None:
     benchmark = add_command(commands, "benchmark", run, summary="what one learned edit costs on this machine")
     add_models(benchmark)
     add_allow_cpu(benchmark)
-    benchmark.add_argument("--repeats", type=int, default=3, choices=range(1, 101), metavar="1-100", help="timed edits")
+    benchmark.add_argument("--repeats", type=int, choices=range(1, 101), metavar="1-100",
+                           help="timed edits (default: 3)")
     benchmark.add_argument("--random-weights", action="store_true",
                            help="measure the profile's true architecture with random weights: nothing is downloaded")
     benchmark.add_argument("--output", type=Path, metavar="FILE.json",
@@ -32,6 +33,9 @@ def run(options: argparse.Namespace) -> int:
         if options.editor or options.backbone or options.clip:
             raise UserError("--random-weights measures a profile's own architecture; leave out --editor, --backbone "
                             "and --clip.")
+        if options.repeats is not None or options.allow_cpu:
+            raise UserError("--random-weights times single evaluations, on the CPU too; leave out --repeats and "
+                            "--allow-cpu.")
         from lr_helpers.costs import true_size
 
         true_size.run(profile.name, options.output, options.remark, options.precision)
@@ -40,5 +44,5 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--output, --remark and --precision belong to --random-weights; add it, or leave them out.")
     from lr_helpers.costs import edit as edit_cost
 
-    edit_cost.run(profile, options.repeats, options.allow_cpu)
+    edit_cost.run(profile, options.repeats or 3, options.allow_cpu)
     return 0

@@ -45,6 +45,8 @@ def run(options: argparse.Namespace) -> int:
     profile = chosen_profile(options)
     preset, method = chosen_method(options, profile)
     check_seed(options.seed)
+    if options.regions and not method.predicts:
+        raise UserError(f"--regions is for methods that predict, and {preset} does not; leave one out.")
     if method.predicts:
         from lr_helpers.predictor import require_predictor
 

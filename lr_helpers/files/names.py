@@ -19,7 +19,7 @@ def find_image(name: Any, root: Path, resolved: Path) -> Path:
     if is_address(name):
         raise UserError(f"{brief(name)} is an address; download it into the image folder, and give the file's name.")
     pure = PurePosixPath(name.replace("\\", "/"))
-    if pure.is_absolute() or ".." in pure.parts or name[1:2] == ":":
+    if pure.is_absolute() or ".." in pure.parts or re.match(r"[A-Za-z]:", name):
         raise UserError(f"The name {brief(name)} leads out of the image folder; give names inside it.")
     try:
         spellings = dict.fromkeys((name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))))

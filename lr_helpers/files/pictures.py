@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageOps, UnidentifiedImageError
 
 from lr_helpers.errors import UserError
 from lr_helpers.files.names import is_address, shown
@@ -183,6 +183,9 @@ def _other_colours(image: Image.Image, name: str, head: bytes) -> list[str]:
             said = "unknown"
         return [] if SRGB.search(said) else [
             f"{name} has the colour space {shown(said)}, which the result keeps; the models take it for sRGB."]
+    if image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace) == UNCALIBRATED:
+        return [f"{name} says in its EXIF data that its colours are not sRGB's (Adobe RGB, as a rule), which is not "
+                "taken into account; it may look duller."]
     if "srgb" in image.info or image.format != "PNG":
         return []
     if (at := head.find(b"cICP")) > 0 and head[at + 4:at + 6] not in (b"\1\1", b"\1\x0d"):
@@ -230,6 +233,12 @@ def on_white(image: Image.Image) -> Image.Image:
     return flat
 
 
+UNCALIBRATED = 65535
+"""EXIF's ColorSpace of a picture that is not sRGB."""
+FEW_GREYS = {"L;2": 85, "L;4": 17}
+"""PNGs of 2 and 4 bits grey, as Pillow calls them, and by how much it multiplies their pixels."""
+
+
 def upright(image: Image.Image) -> Image.Image:
     """Any picture as 8-bit RGB, or RGBA where it has transparency, turned as its EXIF says.
 
@@ -237,13 +246,15 @@ def upright(image: Image.Image) -> Image.Image:
     Raises UserError for pixels that are no numbers of 8 or 16 bits: their black and white are not known.
     """
     _require_known_range(image, "The picture")
-    bits, tags = _bits(image), getattr(image, "tag_v2", {})
+    bits, tags, raw = _bits(image), getattr(image, "tag_v2", {}), _raw(image)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         image = _in_eight_bits(image, bits, from_white=tags.get(262) == 0)
     colour = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(colour, tuple) and bits > 8:  # the pixels have eight by now
         image.info["transparency"] = tuple(value >> bits - 8 for value in colour)
+    if raw in FEW_GREYS and isinstance(colour, int):  # so have these, and the colour still counts in fewer
+        image.info["transparency"] = colour * FEW_GREYS[raw]
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     result = image.convert("RGBA" if transparent else "RGB")
     kept = ("icc_profile",) if image.mode in ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA") else ()

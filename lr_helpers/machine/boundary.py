@@ -52,6 +52,7 @@ FIXES = {
 
 def answered(run: Callable[[], int]) -> int:
     """The exit code of `run`, or of what went wrong in it, which is told on the standard error."""
+    _open_streams_that_are_closed()
     _let_streams_take_all_letters()
     try:
         try:
@@ -130,6 +131,15 @@ def _address() -> str:
     except (OSError, ValueError, KeyError):
         address = "OWNER"
     return "to whom you have this course from" if "OWNER" in address else f"at {address}/issues"
+
+
+def _open_streams_that_are_closed() -> None:
+    """Where the program was started without a standard stream (`2>&-`), libraries that print would fall over it, and
+    the next file that is opened would get its number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for as long as the program runs
 
 
 def _let_streams_take_all_letters() -> None:

@@ -38,6 +38,8 @@ SLACK = 0.3
 """Cores that others may use before a thread is given up for them."""
 INTERVAL = 0.5
 """Seconds over which use is measured at least: the system counts it in hundredths."""
+MOST = 1024
+"""Threads that can be asked for."""
 USERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which a user, torchrun, accelerate or Ray has chosen already."""
 
@@ -49,8 +51,8 @@ def wish(environment: Mapping[str, str] = os.environ) -> int | str:
         return text
     if not text:
         return "off" if any(environment.get(name) for name in USERS) else "auto"
-    if not text.isdecimal() or int(text) == 0:
-        raise UserError(f"LR_THREADS is {text!r}; give a number above 0, auto or off.")
+    if not text.isdecimal() or not 0 < int(text) <= MOST:
+        raise UserError(f"LR_THREADS is {text!r}; give a number from 1 to {MOST}, auto or off.")
     return int(text)
 
 

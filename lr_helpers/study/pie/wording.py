@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from lr_helpers.baselines.wording import PLACES
+
 ARTICLES = {"a", "an", "the", "some", "his", "her", "its", "their"}
-PLACES = {"in", "on", "at", "by", "near", "under", "over", "behind", "beside", "against", "along", "across", "inside"}
-LINKS = PLACES | {"and", "or", "with", "without", "of", "to", "from", "into", "for", "is", "are", "while"}
+LINKS = {*PLACES, "and", "or", "with", "without", "of", "to", "from", "into", "for", "is", "are", "while"}
 STOPS = LINKS | {"sitting", "standing", "lying", "walking", "running", "wearing", "holding", "looking", "flying",
                  "riding"}
 """Words at which a noun phrase ends; it never begins or ends with one of LINKS. A list for English sentences as
