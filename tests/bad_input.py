@@ -541,7 +541,7 @@ COMMANDS = [
             shell="{python} -m lr_helpers {words} >/dev/full"),
     Command("environment: a launcher's variables left over", BATCH, 2, "unset WORLD_SIZE and RANK",
             environment={"WORLD_SIZE": "2", "RANK": "0"}),
-    Command("environment: more threads than there are", "doctor", 2, "give a number from 1 to 1024",
+    Command("environment: more threads than there are", ONCE, 2, "give a number from 1 to 1024",
             environment={"LR_THREADS": "99999999999999999999"}),
     Command("environment: nonsense of a launcher", BATCH, 2, "unset WORLD_SIZE and RANK",
             environment={"WORLD_SIZE": "two", "RANK": "0"}),

@@ -383,6 +383,14 @@ def test_a_library_that_is_too_old(report, monkeypatch):
     assert f"fix: {install_command('diffusers>=0.39,<1')}\n" in text
 
 
+@pytest.mark.parametrize(("text", "code", "said"), [
+    ("two", 1, "fix: give a number from 1 to 1024, auto or off"), ("3", 0, "torch takes 3 threads (LR_THREADS)"), ("off", 0, "CPU cores")])
+def test_the_threads_that_are_asked_for_are_told_or_refused(report, monkeypatch, text, code, said):
+    monkeypatch.setenv("LR_THREADS", text)
+    found, told, verdict = report("tiny")
+    assert found == code and said in told and ("LR_THREADS is wrong" in verdict) == bool(code)
+
+
 def test_a_library_that_is_too_new_is_a_warning(report, monkeypatch):
     versions(monkeypatch, transformers="6.1.0")
     code, text, _ = report("tiny")

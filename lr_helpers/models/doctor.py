@@ -17,6 +17,7 @@ from lr_helpers.errors import UserError
 from lr_helpers.files.names import shown
 from lr_helpers.files.paths import ROOT
 from lr_helpers.machine.installing import install_command, install_extra
+from lr_helpers.machine.threads import wish
 from lr_helpers.models.origins import State, label, restore
 from lr_helpers.models.profiles import ABOUT_MEASURES, MEASURES, NO_GPU, Part, Profile
 from lr_helpers.models.region_weights import read_header
@@ -155,9 +156,20 @@ def _machine(profile: Profile, allow_cpu: bool | None) -> list[Line]:
     import psutil
 
     memory = psutil.virtual_memory()
-    return [Line("CPU cores", str(os.cpu_count())),
+    return [_cores(),
             Line("memory", f"{_size(memory.total / 1e9)}, {_size(memory.available / 1e9)} of them available"),
             _gpu(profile, allow_cpu)]
+
+
+def _cores() -> Line:
+    """How many there are, and how many threads torch was asked to take."""
+    text = str(os.cpu_count())
+    try:
+        asked = wish()
+    except UserError as error:
+        said, _, fix = str(error).rstrip(".").partition("; ")
+        return Line("CPU cores", f"{text}; {said}", "LR_THREADS is wrong", fix)
+    return Line("CPU cores", text if asked in ("auto", "off") else f"{text}; torch takes {asked} threads (LR_THREADS)")
 
 
 def _gpu(profile: Profile, allow_cpu: bool | None) -> Line:
