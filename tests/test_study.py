@@ -413,6 +413,13 @@ def test_other_settings_are_refused_and_told_apart(tmp_path):
         assert (tmp_path / "settings.json").read_bytes() == (there or stamp)
 
 
+def test_an_empty_scene_is_judged(models, judge_model):
+    one = task("add", TEST)
+    assert not one.recipe.objects and measures.names_objects(one, judge_model) == []
+    (found,) = run_task(one, models, judge_model, plain(["edit_free"]), steps=1)["choices"].values()
+    assert found["success"] in (0.0, 1.0)
+
+
 @pytest.mark.parametrize("style", [HELD_OUT_STYLE, None])
 def test_where_the_judge_does_not_know_an_object_it_tells_nothing(models, judge_model, style):
     """However the task came to be strange: by its kind, or by restyling a familiar one."""
