@@ -384,7 +384,7 @@ def test_a_library_that_is_too_old(report, monkeypatch):
 
 
 @pytest.mark.parametrize(("text", "code", "said"), [
-    ("two", 1, "fix: give a number from 1 to 1024, auto or off"), ("3", 0, "torch takes 3 threads (LR_THREADS)"), ("off", 0, "CPU cores")])
+    ("two", 1, "fix: LR_THREADS is 'two'; give a number from 1 to 1024, auto or off"), ("3", 0, "torch takes 3 threads (LR_THREADS)"), ("off", 0, "CPU cores")])
 def test_the_threads_that_are_asked_for_are_told_or_refused(report, monkeypatch, text, code, said):
     monkeypatch.setenv("LR_THREADS", text)
     found, told, verdict = report("tiny")

@@ -38,7 +38,9 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def name(self, pictures: torch.Tensor, boxes: list[Box]) -> list[str]:
-        """The judge's word for each box of each picture ((N, 3, H, W) in 0..1), or "nothing"."""
+        """The judge's word for each box of each picture ((N, 3, H, W) in 0..1), or "nothing"; N may be 0."""
+        if not boxes:
+            return []
         crops = torch.stack([crop(p, b) for p, b in zip(pictures, boxes, strict=True)])
         words = (*NAMES, "nothing")
         return [words[i] for i in self(crops).argmax(1).tolist()]

@@ -167,8 +167,7 @@ def _cores() -> Line:
     try:
         asked = wish()
     except UserError as error:
-        said, _, fix = str(error).rstrip(".").partition("; ")
-        return Line("CPU cores", f"{text}; {said}", "LR_THREADS is wrong", fix)
+        return Line("CPU cores", text, "LR_THREADS is wrong", str(error).rstrip("."))
     return Line("CPU cores", text if asked in ("auto", "off") else f"{text}; torch takes {asked} threads (LR_THREADS)")
 
 

@@ -25,8 +25,6 @@ JUDGED = ("success", "source_gone", "others_kept")
 def names_objects(task: Task, judge: Judge) -> list[bool]:
     """Of each object of the scene, before any edit: does the judge call it what it is? An empty scene has none."""
     objects = task.recipe.objects
-    if not objects:
-        return []
     said = judge.name(task.picture.expand(len(objects), -1, -1, -1), [square(o) for o in objects])
     return [name == o.name for name, o in zip(said, objects, strict=True)]
 

@@ -153,7 +153,8 @@ def work(study: Study, workers: int | None = None) -> Done:
 
 def _todo(study: Study, jobs: Sequence[Job], about: dict) -> list[Job]:
     """The jobs without a record, once the folder is known to be this study's."""
-    _check_settings(study.output, study.settings(about) | ({"weights": found} if (found := study.weights()) else {}))
+    settings, weights = study.settings(about), study.weights()
+    _check_settings(study.output, {**settings, "weights": weights} if weights else settings)
     return [job for job in jobs if not study.complete(job, about)]
 
 
