@@ -454,7 +454,8 @@ def test_other_colours_than_srgbs_are_told(tmp_path):
     for name, value, told in (("adobe", 65535, True), ("usual", 1, False)):  # a camera's, without a profile
         exif = Image.Exif()
         exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ColorSpace] = value
-        assert bool(stored(tmp_path, f"{name}.jpg", colours(9, 7), exif=exif)[1]) == told
+        for kind in ("jpg", "webp"):
+            assert bool(stored(tmp_path, f"{name}.{kind}", colours(9, 7), exif=exif)[1]) == told
     hdr, plain = bytes([9, 16, 0, 1]), bytes([1, 13, 0, 1])
     (tmp_path / "hdr.png").write_bytes(with_chunks(chunk(b"cICP", hdr)))
     assert "(cICP)" in read_noted(tmp_path / "hdr.png")[1][0]

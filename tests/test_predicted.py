@@ -23,6 +23,9 @@ from lr_helpers.models import doctor
 from lr_helpers.models.profiles import PROFILES, get_profile
 from lr_helpers.predictor import SAME_PLACE, ranking, view_of
 from lr_helpers.sequence import edit_in_turn
+from lr_helpers.study import measures, tables
+from lr_helpers.study.tasks import TEST, restyled, task
+from tiny_world import judge
 
 PRESETS = ("predicted", "fast")
 
@@ -350,10 +353,15 @@ def test_the_study_of_regions_knows_all_kinds_and_styles(file, tmp_path, capsys)
     assert main(command) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert len(summary["means"]) == 6 and summary["style"] == "twemoji"
+    judge_model = judge.load()
     for title, means in summary["means"].items():
+        kind, objects = tables.GROUPS[title]
+        (one,) = (one for i in range(2) if len((one := restyled(task(kind, TEST + i), "twemoji")).recipe.objects) == objects)
+        named = all(measures.names_objects(one, judge_model))  # of what the judge doesn't know, it can't tell
         assert set(means) == {"predicted", "fast", "edit_free", "known_region"} - ({"known_region"} if "add" in title else set())
         assert means["predicted"]["evaluations"]["value"] == 2 and means["predicted"]["seconds"]["value"] > 0
-        assert ("source_gone" in means["predicted"]) == ("add" not in title)
+        assert ("source_gone" in means["predicted"]) == ("add" not in title and named)
+        assert ("success" in means["predicted"]) == named and ("psnr" in means["predicted"]) == ("add" not in title)
     capsys.readouterr()
     assert main([*command[:-1], str(tmp_path / "other"), "--style", "pencil"]) == 2
     assert "--style is 'pencil'; choose one of noto" in capsys.readouterr().err

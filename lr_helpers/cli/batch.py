@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         return batch_run.check_only(wanted())
     # Where an entry says another method, that one alone is refused.
-    if options.regions or (options.method and get_method(options.method).predicts):
+    if options.method and get_method(options.method).predicts:
         from lr_helpers.predictor import require_predictor
 
         require_predictor(profile)

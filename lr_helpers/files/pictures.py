@@ -183,7 +183,9 @@ def _other_colours(image: Image.Image, name: str, head: bytes) -> list[str]:
             said = "unknown"
         return [] if SRGB.search(said) else [
             f"{name} has the colour space {shown(said)}, which the result keeps; the models take it for sRGB."]
-    if image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace) == UNCALIBRATED:
+    # Of a PNG that has none at its head, Pillow would load the pixels to look for it, and forget how they are stored.
+    has_exif = image.format != "PNG" or "exif" in image.info
+    if has_exif and image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace) == UNCALIBRATED:
         return [f"{name} says in its EXIF data that its colours are not sRGB's (Adobe RGB, as a rule), which is not "
                 "taken into account; it may look duller."]
     if "srgb" in image.info or image.format != "PNG":
