@@ -74,7 +74,7 @@ models.origins
 # %% [markdown]
 # ## A picture whose contents we know
 #
-# This is scene 10547 of the emoji world. The number is the seed of a recipe, from which the picture can be drawn again
+# This is scene 61074 of the emoji world. The number is the seed of a recipe, from which the picture can be drawn again
 # at any time. Seeds below 1,000,000 were kept away from every training.
 
 # %%
@@ -127,7 +127,7 @@ def my_composite(frame: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -
     """What the model painted inside the mask, the picture outside.
 
     `frame`, `image`: (3, H, W) or (N, 3, H, W) in 0..1. `mask`: (1, H, W) or (N, 1, H, W) in 0..1,
-    1 = take the frame. Returns the shape of `frame`.
+    1 = take the frame. One picture or mask may stand for N frames. Returns the shape of `frame`.
     """
     return mask * frame + (1 - mask) * image
 
@@ -216,7 +216,7 @@ def guide(unconditional: torch.Tensor, conditional: torch.Tensor, scale: float) 
     """Classifier-free guidance.
 
     `unconditional`, `conditional`: predictions without and with the prompt, of any same shape.
-    `scale`: guidance scale, 1 = no push. Returns that shape.
+    `scale`: guidance scale, any number from 0 on, 1 = no push. Returns that shape.
     """
     return unconditional + scale * (conditional - unconditional)
 
@@ -239,10 +239,10 @@ def denoise(predict, scheduler, latents: torch.Tensor, steps: int, scale: float)
 
     `predict(scaled_latents, time, with_prompt)` returns the denoiser's prediction, with the prompt
     or without (`with_prompt` is True or False). `scheduler`: a diffusers scheduler;
-    `set_timesteps(steps)` first, then go through `timesteps`; `step(prediction, time,
-    latents).prev_sample` are the next latents. `latents`: (N, C, h, w) noise to start from, already
-    multiplied by `scheduler.init_noise_sigma`. `scale`: guidance scale. Returns the last latents,
-    of the same shape.
+    `set_timesteps(steps)` first, then go through `timesteps`, which may be more than `steps`;
+    `step(prediction, time, latents).prev_sample` are the next latents. `latents`: (N, C, h, w)
+    noise to start from, already multiplied by `scheduler.init_noise_sigma`. `scale`: guidance
+    scale. Returns the last latents, of the same shape.
     """
     scheduler.set_timesteps(steps)
     for time in scheduler.timesteps:
@@ -263,24 +263,19 @@ checks.denoise(denoise)
 strip = []
 
 
-def predict(latents, time, with_prompt):
+def predict(scaled_latents, time, with_prompt):
     if with_prompt:
-        strip.append(editor.decode(latents)[0])
-    return editor.predict(
-        denoiser_input(latents, mask[None].to(latents), masked_latents), time, texts, with_prompt
-    )
+        strip.append(editor.decode(scaled_latents)[0])
+    in_pixels = mask[None].to(scaled_latents)
+    given = denoiser_input(scaled_latents, in_pixels, masked_latents)
+    return editor.predict(given, time, texts, with_prompt)
 
 
 if only_if(editor.denoises_latents, "its denoiser is given no mask, so its loop is another one"):
     with torch.no_grad():
         texts = editor.texts(prompt)
-    clean = denoise(
-        predict,
-        pipeline.scheduler,
-        noise * pipeline.scheduler.init_noise_sigma,
-        editor.steps,
-        editor.guidance,
-    )
+    clean = denoise(predict, pipeline.scheduler, noise * pipeline.scheduler.init_noise_sigma,
+                    editor.steps, editor.guidance)
 
 # %%
 if only_if(editor.denoises_latents, "its denoiser is given no mask, so its loop is another one"):
@@ -396,12 +391,9 @@ def draw_knobs(seed, steps, guidance):
     )
 
 
-explore(
-    draw_knobs,
-    seed=ipywidgets.IntSlider(seed, 0, 99),
-    steps=ipywidgets.IntSlider(editor.steps, 1, 50),
-    guidance=ipywidgets.FloatSlider(value=editor.guidance, min=1, max=15, step=0.5),
-)
+explore(draw_knobs, seed=ipywidgets.IntSlider(seed, 0, 99),
+        steps=ipywidgets.IntSlider(editor.steps, 1, 50),
+        guidance=ipywidgets.FloatSlider(value=editor.guidance, min=1, max=15, step=0.5))
 
 # %% [markdown]
 # ## Why the region matters

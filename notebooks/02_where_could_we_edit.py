@@ -243,8 +243,8 @@ checks.anchor_centres(anchor_centres)
 
 # %% [markdown]
 # The official code takes the row for $x$ and the column for $y$. Nothing crashes: on a square picture every
-# swapped anchor is still a valid one, mirrored in the diagonal. On an object near the diagonal one doesn't even
-# notice. So here are two scenes: of a hundred, the ones whose object is nearest to the diagonal and farthest
+# swapped anchor is still a valid one, mirrored in the diagonal. On an object near the diagonal one may not
+# even notice. So here are two scenes: of a hundred, the ones whose object is nearest to the diagonal and farthest
 # from it.
 
 # %%
@@ -274,8 +274,9 @@ plots.show_anchors(
 def points_in_boxes(points: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """Which points lie in which boxes.
 
-    `points` (K, 2) as (x, y); `boxes` (N, 4) as (x0, y0, x1, y1), end exclusive, both in pixels.
-    Returns (K, N) bool: [k, n] says whether point k lies in box n.
+    `points` (K, 2) as (x, y); `boxes` (N, 4) as (x0, y0, x1, y1), end exclusive, both in pixels of
+    a picture of any size, with fractions or without. Returns (K, N) bool: [k, n] says whether point
+    k lies in box n; it may lie in several, or in none.
     """
     x, y = points[:, 0:1], points[:, 1:2]
     x0, y0, x1, y1 = boxes.T
@@ -389,8 +390,8 @@ plots.show_bands(
 );
 
 # %% [markdown]
-# Why are swapped anchors better than chance at all? Many objects lie across the diagonal, and there a mirrored
-# point often falls on the same object again.
+# Why are swapped anchors better than chance at all, on the left? Many objects lie across the diagonal, and there a
+# mirrored point often falls on the same object again.
 #
 # The two panels pull in opposite directions. A few anchors are safe, but they all sit on the object that
 # `[CLS]` likes best. More anchors reach more objects, and more background. Compare with chance on the
@@ -446,12 +447,9 @@ for i, (a, known) in enumerate(study):
         break
 image, known = load(recipes[found])
 chosen = [spread_anchors(study[found][0], count, d * unit) for d in (0, 1.4, 2.5)]
-plots.show_anchors(
-    [image] * 3,
-    [anchor_centres(c, grid, size) for c in chosen],
-    ["most attended", f"distance {1.4 * unit:g}", f"distance {2.5 * unit:g}"],
-    [known] * 3,
-);
+plots.show_anchors([image] * 3, [anchor_centres(c, grid, size) for c in chosen],
+                   ["most attended", f"distance {1.4 * unit:g}", f"distance {2.5 * unit:g}"],
+                   [known] * 3);
 
 # %% [markdown]
 # What does the distance buy, and what does it cost? The same number of anchors throughout.
@@ -508,9 +506,8 @@ rules = {
     "border rule, swapped": official[outer].flip(1),
 }
 image = load(recipes[outer])[0]
-plots.show_anchors(
-    [image] * 3, [anchor_centres(a, grid, size) for a in rules.values()], list(rules), [known] * 3
-);
+plots.show_anchors([image] * 3, [anchor_centres(a, grid, size) for a in rules.values()],
+                   list(rules), [known] * 3);
 
 # %% [markdown]
 # So with its own settings the official code spends four of nine anchors on the middle of the picture, whatever
@@ -568,12 +565,9 @@ hit = points_in_boxes(centres, known).any(1)
 two = centres[[int((~hit).float().argmax()), int(hit.float().argmax())]]
 regions = proposals(two, [0.5], size)[:, 0].tolist()
 edits = models.editor.edit(image, regions, prompt, seed=seed)
-plots.show_pictures(
-    [image, *edits],
-    [recipes[shown].caption(), "region on the background", "region on the object"],
-    boxes=[None, *regions],
-    side=3.0,
-);
+plots.show_pictures([image, *edits],
+                    [recipes[shown].caption(), "region on the background", "region on the object"],
+                    boxes=[None, *regions], side=3.0);
 
 # %% [markdown]
 # In the first edit the new thing is *added* and the old one stays, or is cut by the region's edge. Only a
@@ -599,13 +593,9 @@ def draw(count: int, distance: float, head: str):
         f"{int(inside.any(1).sum())} of {count} anchors on an object\n"
         f"{int(inside.any(0).sum())} of {len(tried_boxes)} objects reached"
     )
-    return plots.show_anchors(
-        [plots.heat_picture(chosen.mean(0), size), tried],
-        [points[:0], points],
-        [f"attention, {head}\n", title],
-        [tried_boxes] * 2,
-        side=3.4,
-    )
+    return plots.show_anchors([plots.heat_picture(chosen.mean(0), size), tried],
+                              [points[:0], points], [f"attention, {head}\n", title],
+                              [tried_boxes] * 2, side=3.4)
 
 
 # %%

@@ -85,9 +85,8 @@ size, method = models.profile.size, METHODS["learned"].but(anchors=9)
 def all_edits(picture: torch.Tensor, prompt: str, source: str) -> Candidates:
     attention = models.backbone.encode_image(picture)[1]
     centres = anchor_centres(top_anchors(attention, method.anchors), attention.shape[1:], size)
-    table = Candidates(
-        models, picture, source, prompt, proposals(centres, method.sizes, size), method, seed
-    )
+    table = Candidates(models, picture, source, prompt, proposals(centres, method.sizes, size),
+                       method, seed)
     table.losses(None)  # edit and judge them all
     return table
 
@@ -295,7 +294,7 @@ def direction_loss(edited: torch.Tensor, image: torch.Tensor, source: torch.Tens
 
     edited: (N, D) embeddings of N edits; image: (D,) of the source picture;
     source, prompt: (D,) embeddings of what is there now and of what is asked for.
-    Returns (N,) in 0..2; 1 for an edit that is equal to the source picture.
+    Returns (N,) in 0..2; 1 for an edit that is exactly equal to the source picture.
     """
     return cosine_distance(edited - image, prompt - source)
 
@@ -370,8 +369,9 @@ if only_if(emoji, "nothing was drawn"):
 #   while the old one is still there.
 # * $L_{Str}$: its favourite is *unchanged*, always. And it cannot read: a cat, which nobody asked for, is
 #   no worse than the apple.
-# * $L_{Dir}$: it alone rewards taking the old object away (*only removed* is below 1, the value for no
-#   change). But it has no place in it: *+ new place* costs little, and for changes near 0 it is noise, as we saw.
+# * $L_{Dir}$: it asks for both. *Only removed* and *added beside* are each clearly below 1, the value for no change, and
+#   *replaced*, which does both, is lowest. But it has no place in it: *+ new place* costs little, and for changes near 0
+#   it is noise, as we saw.
 #
 # ## 7. The sum
 #
@@ -389,7 +389,8 @@ def best_proposals(tables: dict[str, torch.Tensor], weights: dict[str, float]) -
     """Which proposal of each anchor has the lowest weighted sum of losses?
 
     tables: name → (K, M) losses, K anchors, M proposals.
-    weights: name of a table → weight; a name of `tables` that is missing here has the weight 0.
+    weights: name of a table → weight, above or below 0; a name of `tables` that is missing here has
+    the weight 0.
     Returns (K,) whole numbers (int64), 0 … M − 1.
     """
     total = sum(weights.get(name, 0.0) * table for name, table in tables.items())
@@ -513,19 +514,11 @@ def ranks(values: torch.Tensor) -> torch.Tensor:
 def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(torch.corrcoef(torch.stack([ranks(a), ranks(b)]))[0, 1])
 
-
+# %%
 def goodness(c: Candidates) -> dict[str, torch.Tensor]:
     terms = {f"L_{name}": -c.terms[key] for name, key in zip(("Clip", "Str", "Dir"), paper)}
-    return {
-        **terms,
-        "sum": sum(terms.values()),
-        "S": c.score,
-        "source": -c.terms["source"],
-        "patches": -c.terms["patches"],
-        "occlusion": -c.terms["occlusion"],
-        "area": -c.terms["area"],
-        "ours": -c.loss,
-    }
+    alone = {name: -c.terms[name] for name in ("source", "patches", "occlusion", "area")}
+    return {**terms, "sum": sum(terms.values()), "S": c.score, **alone, "ours": -c.loss}
 
 
 # %% [markdown]
@@ -605,9 +598,9 @@ for name in correlations if only_if(emoji, "nothing was measured") else ():
 
 # %% [markdown]
 # The intervals (Wilson, 95 %) are as wide as so few scenes make them: most terms cannot be told apart here. What can be
-# seen is how much a term changes *from scene to scene*: look at the points of $L_{Str}$ and of the area. Where the object is
-# small, small boxes are right, and both seem wise; where it is large, both are wrong. They know nothing about the place,
-# they only like small boxes. The large study, with enough scenes to compare, comes later in the course.
+# seen is how much a term changes *from scene to scene*: look at the points of $L_{Str}$ and of the area. They know nothing
+# about the place, they only like small boxes. The smaller the object, the wiser both seem; in most of these scenes it is
+# large, and both sort the wrong way. The large study, with enough scenes to compare, comes later in the course.
 #
 # ## 10. What the official code feeds its CLIP
 #
@@ -626,10 +619,8 @@ def paper_losses(seen: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Te
 
 for scale in (1, 255):
     values = paper_losses(*models.clip.encode_image(picture[None], scale=scale))
-    print(
-        f"unedited source × {scale:3}:",
-        ", ".join(f"L_{name} {abs(v[0]):.2f}" for name, v in values.items()),
-    )
+    print(f"unedited source × {scale:3}:",
+          ", ".join(f"L_{name} {abs(v[0]):.2f}" for name, v in values.items()))
 
 # %% [markdown]
 # Above, the truth: no change of structure, no direction. Below, what the official code would see. Now the
@@ -647,9 +638,8 @@ both = {
     for scale, values in ((1, tables), (255, bright))
     for label, name in (("$L_{Clip}$", "clip"), ("$L_{Dir}$", "direction"))
 }
-plots.show_tables(
-    both, method.sizes, {title: t.argmin(1).tolist() for title, t in both.items()}, columns=2
-);
+plots.show_tables(both, method.sizes, {title: t.argmin(1).tolist() for title, t in both.items()},
+                  columns=2);
 
 # %% tags=["nbval-check-output"]
 weights = dict.fromkeys(paper, 1.0)

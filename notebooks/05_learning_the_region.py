@@ -82,16 +82,15 @@ boxes = regions.proposals(centres, method.sizes, size)
 pooled = regions.pool_proposals(features, boxes, size, method.pool)
 ready = regions.standardise(pooled)
 (K, M), rows = boxes.shape[:2], torch.arange(len(boxes))
-print(
-    "proposals (anchors K, sizes M, box):",
-    tuple(boxes.shape),
-    " pooled features:",
-    tuple(ready.shape),
-)
+print("proposals (anchors K, sizes M, box):", tuple(boxes.shape), " pooled features:",
+      tuple(ready.shape))
 
 # %% [markdown]
 # All edits share one noise, so there are only $K·M$ different ones, and we can afford to make **all** of them: the table of
-# losses $L_{km}$. It is made once, here, and used by everything below. It tells us the truth that estimators of the
+# losses $L_{km}$. A loss here is that of the method `learned`: notebook 04's terms, and two that need no edit. *Patches* asks
+# whether the box's patches look like the source to CLIP, *occlusion* whether hiding the box takes the source away. Terms have
+# different scales, so each counts in standard deviations over the picture's own boxes: 0 is an average box, and negative is
+# better. The table is made once, here, and used by everything below. It tells us the truth that estimators of the
 # gradient only guess. Its price is the unit of this notebook's costs.
 
 # %% tags=["nbval-check-output"]
@@ -206,10 +205,8 @@ stations = {
 }
 for name, station in stations.items():
     value = arriving(station)
-    print(
-        f"{name:14} grad_fn {type(station.grad_fn).__name__:22} arrives:",
-        "something" if value else value,
-    )
+    print(f"{name:14} grad_fn {type(station.grad_fn).__name__:22} arrives:",
+          "something" if value else value)
 
 # %%
 plots.show_chain(
@@ -238,7 +235,7 @@ except RuntimeError as error:
 
 # %% tags=["solution"]
 def gradient_norms(network: torch.nn.Module) -> dict[str, float | None]:
-    """What the last `backward()` left at each weight.
+    """What the last `backward()` left at each weight of a network of any layers.
 
     Returns {name: norm} for all of `network.named_parameters()`, in their order: the Euclidean norm
     of the weight's gradient as float, which may be exactly 0, or None where the weight has no
@@ -310,7 +307,8 @@ for name, tried in (
 def expected_loss(logits: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     """The loss to be expected if each anchor chooses by chance, averaged over the anchors.
 
-    logits: (K, M), M proposals of each of K anchors. table: (K, M), the loss of each edit.
+    logits: (K, M) any numbers, also large ones, for M proposals of each of K anchors. table:
+    (K, M), the loss of each edit.
     Returns one number (shape ()); gradients flow back to the logits.
     """
     return (logits.softmax(dim=1) * table).sum(dim=1).mean()
@@ -535,10 +533,8 @@ packaged = {
 for name, theirs in packaged.items():
     mine = gradient(estimators[name], Paid(), torch.Generator().manual_seed(seed))
     real = gradient(theirs, candidates, torch.Generator().manual_seed(seed))
-    print(
-        f"{name:17} the same as the package's on the real edits:",
-        torch.allclose(mine, real, atol=1e-5),
-    )
+    print(f"{name:17} the same as the package's on the real edits:",
+          torch.allclose(mine, real, atol=1e-5))
 
 # %% [markdown]
 # ### Which way do they point?
@@ -606,17 +602,13 @@ felt_paper = feel(papers)
 
 def beliefs(table: torch.Tensor, felt: torch.Tensor) -> dict[str, tuple]:
     """(true change, believed change) of the loss for all moves to a smaller and to a larger box."""
-    true, believed = (
-        table[:, None, :] - table[:, :, None],
-        felt - felt.diagonal(dim1=1, dim2=2)[..., None],
-    )
+    true = table[:, None, :] - table[:, :, None]
+    believed = felt - felt.diagonal(dim1=1, dim2=2)[..., None]
     larger = torch.ones(M, M).triu(1).bool()
-    return {
-        "to a larger box": (true[:, larger], believed[:, larger]),
-        "to a smaller box": (true[:, larger.T], believed[:, larger.T]),
-    }
+    return {"to a larger box": (true[:, larger], believed[:, larger]),
+            "to a smaller box": (true[:, larger.T], believed[:, larger.T])}
 
-
+# %%
 moves = {"the paper's losses": beliefs(papers.loss, felt_paper), "our losses": beliefs(table, felt)}
 plots.show_against(moves, "true change of the loss", "believed change");
 
@@ -681,26 +673,22 @@ def write_down(run: dict, logits: torch.Tensor, problem: Paid) -> None:
     run["asked"].append(problem.asked * price)
 
 # %%
-def train(
-    estimator,
-    seed,
-    inputs=ready,
-    bonus=method.entropy_weight,
-    problem=None,
-    iterations=method.iterations,
-) -> dict:
+def untrained(seed: int, sizes: int) -> tuple:
+    """A region network with the first weights of this seed, and its optimiser."""
     torch.manual_seed(seed)
-    problem = problem or Paid()
-    network = regions.RegionNetwork(problem.table.shape[1], len(features), method.pool)
-    optimiser = torch.optim.Adam(network.parameters(), lr=method.lr)
-    generator = torch.Generator().manual_seed(seed)
-    logits = network(inputs)
-    run = {"probabilities": [], "different": [], "asked": []}
+    network = regions.RegionNetwork(sizes, len(features), method.pool)
+    return network, torch.optim.Adam(network.parameters(), lr=method.lr)
+
+# %%
+def train(estimator, seed, inputs=ready, bonus=method.entropy_weight, problem=None) -> dict:
+    problem, run = problem or Paid(), {"probabilities": [], "different": [], "asked": []}
+    network, optimiser = untrained(seed, problem.table.shape[1])
+    generator, logits = torch.Generator().manual_seed(seed), network(inputs)
     write_down(run, logits, problem)
-    for step in range(iterations):
+    for step in range(method.iterations):
         loss = estimator(logits, problem, generator)
         if not loss.is_leaf:  # to a leaf nothing can be added that would reach the network
-            loss = loss - bonus * (1 - step / iterations) * entropy(logits)
+            loss = loss - bonus * (1 - step / method.iterations) * entropy(logits)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -745,9 +733,7 @@ def curves(x: str) -> dict[str, list]:
 paid_once, paid_always = "evaluations, different edits", "evaluations, every draw"
 plots.show_runs(
     {"update": curves("update"), paid_once: curves("different"), paid_always: curves("asked")},
-    "expected loss",
-    floor,
-    logarithmic=(paid_always,),
+    "expected loss", floor, logarithmic=(paid_always,)
 );
 
 # %% [markdown]
@@ -789,7 +775,7 @@ plots.show_runs(
 # %% [markdown]
 # So the advice is this. A table that you can afford: make it, and use `expectation`. A table that you can't, or a new noise for every
 # edit: look at the right panel above. Straight-through is the cheapest for each update, one edit an anchor, and with *our* losses that
-# is money well spent, because two of their terms know a box without its edit. With losses that see nothing but the edit, as the paper's
+# is money well spent, because two of their terms know a box without its edit (it ends higher than the others). With losses that see nothing but the edit, as the paper's
 # do, it is led astray, as we saw; there reinforce with a baseline is the one that is right on average.
 #
 # ## 5. Watching the box move
@@ -811,17 +797,13 @@ plots.show_strips(picture, boxes[anchor], strips, known.tolist());
 # %%
 def draw(estimator: str, anchor: int, iteration: int):
     probabilities = torch.tensor(learned[estimator][0]["probabilities"])[:, anchor]
-    return plots.show_moving(
-        picture, boxes[anchor], {i: probabilities[i] for i in sorted({0, iteration})}, method.sizes
-    )
+    return plots.show_moving(picture, boxes[anchor],
+                             {i: probabilities[i] for i in sorted({0, iteration})}, method.sizes)
 
 
-explore(
-    draw,
-    estimator=ipywidgets.Dropdown(options=list(learned)),
-    anchor=ipywidgets.IntSlider(anchor, 0, K - 1),
-    iteration=ipywidgets.IntSlider(30, 0, method.iterations),
-)
+explore(draw, estimator=ipywidgets.Dropdown(options=list(learned)),
+        anchor=ipywidgets.IntSlider(anchor, 0, K - 1),
+        iteration=ipywidgets.IntSlider(30, 0, method.iterations))
 
 # %% [markdown]
 # ### Why it can get stuck
@@ -880,6 +862,7 @@ def final(run: dict) -> tuple[int, int]:
     return k, int(chosen[k])
 
 
+# %%
 overlap = iou(boxes, known)
 for name, trained in learned.items():
     found = [float(overlap[final(r)]) for r in trained]
@@ -904,7 +887,7 @@ plots.show_pictures(
 
 # %% [markdown]
 # **One scene proves nothing.** Here even `none` may be lucky: each of its nine anchors tries one size by chance, and the best of nine edits
-# is picked afterwards. Whether learning finds better regions than that is a question for hundreds of scenes, and notebook 08 asks it. And
+# is picked afterwards. Whether learning finds better regions than that is a question for many scenes, and notebook 08 asks it. And
 # mind what even a perfect estimator can do: it finds the lowest *loss*. Whether that is the right *region* depends on the loss.
 #
 # ## What we learned

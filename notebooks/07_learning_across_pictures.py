@@ -327,8 +327,8 @@ plots.show_curves(curves, "updates / 10", "loss of the chosen box");
 # %% [markdown]
 # The pictures that it has seen are soon known by heart. About those that it hasn't seen it knows less, or nothing: a few pictures
 # teach little that holds for others. That is why the network has to be small, why a fifth of its channels are left out
-# while it learns, and above all why it needs more pictures than ten. The figure at the beginning says how many help: from a
-# hundred on, the study's few scenes show no more than a small gain.
+# while it learns, and above all why it needs more pictures than ten. The figure at the beginning says how many help: with more
+# pictures each panel rises, up to about a thousand; what four times as many add, thirty scenes a panel don't show.
 #
 # ## 6. Where would it edit?
 #
@@ -366,8 +366,9 @@ plots.show_before_after(result);
 def confidence(boxes: torch.Tensor, probabilities: torch.Tensor) -> float:
     """How probable the place of the most probable box is.
 
-    (N, 4) boxes and their (N,) probabilities, in any order → the sum of the probabilities of all
-    boxes whose IoU with the most probable one is at least ½, itself included.
+    (N, 4) boxes (x0, y0, x1, y1), end exclusive, and their (N,) probabilities, in any order → the
+    sum of the probabilities of all boxes whose IoU with the most probable one is at least ½, itself
+    included.
     """
     overlap = iou(boxes[probabilities.argmax()], boxes)
     return float(probabilities[overlap >= 0.5].sum())
@@ -386,8 +387,9 @@ checks.confidence(confidence)
 def places(boxes: torch.Tensor, probabilities: torch.Tensor, count: int) -> list[int]:
     """The most probable boxes at different places.
 
-    (N, 4) boxes and their (N,) probabilities → the indices of at most `count` of them, the most
-    probable first: each the most probable box whose IoU with every one before it is below ½.
+    (N, 4) boxes (x0, y0, x1, y1), end exclusive, and their (N,) probabilities, perhaps 0 → the
+    indices of at most `count` of them, the most probable first: each the most probable box whose
+    IoU with every one before it is below ½.
     """
     taken: list[int] = []
     for i in probabilities.argsort(descending=True).tolist():
@@ -415,7 +417,9 @@ plots.show_nested(result.picture, [different[four]], ["four places"]);
 # Does the confidence mean what it says? For the study's choices, sorted by confidence: how often was the place right?
 
 # %%
-calibration = stored["calibration"][f"{counts[-1]} pictures"]
+# An addition has no true box: a row of nothing else is left out.
+rows = stored["calibration"][f"{counts[-1]} pictures"].items()
+calibration = {title: row for title, row in rows if "hit" in row}
 bars = {
     said: [row[name] for row in calibration.values()]
     for said, name in (("hit", "hit"), ("task done", "success"))
@@ -497,6 +501,6 @@ for name, said in shown.items():
 # * It has to know what the words mean, by the texts or by CLIP's patches: without both it edits what is there, where something
 #   should be added beside it.
 # * Losses of single edits are noisy; over many pictures the noise averages out, if all losses count in one unit.
-# * Its confidence says when one edit will do.
+# * Its confidence says how likely the *place* is right. That more places are worth their edits, these scenes hardly show.
 #
 # **Next:** [08 Reproduction](08_reproduction.ipynb): the paper's claims as measurements.

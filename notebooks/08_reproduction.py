@@ -253,10 +253,8 @@ for name in ways:
             paired_difference(results(name, m), results("official_code", m), draws)
             for m in ("hit", "success")
         ]
-        print(
-            f"{TITLES[name]:28}",
-            "   ".join(f"{v:+.2f} [{low:+.2f}, {high:+.2f}]" for v, low, high in parts),
-        )
+        print(f"{TITLES[name]:28}",
+              "   ".join(f"{v:+.2f} [{low:+.2f}, {high:+.2f}]" for v, low, high in parts))
 
 # %% [markdown]
 # ## 4. The paper's first ablation: does the choice of the region matter?
@@ -274,20 +272,15 @@ def preference(ours: str, theirs: str) -> dict:
     return rate(int((a > b).sum()), max(int((a != b).sum()), 1))
 
 
-print(
-    "preferred over                      paper's users     judge: paper's method        judge: "
-    "learned"
-)
+def percent(c: dict) -> str:
+    low, high = 100 * c["low"], 100 * c["high"]
+    return f"{100 * c['value']:3.0f} % [{low:.0f}, {high:.0f}] of {c['count']:3}"
+
+# %% tags=["nbval-check-output"]
+print(f"{'preferred over':36}{'papers users':18}{'judge: paper':27}judge: learned")
 for theirs, users in (("random_anchors", "83.9 ± 2.6 %"), ("random_sizes", "71.0 ± 3.2 %")):
-    cells = [preference(ours, theirs) for ours in ("paper", "learned")]
-    print(
-        f"{TITLES[theirs]:34}  {users:14}",
-        *(
-            f"   {100 * c['value']:3.0f} % [{100 * c['low']:.0f}, {100 * c['high']:.0f}] of "
-            f"{c['count']:3}"
-            for c in cells
-        ),
-    )
+    cells = [percent(preference(ours, theirs)) for ours in ("paper", "learned")]
+    print(f"{TITLES[theirs]:36}{users:18}", *(f"{cell:26}" for cell in cells), sep="")
 
 # %% [markdown]
 # ## 5. The paper's second ablation: which losses matter?
@@ -322,8 +315,8 @@ for title in replaced:
 # %% [markdown]
 # Two things to see. With one object the table nearly always *holds* a good box: anchors and proposals do their part. (With two,
 # the nine most attended patches may all lie on the other one; `learned` takes 48 anchors, since what it asks first costs no
-# edit.) And what throws the good box away is above all the last step, the ranking by $S$: adding the target anywhere raises
-# its text part, and its picture part rewards leaving the old object alone.
+# edit.) And the good box is thrown away twice. The paper's loss picks another in many scenes; the last step, the ranking by $S$,
+# in more: adding the target anywhere raises its text part, and its picture part rewards leaving the old object alone.
 #
 # ## 6. One knob at a time
 #
@@ -346,15 +339,15 @@ plots.show_measures(
 );
 
 # %% [markdown]
-# So few scenes leave wide intervals: hardly a setting of the paper's learning can be told from another. Only the exact
-# gradient (*expectation*, which pays for the whole table) stands out where one object stands alone. For `learned` the settings
-# change nothing at all: the shortlist leaves four anchors with three boxes each, and there any network finds the best one.
+# So few scenes leave wide intervals: no setting of the paper's learning can be told from another, not even the exact
+# gradient (*expectation*, which pays for the whole table). For `learned` the settings change next to nothing: the shortlist
+# leaves four anchors with three boxes each, and there any network finds the best one.
 #
 # ## 7. What does it cost?
 #
 # Edits are what costs. The hit rate, had each of them stopped after so many different edits; a scene where it had chosen
-# nothing yet counts as a miss. *Edit-free terms alone* needs no edit to choose, only the final one. Below the figure stands what
-# the edits did to the background, as **PSNR**, the peak signal-to-noise ratio in decibels: $-10 \log_{10}$ of the mean
+# nothing yet counts as a miss. At its end each line has its 95 % interval. *Edit-free terms alone* needs no edit to choose, only
+# the final one. Below the figure stands what the edits did to the background, as **PSNR**, the peak signal-to-noise ratio in decibels: $-10 \log_{10}$ of the mean
 # squared difference outside the known box, for values in 0..1. 20 dB is an error of a tenth of the range, 40 dB of a
 # hundredth; we write 60 dB where nothing changed at all.
 
@@ -422,12 +415,12 @@ for record in again:
 # * **The official code does not learn**, and its swapped rows and columns cost it its anchors. It finds few regions. But its
 #   boxes are roomy, and so it does more tasks than it finds regions.
 # * **The paper's recipe can't be told from random anchors here**, whatever its users said, and does less than DINO anchors with
-#   random sizes. Its anchors are at the object, its loss often knows the right box, its final ranking $S$ gives it away. Large
+#   random sizes. Its anchors are at the object; its loss knows the right box in some scenes, and its final ranking $S$ gives it away in most of those. Large
 #   random boxes at least cover the old object.
-# * **Of the losses, none is enough.** Each of the paper's three is worth something to its sum for one object; with so few scenes
-#   no more can be said.
+# * **Of the losses, none is enough.** The paper's sum finds fewer regions without structure, and without direction where two objects
+#   must be told apart; with so few scenes no more can be said.
 # * **What finds the region is a question that needs no edit**: which patches look like the source? Without it, our loss
-#   finds hardly a region where two objects must be told apart.
+#   finds about half as many regions.
 # * **Many anchors, few edits.** The nine most attended patches crowd together. Of two objects they may all lie on one, and then
 #   no loss finds the other. A question that needs no edit can be asked of the boxes around 48 anchors, and twelve edits
 #   are enough for the best of them.
@@ -435,7 +428,7 @@ for record in again:
 #   nearly the same box. On one picture, with a table this small, a network does not pay.
 # * **Across pictures it does.** The network of [notebook 07](07_learning_across_pictures.ipynb) says where, without a trial edit,
 #   and does as many tasks as the search with twelve edits.
-# * **About half of the regions that count as missed are too roomy**, and the task is done in them all the same.
+# * **Many of our misses are boxes that are too roomy**, and in most of them the task is done all the same.
 #
 # Why may a miniature world differ from photographs? Its objects fill the picture less and have no context; our CLIP has seen
 # nothing but emoji, so it tells objects apart better than a large CLIP does in a photograph; the editor fills its mask,

@@ -125,7 +125,7 @@ for kind, found in stored["less seen"].items():
 #
 # The same recipes with the sprites of Twemoji: other colours, other outlines. No model has seen one. (The judge hasn't
 # either, so what it says of the *old* objects counts only where it names them before the edit; the target is painted by
-# our editor, in one of the three styles that the judge knows.)
+# our editor, in one of three styles, all of which the judge knows.)
 
 # %%
 from lr_helpers.study.tasks import restyled
@@ -227,8 +227,8 @@ for group in groups():
 
 # %% tags=["solution"]
 def free_proposals(boxes: torch.Tensor, before: list[tuple]) -> torch.Tensor:
-    """(K, M, 4) int64 proposals (x0, y0, x1, y1), ends exclusive; `before`: the regions edited so
-    far, each (x0, y0, x1, y1), perhaps none.
+    """(K, M, 4) int64 proposals (x0, y0, x1, y1), ends exclusive, in a picture of any size;
+    `before`: the regions edited so far, each (x0, y0, x1, y1), perhaps none.
 
     Returns (K, M) boolean: True where a proposal shares no pixel with any of them.
     """
@@ -286,9 +286,9 @@ for name, found in stored["turns"].items():
 def lost_at(iou: torch.Tensor, kept: torch.Tensor, chosen: tuple[int, int]) -> str:
     """Which stage lost the region? A box fits if its IoU with the known region is at least 0.5.
 
-    `iou` (K, M) of all proposals, `kept` (K, M) boolean: the shortlist, `chosen`: (k, m) of the
-    final box. Returns "found" if the chosen box fits, "proposals" if none does, "shortlist" if some
-    fit but none of these was kept, else "choice".
+    `iou` (K, M) of all proposals, `kept` (K, M) boolean: the shortlist, perhaps empty, `chosen`:
+    (k, m) of the final box, kept or not. Returns "found" if the chosen box fits, "proposals" if
+    none does, "shortlist" if some fit but none of these was kept, else "choice".
     """
     fits = iou >= 0.5
     if fits[chosen]:

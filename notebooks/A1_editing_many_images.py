@@ -192,8 +192,8 @@ def key_of(picture: bytes, settings: dict) -> str:
     """The key: SHA-256, in hex, of the JSON text of one dictionary.
 
     That is a copy of `settings` with one more key, "image": the SHA-256 (hex) of the picture's
-    bytes. Its keys are sorted, at every depth (`json.dumps(..., sort_keys=True)`); `json.dumps` is
-    otherwise used as it is, and the text is encoded as UTF-8.
+    bytes. Its keys are sorted, at every depth and in lists too (`json.dumps(...,
+    sort_keys=True)`); `json.dumps` is otherwise used as it is, and the text is encoded as UTF-8.
     """
     decides = {**settings, "image": sha256(picture).hexdigest()}
     return sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
@@ -349,7 +349,7 @@ for row in csv.DictReader(table.splitlines()):
 # %% tags=["solution"]
 def dealt(items: list, rank: int, processes: int) -> list:
     """The items of process number `rank` (0 … processes - 1), dealt out in turn like cards, in
-    their order.
+    their order; some may be alike.
     """
     return list(items[rank::processes])
 
@@ -382,12 +382,13 @@ def times(output: Path) -> list[tuple[str, int, float, float]]:
     """(item, number of the process, begin, seconds) of each item; times from the first begin on."""
     log = (output / "batch.log").read_text(encoding="utf-8")
     lines = re.findall(r"(\S+) \[(\d+)\] begin (.*)", log)
-    rows, processes = [], []
+    # Process 0 is the one that took the first item, whoever wrote its first line sooner.
+    in_order = sorted(lines, key=lambda line: line[2])
+    processes = list(dict.fromkeys(process for _, process, _ in in_order))
+    rows = []
     for when, process, name in lines:
         if not (output / name / record).exists():
             continue  # begun, but not finished by this process
-        if process not in processes:
-            processes.append(process)
         row = json.loads((output / name / record).read_text(encoding="utf-8"))["row"]
         begun = datetime.fromisoformat(when).timestamp()
         rows.append((name, processes.index(process), begun, row["seconds"]))
@@ -436,7 +437,7 @@ print(
 def plan_pool(
     items: int, seconds: float, hours: float, gigabytes: float, cores: int, memory: float
 ) -> tuple[int, int]:
-    """(workers, machines) that edit so many items in so many hours.
+    """(workers, machines), whole numbers, that edit so many items in so many hours.
 
     `seconds`: of one item; `gigabytes`: memory of one worker; `cores` and `memory` (GB): of one
     machine, which holds a worker a core if there is memory for them. All machines are alike, and

@@ -367,3 +367,31 @@ def test_an_objective_takes_its_lowest_loss():
     assert choices(record | {"adds": False})["tight, to add learned"] == chosen["tight"]
     assert Objectives(Path("x"), 1, 1, 1).jobs() == [("replace", 300_000), ("add", 300_000), ("remove", 300_000)]
     assert Objectives(Path("x"), 1, 0, 0, reported=True).jobs() == [("replace", 400_000)]
+
+
+def test_of_each_kind_a_tenth_is_kept_back():
+    asks = emoji_asks(400)
+    back = train.kept_back(asks)
+    for kind, count in kinds_of(asks).items():
+        own = [is_back for ask, is_back in zip(asks, back, strict=True) if ask.kind == kind]
+        assert len(own) == count and abs(sum(own) - count / 10) <= 1.1, kind
+    assert train.kept_back(asks[:3]) == [False, False, True]
+
+
+def test_edits_are_made_again_where_their_picture_or_the_network_that_chose_them_is_another(tmp_path):
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"one")
+    ask = Ask("a", "given", "cat", "a dog", image=picture)
+    training = Training(tmp_path / "out", get_profile("tiny"), [ask, replace(ask, name="b")], rounds=2)
+    studies = [Collect(training, round_) for round_ in (0, 1)]
+    for folder in ("networks", "records/round0", "records/round1", "edits/round0", "edits/round1"):
+        (tmp_path / "out" / folder).mkdir(parents=True)
+    studies[1].network(0).write_bytes(b"network")
+    for study in studies:
+        study.tensors(ask).write_bytes(b"edits")
+        study.record(ask).write_text(json.dumps({"source": "cat", "prompt": "a dog", **study._from(ask)}), encoding="utf-8")
+    assert [study.complete(ask, {}) for study in studies] == [True, True]
+    studies[1].network(0).write_bytes(b"another network")
+    assert [study.complete(ask, {}) for study in studies] == [True, False]
+    picture.write_bytes(b"two")
+    assert not studies[0].complete(ask, {})

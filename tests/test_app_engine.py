@@ -8,7 +8,7 @@ import torch
 from predictors import with_predictor
 
 from lr_helpers import edit
-from lr_helpers.app import engine
+from lr_helpers.app import drawing, engine
 from lr_helpers.app.engine import Chosen, Edited, Finished, Prepared, Proposed, Stopped, stages
 from lr_helpers.errors import UserError
 from lr_helpers.method import METHODS, Method
@@ -159,3 +159,19 @@ def test_the_cost_is_told_before(models):
     assert costs == sorted(costs)  # the quickest is offered first
     assert said["learned"].startswith("288 denoiser evaluations, about ")
     assert said["paper"].startswith("At most ")
+
+
+@pytest.mark.parametrize("batch", [1, 18])
+def test_a_loss_that_hangs_on_all_edits_is_told_when_all_are_made(models, scene_picture, batch, monkeypatch):
+    monkeypatch.setattr(models.editor, "batch", batch)
+    found = all_of(models, scene_picture, QUICK.but(standardise_terms=True))
+    edits, result = [stage for stage in found if isinstance(stage, Edited)], found[-1].result
+    assert len(edits) > 2
+    assert [one.loss is None for one in edits] == [batch == 1] * (len(edits) - 1) + [False]
+    final = engine.judged(edits, result)
+    best = min(final, key=lambda one: one.loss)
+    assert best.loss == pytest.approx(float(result.loss[~result.loss.isnan()].min()), abs=1e-5)
+    assert [one.box for one in final] == [one.box for one in edits] and all(
+        one.loss == pytest.approx(told.loss, abs=1e-5) for one, told in zip(final, edits, strict=True) if told.loss is not None)
+    assert drawing.title_of(edits[0]) == ("1" if batch == 1 else f"1: loss {edits[0].loss:.2f}")
+    assert drawing.title_of(final[0]) == f"1: loss {final[0].loss:.2f}"

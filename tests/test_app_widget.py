@@ -68,6 +68,16 @@ def test_a_click_on_a_candidate_shows_it_and_its_losses(form):
     assert len(seen) == len(form.candidates.children)
 
 
+def test_losses_that_hang_on_all_edits_come_when_all_are_made(models, monkeypatch):
+    monkeypatch.setitem(METHODS, "learned", QUICK.but(standardise_terms=True))
+    monkeypatch.setattr(models.editor, "batch", 1)
+    form = editor(models)
+    run(form)
+    titles = [cell.children[1].description for cell in form.candidates.children]
+    assert len(titles) > 2 and all(re.fullmatch(rf"{i}: loss -?\d+\.\d\d", title) for i, title in enumerate(titles, 1))
+    assert len({title.split(": ")[1] for title in titles}) > 2  # not what the first one of its own would say
+
+
 def test_before_lies_over_after_up_to_the_slider(form):
     assert form.compared.value == ""
     run(form)

@@ -11,6 +11,7 @@ import torch
 from lr_helpers import checks
 from lr_helpers.authoring import notebooks
 from lr_helpers.authoring.exercises import STUB, exercise_version, stub
+from lr_helpers.checks.diagnosis import hint_of_error
 from lr_helpers.checks.exercise import CheckFailed, Exercise, case, describe, difference, forward_and_gradient
 from lr_helpers.errors import UserError
 from lr_helpers.method import METHODS
@@ -304,7 +305,95 @@ def test_a_crash_that_nobody_knows_does_not_show_the_solution():
 
 def test_a_generator_is_told_apart_from_a_random_result():
     exercise = Exercise("same", list, lambda: [([1, 2],)] * 3, {})
-    assert "a list is asked for" in said(exercise, lambda items: (i for i in items))
+    for made in (lambda items: (i for i in items), iter, lambda items: map(int, items), lambda items: filter(None, items)):
+        assert "make a list" in said(exercise, made)
+    assert "make a list" in said(HALVED, lambda a: (v / 2 for v in a))
+
+
+def test_a_default_that_calls_have_filled_is_told():
+    exercise = Exercise("same", list, lambda: [([1, 2],), ([3],), ([],)], {})
+
+    def gather(items, found=[]):  # noqa: B006
+        found.extend(items)
+        return found
+
+    for _ in range(2):  # it is filled already when it is tried again
+        assert "the default of `found` is made once" in said(exercise, gather)
+    assert "made once" not in said(exercise, lambda items, found=(), more=[1]: [*items, *more])
+
+
+def test_two_crashes_are_the_same_only_if_they_say_the_same():
+    exercise = Exercise("first", lambda a: a[0], lambda: [([1, 2],), ([3],), ([5, 6],)],
+                        {"lists begin with 0": lambda a: a[len(a)], "a list has no key": lambda a: a["0"]})
+    assert "lists begin with 0" in said(exercise, lambda a: [4][1])
+    assert "a list has no key" in said(exercise, lambda a: a["first"])
+    assert "Hint 1 under the stub" in said(exercise, lambda a: {}[a[0]])
+
+
+def test_an_error_in_a_special_case_is_told_with_what_that_case_is_about():
+    exercise = Exercise("sum", lambda a: a.sum(0), lambda: [(torch.ones(2, 3),), (torch.zeros(2, 3),), case(
+        torch.ones(4, 3), about="there may be more rows")], {})
+    assert "hint      there may be more rows (the shapes don't broadcast" in said(exercise, lambda a: (a + torch.zeros(2, 1)).sum(0))
+
+
+def test_nothing_returned_is_told_also_where_more_than_the_result_is_observed():
+    for name in ("gumbel_softmax", "reinforce_surrogate", "gradient_norms", "key_of", "region_network"):
+        assert "is the return statement missing?" in said(checks.ALL[name], lambda *given: None)
+
+
+def test_a_float_is_no_whole_number():
+    assert "a whole number was expected, 3, not the float 3.0" in difference(3.0, 3, 1e-5)
+    assert "value 1: a whole number was expected" in difference([1, 2.0], [1, 2], 1e-5)
+    assert "value 0: a whole number was expected" in difference(torch.tensor([1.0, 2.0]), [1, 2], 1e-5)
+    assert difference(np.int64(3), 3, 1e-5) is None
+
+
+@pytest.mark.parametrize("near", [lambda a: a * (1 + 5e-5), lambda a: a + 3e-5 * a.max(), lambda a: a.half().float(),
+                                  lambda a: (a * 400).round() / 400])
+def test_what_is_nearly_right_is_not_told_another_slip(near):
+    exercise = Exercise("kept", lambda a: 1 * a, lambda: [
+        (torch.rand(n, 3, generator=torch.Generator().manual_seed(n)),) for n in (3, 4, 5)], {})
+    assert "hint      nearly right: look for rounding" in said(exercise, near)
+    assert "the largest difference is " in said(exercise, near)
+
+
+def test_whole_numbers_are_never_nearly_right():
+    exercise = Exercise("kept", lambda a: a, lambda: [(10_000,), (20_000,), (40_000,)], {})
+    assert "every value is off by +1" in said(exercise, lambda a: a + 1)
+
+
+def test_zeros_are_not_called_rounded():
+    kept = Exercise("kept", lambda a: a, lambda: [(torch.full((n,), 0.1 * n),) for n in (2, 3, 4)], {})
+    assert "hint      only zeros come out" in said(kept, lambda a: a * 0)
+    assert "the gradient is wrong: only zeros come out" in said(HALVED, lambda a: a.detach() / 2 + 0 * a)
+
+
+def recursion(a: int) -> int:
+    return recursion(a)
+
+
+@pytest.mark.parametrize(("wrong", "hint"), [
+    (lambda: torch.cat([torch.ones(2, 3), torch.ones(3, 4)]), "has to agree on all axes but one"),
+    (lambda: torch.softmax(torch.ones(2)), "dim=-1 is the last one"),
+    (lambda: torch.tensor([torch.ones(2), torch.ones(2)]), "torch.stack for a list"),
+    (lambda: [1, 2, 3][torch.ones(2):], "whole number"),
+    (lambda: torch.ones(4).reshape(3, 2), "as many numbers"),
+    (lambda: torch.nn.functional.one_hot(torch.ones(2)), "takes positions"),
+    (lambda: [2] - [1], "lists can't be calculated with"),
+    (lambda: (lambda a: a)(1, 2), "keep the stub's parameters"), (lambda: (lambda a: a)(), "keep the stub's parameters"),
+    (lambda: recursion(1), "calls itself for ever"),
+])
+def test_messages_of_torch_and_python_are_explained(wrong, hint):
+    try:
+        wrong()
+    except Exception as error:
+        assert hint in hint_of_error(error)
+    else:
+        pytest.fail("nothing was raised")
+
+
+def test_without_a_graphics_card_cuda_is_explained():
+    assert "graphics card" in hint_of_error(RuntimeError("Found no NVIDIA driver on your system."))
 
 
 def test_the_counting_exercise_agrees_with_the_editors_counter(models, scene_picture):

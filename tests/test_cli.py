@@ -66,7 +66,7 @@ def edited(tmp_path_factory):
     """The folder that one edit of a larger picture wrote, and that picture."""
     root = tmp_path_factory.mktemp("edited")
     file, folder = root / "my picture.jpg", root / "out put"
-    Image.fromarray(scene(7, 1).render()).resize((150, 100)).save(file, quality=95)
+    Image.fromarray(scene(9, 1).render()).resize((150, 100)).save(file, quality=95)
     assert main([*edit_arguments(file, folder), "--seed", "5", "--draw-boxes", "--anchors", "4"]) == 0  # two places
     return folder, file
 

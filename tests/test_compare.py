@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from lr_helpers import UserError, load_models, plots
-from lr_helpers.baselines import ABLATIONS, ACROSS, BASELINES, TITLES
+from lr_helpers.baselines import ABLATIONS, ACROSS, BASELINES, TITLES, load_baseline
 from lr_helpers.cli import main
+from lr_helpers.files.paths import DATA
 from lr_helpers.models.profiles import get_profile
-from lr_helpers.study import compare
+from lr_helpers.study import compare, rivals
 from lr_helpers.study.compare import asked, at, measure, variants
 from lr_helpers.study.tasks import TEST, VALIDATION, task
 from tiny_world import judge
@@ -238,3 +239,30 @@ def test_options_of_other_studies_are_refused(more, tmp_path, capsys):
     assert stop.value.code == 2
     assert f"study compare: error: unrecognized arguments: {' '.join(more)}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_each_rival_is_tried_at_its_default_and_gets_what_served_it_best(tmp_path, models):
+    names = [variant.name for variant in rivals.variants()]
+    assert len(names) == len(set(names))
+    for row in rivals.GRID:
+        assert rivals.named(row, rivals.usual(row)) in names
+        means = {rivals.named(row, rivals.usual(row)): {"success": {"value": 0.5}, "psnr": {"value": 20.0}}}
+        assert rivals.best(row, means) == rivals.usual(row)
+        other = next(name for name in names if name.startswith(row) and name not in means)
+        for success, psnr, better in ((0.5, 21.0, True), (0.6, 1.0, True), (0.4, 60.0, False), (0.5, 19.0, False)):
+            found = rivals.best(row, {**means, other: {"success": {"value": success}, "psnr": {"value": psnr}}})
+            assert (rivals.named(row, found) == other) == better
+    for variant in rivals.variants()[::7]:
+        assert {k: getattr(variant.load(models), k) for k in variant.settings} == variant.settings
+
+
+def test_what_was_chosen_for_the_rivals_is_what_they_get(models):
+    stored = json.loads((DATA / "studies" / "rivals.json").read_text(encoding="utf-8"))
+    chosen = {row: {name: value for name, value in settings.items() if value != stored["usual"][row][name]}
+              for row, settings in stored["chosen"].items()}
+    assert {row: own for row, own in chosen.items() if own} == get_profile("tiny").rivals
+    assert stored["chosen"] == {row: rivals.best(row, stored["means"]) for row in rivals.GRID}
+    for row, settings in stored["chosen"].items():
+        loaded = load_baseline(row, "tiny", models)
+        assert {name: getattr(loaded, name) or models.profile.guidance for name in settings} == settings
+        assert load_baseline(row, "tiny", models, **stored["usual"][row]).guidance == stored["usual"][row]["guidance"]

@@ -122,7 +122,7 @@ def test_who_beats_ours_follows_from_the_means():
 def test_the_table_of_pie_is_that_of_its_summary():
     found = stored("pie")
     setting = (f"{found['items']} items of 60 in `pie_emoji`, profile `{found['profile']}`, {found['steps']} denoising "
-               f"steps, seed {found['seed']}, on {found['device']}.")
+               f"steps where a row has none of its own, seed {found['seed']}, on {found['device']}.")
     assert pie.page(found, setting) == (DATA / "studies" / "pie.md").read_text(encoding="utf-8")
     assert found["published"] == pie.published()
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from lr_helpers.across.asks import emoji_asks
 from lr_helpers.models import profiles as config
+from lr_helpers.study.tasks import TEST, task
 from tiny_world import DATA, GRID, SIZE, judge, places, sprites
 from tiny_world import scenes as scenes_module
 from tiny_world.judge import overlap_share
@@ -27,7 +29,7 @@ from tiny_world.scenes import (
     shadow,
     square,
 )
-from tiny_world.sprites import HELD_OUT_STYLE, SIZES, STYLES, TURNS
+from tiny_world.sprites import HELD_OUT_STYLE, SEEN_STYLES, SIZES, STYLES, TURNS
 from tiny_world.words import (
     ADJECTIVES,
     GROUND,
@@ -325,8 +327,8 @@ def test_places_have_different_variants(name):
 
 @pytest.mark.all
 def test_all_variants_of_all_places_differ():
-    assert len({places.place(name, i).tobytes() for name in GROUNDS for i in range(places.VARIANTS)}) == (
-        len(GROUNDS) * places.VARIANTS)
+    assert len({places.place(name, i).tobytes() for name in GROUNDS for i in range(2 * places.VARIANTS)}) == (
+        len(GROUNDS) * 2 * places.VARIANTS)
 
 
 def test_sprites_and_textures_are_licensed_and_small():
@@ -673,27 +675,58 @@ def test_caption_truth_follows_from_the_recipes():
     assert empties
 
 
-def test_clips_parts_are_objects_by_name_and_the_ground_beside_them():
-    shares, texts, truth = clip.parts(3, range(200))
-    assert shares.shape == (200, 8, 8) and truth.diagonal().all() and truth.float().mean() < 0.1
-    grounds = 0
-    for i, (share, text) in enumerate(zip(shares, texts, strict=True)):
-        recipe, named = clip.random_scene(i), asked(text)
+def check_parts(found: clip.Parts, recipes: list[Recipe]) -> int:
+    """Each part is an object called by its name, or the ground beside all objects; returns how many are grounds."""
+    truth, grounds = found.truth(), 0
+    assert truth.diagonal().all() and truth.float().mean() < 0.1
+    for i, (owner, share, text) in enumerate(zip(found.owners, found.shares, found.texts, strict=True)):
+        recipe, named = recipes[owner], asked(text)
         if not named:
             grounds += 1
             assert recipe.place in placed_in(text)
             assert all(not (share * clip.covered(o)).any() for o in recipe.objects) or share.all()
             continue
         ((name, _),) = named
-        places = [o for o in recipe.objects if o.name == name]
-        assert any(torch.equal(share, clip.covered(o)) for o in places)
-        for j in (j for j, other in enumerate(texts) if asked(other)):
+        assert any(torch.equal(share, clip.covered(o)) for o in recipe.objects if o.name == name)
+        for j in (j for j, other in enumerate(found.texts) if asked(other)):
             if truth[i, j]:
-                assert next(iter(asked(texts[j])))[0] == name
-    assert 20 < grounds < 120
+                assert next(iter(asked(found.texts[j])))[0] == name
+    return grounds
+
+
+def test_clips_parts_are_objects_by_name_and_the_ground_beside_them():
+    found = clip.parts(3, range(200))
+    assert found.owners == list(range(200)) and found.shares[0].shape == (8, 8)
+    assert 20 < check_parts(found, [clip.random_scene(i) for i in range(200)]) < 120
     thing = Placed("cat", 8, 32, 48)
     assert clip.covered(thing).sum() * 16**2 == 48**2  # in patches of 16 pixels
     assert clip.covered(thing)[2].tolist() == [0.5, 1, 1, 0.5, 0, 0, 0, 0] and not clip.covered(thing)[:2].any()
+
+
+def test_clips_second_training_compares_a_part_with_one_beside_it():
+    found = clip.parts_beside(3, range(200))
+    assert found.owners == [i for i in range(200) for _ in range(2)]
+    check_parts(found, [clip.changed_scene(i)[0] for i in range(200)])
+    truth = found.truth()
+    for i in range(0, 400, 2):  # neither text of a scene's two parts is true of the other
+        assert not truth[i, i + 1] and not truth[i + 1, i]
+
+
+def test_clips_second_training_compares_a_scene_with_one_in_which_one_object_is_another():
+    for number in range(0, 400, 2):
+        (before, index), (after, same) = clip.changed_scene(number), clip.changed_scene(number + 1)
+        assert index == same and before == after.replaced(index, before.objects[index].name) != after
+        assert len({o.name for o in after.objects}) == len(after.objects)
+        assert not any(held_out(o.name, after.place) for o in after.objects)
+    numbers = np.arange(400, dtype=np.int32)  # in place of pictures: which scene each is
+    pictures, chosen, texts, truth = clip.alike(2, 64, numbers)
+    assert pictures.tolist() == chosen and len(set(chosen)) == 64
+    for i in range(0, 64, 2):
+        assert chosen[i] % 2 == 0 and chosen[i + 1] == chosen[i] + 1
+        assert truth[i, i] and truth[i + 1, i + 1] and not truth[i, i + 1] and not truth[i + 1, i]
+        for k in (i, i + 1):
+            recipe, index = clip.changed_scene(chosen[k])
+            assert recipe.objects[index].name in {name for name, _ in asked(texts[k])}
 
 
 def test_clips_patches_are_trained_as_they_are_used(models):
@@ -706,9 +739,9 @@ def test_clips_patches_are_trained_as_they_are_used(models):
 
 
 def test_clips_scenes_are_drawn_once(drawn, tmp_path):
-    pictures = clip.shelf(tmp_path / "scenes.npy", 5)
+    pictures = clip.shelf(tmp_path / "scenes.npy", clip.random_scene, 5)
     assert pictures.shape == (5, SIZE, SIZE, 3) and drawn == [clip.random_scene(i) for i in range(5)]
-    assert (clip.shelf(tmp_path / "scenes.npy", 5) == pictures).all() and len(drawn) == 5
+    assert (clip.shelf(tmp_path / "scenes.npy", clip.random_scene, 5) == pictures).all() and len(drawn) == 5
 
 
 def of_the_editor(count: int) -> list[Recipe]:
@@ -727,8 +760,11 @@ TRAININGS = {
     "instruct": lambda: [r for i in range(200) for one in [comparison.instruction_example(Random(f"e {i}"))]
                          for r in (one.before, one.after)],
     "clip": lambda: [clip.random_scene(i) for i in range(200)],
+    "clip_alike": lambda: [clip.changed_scene(i)[0] for i in range(200)],
+    "critic": lambda: [judge_training.example(Random(f"a {i}"), STYLES)[0] for i in range(200)],
     "judge": lambda: [judge_training.example(Random(f"a {i}"))[0] for i in range(200)],
     "dino": lambda: [r for i in range(100) for r in dino.recipes(Random(f"b {i}"))[:2]],
+    "dino_whole": lambda: [r for i in range(100) for r in dino.whole_recipes(Random(f"b {i}"))[:2]],
 }
 """Scenes that each training draws."""
 
@@ -736,11 +772,28 @@ TRAININGS = {
 @pytest.mark.parametrize("part", TRAININGS)
 def test_no_training_draws_a_held_out_style_or_texture(part):
     found = TRAININGS[part]()
-    assert {o.style for r in found for o in r.objects} == set(STYLES)
-    assert {r.place for r in found} == set(PLACES)
+    more = part in ("clip_alike", "judge", "dino_whole")
+    assert {o.style for r in found for o in r.objects} == set(SEEN_STYLES if more else STYLES)
+    assert {r.place for r in found} == set(PLACES) and HELD_OUT_STYLE not in SEEN_STYLES
 
 
-@pytest.mark.parametrize("part", ["vae", "inpainting", "text_to_image", "instruct", "clip"])
+@pytest.mark.parametrize("part", TRAININGS)
+def test_no_training_shows_the_grounds_of_held_out_scenes(part):
+    assert max(r.variant for r in TRAININGS[part]()) < places.VARIANTS
+
+
+def test_an_empty_held_out_scene_is_in_no_training():
+    """It is nothing but its ground, so it would be the very picture of a training scene with the same one."""
+    kept = [task("add", seed).recipe for seed in range(TEST, TEST + 200)]
+    assert any(not r.objects for r in kept) and all(places.VARIANTS <= r.variant < 2 * places.VARIANTS for r in kept)
+    grounds = {name: {places.place(name, i).tobytes() for i in range(places.VARIANTS)} for name in PLACES}
+    assert not any(r.removed(0).render().tobytes() in grounds[r.place] if r.objects else r.render().tobytes() in grounds[r.place]
+                   for r in kept)
+    tested = {r.render().tobytes() for r in kept}
+    assert not any(ask.picture().tobytes() in tested for ask in emoji_asks(200))
+
+
+@pytest.mark.parametrize("part", ["vae", "inpainting", "text_to_image", "instruct", "clip", "clip_alike"])
 def test_editors_and_clip_never_see_a_held_out_pair(part):
     pairs = {(o.name, r.place) for r in TRAININGS[part]() for o in r.objects}
     assert len(pairs) > 100
@@ -770,7 +823,10 @@ def test_no_batch_opens_a_held_out_file(monkeypatch, tmp_path):
     assert vae.batch(1, 8, 64).shape == (8, 3, 64, 64)
     assert judge_training.batch(1, 8)[0].shape == (8, 3, 64, 64)
     assert [v.shape[1:3] for v in dino.views(1, 4)] == [(4, 3)] * 2
-    assert clip.batch(1, 8, clip.shelf(tmp_path / "scenes.npy", 12))[0].shape == (8, SIZE, SIZE, 3)
+    assert [v.shape[1:3] for v in dino.whole_views(1, 4)] == [(4, 3)] * 2
+    for name, scene_of, batch in (("one", clip.random_scene, clip.batch),
+                                  ("two", lambda number: clip.changed_scene(number)[0], clip.alike)):
+        assert batch(1, 8, clip.shelf(tmp_path / f"{name}.npy", scene_of, 12))[0].shape == (8, SIZE, SIZE, 3)
     autoencoder = vae.build(vae.CHANNELS).eval()
     inpainting.prepare(autoencoder, 4, inpainting.CROP, "test", "cpu")
     comparison.prepare(autoencoder, comparison.instruction_example, tokenizer.build(), 4, SIZE, 0.2, "test", "cpu")
@@ -789,6 +845,20 @@ def test_views_are_two_looks_at_one_object():
         one, other, index = dino.recipes(Random(i))
         (thing,) = other.objects
         assert thing == replace(one.objects[index], flip=thing.flip)
+
+
+def test_whole_views_are_the_same_objects_elsewhere():
+    large, small = dino.whole_views(5, 6)
+    assert large.shape == (2, 6, 3, SIZE, SIZE) and small.shape == (2, 6, 3, dino.GLOBAL, dino.GLOBAL)
+    for v in (large, small):
+        assert -1 <= v.min() < v.max() <= 1 and not torch.equal(v[0], v[1])
+    assert torch.equal(dino.whole_views(5, 6)[1], small)
+    for i in range(100):
+        one, other, name = dino.whole_recipes(Random(i))
+        assert {(o.name, o.style) for o in one.objects} == {(o.name, o.style) for o in other.objects}
+        assert one.place != other.place and name in {o.name for o in one.objects}
+        pairs = [(a, b) for j, a in enumerate(other.objects) for b in other.objects[:j]]
+        assert all(scenes_module.overlap(a, b) < 0.05 for a, b in pairs)
 
 
 def test_vae_batches_depend_on_the_step_alone():

@@ -25,7 +25,7 @@ from lr_helpers.files.outputs import LEDGER, Output
 from lr_helpers.models.profiles import get_profile
 from lr_helpers.study import zoo as zoo_study
 from tiny_world import SIZE, judge, scenes, words
-from tiny_world.__main__ import PARTS, main, parser
+from tiny_world.__main__ import NEEDS, PARTS, main, parser
 from tiny_world.sprites import HELD_OUT_STYLE
 from tiny_world.zoo import clip, comparison, dino, inpainting, tokenizer, vae
 from tiny_world.zoo import judge as judge_training
@@ -370,8 +370,10 @@ RUNS = {
     "text_to_image": partial(comparison.run, "text_to_image", size=4, examples=10),
     "instruct": partial(comparison.run, "instruct", size=4, examples=10),
     "decoder": partial(vae.run_decoder, size=1),
-    "clip": partial(clip.run, size=8),
+    "clip": partial(clip.run, size=8, count=12),
+    "clip_alike": partial(clip.run_alike, size=8, count=12),
     "dino": partial(dino.run, size=8),
+    "dino_whole": partial(dino.run_whole, size=4),
     "classifier": partial(judge_training.run, size=8),
 }
 """Each part's trainer at a tiny size, in an order in which each finds what it begins with."""
@@ -409,6 +411,34 @@ def test_every_part_is_trained_and_resumed(zoo):
         assert [line["step"] for line in log] == [1, 2], part
         assert all(torch.isfinite(torch.tensor(value)) for line in log for value in line.values()), part
         assert last(root / part)["step"] == 2
+
+
+def test_examples_of_another_autoencoder_are_encoded_anew(tmp_path):
+    made = []
+    one, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    for network in (one, one, other, one):
+        found = inpainting.kept(tmp_path, "64_0", network, lambda own=network: made.append(own) or {"x": own.weight.detach()})
+        assert torch.equal(found["x"], network.weight)
+    assert made == [one, other] and not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("part", NEEDS)
+def test_a_part_that_goes_on_says_from_what(part, tmp_path, capsys):
+    for name, before in NEEDS[part].items():
+        with pytest.raises(SystemExit) as stopped:
+            main(["train", "--part", part, "--steps", "1", "--output", str(tmp_path / "out"), "--runs", str(tmp_path / "runs")])
+        said = capsys.readouterr().err
+        assert stopped.value.code == 2 and said.count("\n") == 1, said
+        assert f"{name} is missing" in said and f"train --part {before} first" in said and before in PARTS
+        (tmp_path / "out" / name).mkdir(parents=True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_parts_are_listed_in_an_order_in_which_each_finds_what_it_needs():
+    done = []
+    for part in PARTS:
+        assert set(NEEDS.get(part, {}).values()) <= set(done), part
+        done.append(part)
 
 
 def test_no_trainer_draws_a_held_out_scene(zoo, seeds):

@@ -8,6 +8,7 @@ import argparse
 import importlib
 from pathlib import Path
 
+from lr_helpers.errors import UserError
 from lr_helpers.machine.boundary import answered
 from tiny_world import DATA
 
@@ -21,9 +22,22 @@ PARTS = {
     "text_to_image": ("comparison", "text_to_image", 2500, 32),
     "instruct": ("comparison", "instruct", 3000, 32),
     "clip": ("clip", "run", 8500, 96),
+    "clip_alike": ("clip", "run_alike", 4500, 96),
     "dino": ("dino", "run", 2000, 48),
+    "dino_whole": ("dino", "run_whole", 1400, 32),
     "classifier": ("judge", "run", 4000, 64),
 }
+
+NEEDS = {
+    "vae": {"wide": "wide_vae", "critic": "critic"},
+    "decoder": {"inpainting/vae": "vae", "critic": "critic"},
+    "inpainting": {"inpainting/vae": "vae"},
+    "text_to_image": {"inpainting/unet": "inpainting"},
+    "instruct": {"inpainting/unet": "inpainting"},
+    "clip_alike": {"clip/open_clip_model.safetensors": "clip"},
+    "dino_whole": {"dino/model.safetensors": "dino"},
+}
+"""What a part goes on from, in the folder of the output, and the part that writes it."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
                                 help="train one part of the zoo; resumes where it stopped")
     train.add_argument("--part", choices=PARTS, required=True,
                        help="critic and wide_vae, then vae, then inpainting (and decoder, which sharpens the vae), "
-                            "then text_to_image and instruct, which start from inpainting's weights; the others stand "
-                            "alone")
+                            "then text_to_image and instruct, which start from inpainting's weights; clip, then "
+                            "clip_alike; dino, then dino_whole; classifier")
     train.add_argument("--steps", type=int, help="updates (default: as for the shipped zoo)")
     train.add_argument("--batch", type=int, help="samples an update (default: as shipped; 8 times that on cuda)")
     train.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -76,6 +90,10 @@ def _train(options: argparse.Namespace) -> None:
     module, function, steps, batch = PARTS[options.part]
     if options.device.startswith("cuda"):
         batch *= 8
+    for name, before in NEEDS.get(options.part, {}).items():
+        if not (options.output / name).exists():
+            raise UserError(f"{options.output / name} is missing, from which {options.part} goes on; train --part "
+                            f"{before} first, with the same --output.")
     train = getattr(importlib.import_module(f"tiny_world.zoo.{module}"), function)
     train(options.runs / options.part, options.output, options.steps or steps, options.batch or batch, options.device)
 

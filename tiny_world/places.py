@@ -11,7 +11,8 @@ from tiny_world.textures import octaves
 from tiny_world.words import DRAWN, HELD_OUT_TEXTURES, PLACES
 
 VARIANTS = 64
-"""Variants of each background."""
+"""Variants of each background in the trainings, 0 … 63. As many others, 64 … 127, are those of held-out scenes: no
+model has seen them."""
 
 SHADOWS: dict[str, str] = {
     **dict.fromkeys(("grass", "snow", "sand", "table", "room"), "stand"),
@@ -145,7 +146,7 @@ _DRAW = {name: globals()[f"_{name}"] for name in DRAWN}
 
 @cache
 def place(name: str, variant: int) -> np.ndarray:
-    """(128, 128, 3) uint8 of one variant (0..63); shared and read-only."""
+    """(128, 128, 3) uint8 of one variant (0 … 127, see VARIANTS); shared and read-only."""
     known = [*PLACES, *HELD_OUT_TEXTURES]
     rng = np.random.default_rng([2, known.index(name), variant])
     if name in DRAWN:

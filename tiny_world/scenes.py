@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from random import Random
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from lr_helpers.boxes import Box
 
 HELD_OUT_SEEDS = range(0, 1_000_000)
-"""Seeds for tests, examples and studies; no model is trained on them."""
+"""Seeds for tests, examples and studies; no model is trained on their scenes, nor on the grounds in them."""
 
 VALIDATION_SEEDS, TEST_SEEDS = range(300_000, 400_000), range(400_000, 1_000_000)
 """Their shares for choosing settings, and for what is reported."""
@@ -152,7 +153,7 @@ class Recipe:
                 "caption": self.caption()}
 
 
-def _overlap(a: Placed, b: Placed) -> float:
+def overlap(a: Placed, b: Placed) -> float:
     """Shared area of two squares over the smaller one's area."""
     w = min(a.x + a.size, b.x + b.size) - max(a.x, b.x)
     h = min(a.y + a.size, b.y + b.size) - max(a.y, b.y)
@@ -163,18 +164,22 @@ FOOT = 56
 """Where things stand, their feet are at least so far down: below every horizon but a room's."""
 
 
-def random_placed(name: str, rng: Random, sizes=SIZES, style: str | None = None, where: str = "sky") -> Placed:
-    """`name` at a random size and place on the grid, wholly inside the picture; half are mirrored, a third lean."""
+def random_placed(name: str, rng: Random, sizes=SIZES, style: str | None = None, where: str = "sky",
+                  hands: Sequence[str] = STYLES) -> Placed:
+    """`name` at a random size and place on the grid, wholly inside the picture; half are mirrored, a third lean. Drawn
+    in `style`, or by one of the `hands`.
+    """
     size = rng.choice(sizes)
     low = max(FOOT - size, 0) if SHADOWS.get(where) == "stand" else 0
     x, y = rng.randrange(0, SIZE - size + 1, GRID), rng.randrange(low // GRID * GRID, SIZE - size + 1, GRID)
     turn = rng.choice(TURNS) if rng.random() < 0.4 else 0
-    return Placed(name, x, y, size, style or rng.choice(STYLES), rng.random() < 0.5, turn)
+    return Placed(name, x, y, size, style or rng.choice(hands), rng.random() < 0.5, turn)
 
 
-def random_recipe(rng: Random, count: int | None = None, combinations: str = "training") -> Recipe:
+def random_recipe(rng: Random, count: int | None = None, combinations: str = "training",
+                  hands: Sequence[str] = STYLES) -> Recipe:
     """A random scene of `count` objects (1-3, or 0 when asked for) that hardly overlap, all different, three times of
-    four in one style.
+    four in one style, always in those of `hands`.
 
     `combinations`: "training" leaves the held-out object-place pairs away, "held_out" takes only
     those, "all" does not mind.
@@ -182,15 +187,15 @@ def random_recipe(rng: Random, count: int | None = None, combinations: str = "tr
     if combinations not in ("training", "held_out", "all"):
         raise ValueError(f"combinations is {combinations!r}; use 'training', 'held_out' or 'all'.")
     where = rng.choice(list(PLACES))
-    style = rng.choice(STYLES) if rng.random() < 0.75 else None
+    style = rng.choice(hands) if rng.random() < 0.75 else None
     names = [n for n in NAMES if combinations == "all" or held_out(n, where) == (combinations == "held_out")]
     count = rng.choice((1, 1, 2, 2, 3)) if count is None else count
     sizes = SIZES if count <= 1 else SIZES[:4] if count == 2 else SIZES[:2]
     objects: list[Placed] = []
     for name in rng.sample(names, min(count, len(names))):
         for _ in range(40):
-            thing = random_placed(name, rng, sizes, style, where)
-            if all(_overlap(thing, other) < 0.05 for other in objects):
+            thing = random_placed(name, rng, sizes, style, where, hands)
+            if all(overlap(thing, other) < 0.05 for other in objects):
                 objects.append(thing)
                 break
     # What stands further down is nearer, so it is painted later.
@@ -198,12 +203,14 @@ def random_recipe(rng: Random, count: int | None = None, combinations: str = "tr
 
 
 def scene(seed: int, count: int | None = None, combinations: str = "training") -> Recipe:
-    """The scene with this number; seeds below 1,000,000 are held out from every training."""
+    """The scene with this number; those below 1,000,000 are held out from every training, and so is what they stand on:
+    an empty scene is nothing but its ground.
+    """
     rng = Random(f"scene {seed}")
     recipe = random_recipe(rng, count, combinations)
     while count is not None and len(recipe.objects) < count:  # a first object in the middle can leave no room
         recipe = random_recipe(rng, count, combinations)
-    return recipe
+    return replace(recipe, variant=recipe.variant + VARIANTS) if seed in HELD_OUT_SEEDS else recipe
 
 
 def tensor(recipe: Recipe) -> torch.Tensor:

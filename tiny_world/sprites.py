@@ -19,14 +19,21 @@ from tiny_world import DATA
 from tiny_world.words import OBJECTS
 
 STYLES = ("noto", "blob", "fluent")
-"""The hands that the models are trained on, the usual one first."""
+"""The hands that the models are trained on, the usual one first; all that the editor paints."""
+
+MORE_STYLES = ("fluent_flat", "emojitwo")
+"""Further hands that CLIP, the ViT and the judge have seen: who looks has seen more drawings than who paints."""
+
+SEEN_STYLES = (*STYLES, *MORE_STYLES)
+"""All hands in any training."""
 
 HELD_OUT_STYLE = "twemoji"
 """The hand that no model ever sees in training."""
 
 CREDITS: dict[str, str] = {
     "noto": "Noto Color Emoji, SIL Open Font License 1.1", "blob": "Noto Emoji's first drawings, Apache License 2.0",
-    "fluent": "Fluent Emoji, MIT License", "twemoji": "Twemoji, CC BY 4.0",
+    "fluent": "Fluent Emoji, MIT License", "fluent_flat": "Fluent Emoji's flat drawings, MIT License",
+    "emojitwo": "EmojiTwo, CC BY 4.0", "twemoji": "Twemoji, CC BY 4.0",
 }
 """Where each style is from, and its licence."""
 
@@ -121,8 +128,12 @@ def import_iconify(icons: Path, style: str) -> None:
 
     def glyph(name: str, code: str) -> Image.Image:
         icon = ICONIFY.get(name) or unicodedata.name(chr(int(code, 16))).lower().replace(" ", "-")
+        if icon not in book["icons"] and icon not in book["aliases"]:
+            icon = icon.removesuffix("-face")  # some call "wolf" what Unicode calls "wolf face"
         while icon in book["aliases"]:
             icon = book["aliases"][icon]["parent"]
+        if icon not in book["icons"]:
+            raise UserError(f"{icons} has no icon {icon}; give a package that has all {len(OBJECTS)} objects.")
         body = book["icons"][icon]["body"]
         svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
                f'viewBox="0 0 {book["width"]} {book["height"]}">{body}</svg>')

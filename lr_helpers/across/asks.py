@@ -18,7 +18,7 @@ from tiny_world.scenes import Recipe, scene
 from tiny_world.words import NAMES, PLACES, caption, held_out, noun_phrase, with_article
 
 FIRST = 2_000_000
-"""Seed of the first emoji scene; the models themselves were trained on seeds from 1,000,000 on, far apart."""
+"""Seed of the first emoji scene. No study reports on scenes from 1,000,000 on, nor on the grounds in them."""
 
 LESSONS = 2_900_000
 """Seed of the first scene of notebook 07, behind those that the shipped network was trained on."""

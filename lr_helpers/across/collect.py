@@ -24,6 +24,8 @@ from lr_helpers.files.canvas import Canvas
 from lr_helpers.files.outputs import Output
 from lr_helpers.method import METHODS
 from lr_helpers.models.loading import Models, load_models
+from lr_helpers.models.profiles import Profile
+from lr_helpers.models.region_weights import which
 from lr_helpers.predictor import Example, RegionPredictor, View, models_of, view_of, weighed
 from lr_helpers.study.run import Done, Study, read
 
@@ -48,19 +50,21 @@ def some_boxes(boxes: torch.Tensor, values: torch.Tensor, count: int, known: Seq
 
 
 def tried(models: Models, canvas: Canvas, source: str, prompt: str, name: str, count: int, steps: int, *,
-          predictor: RegionPredictor | None = None, known: Sequence[Box] = ()) -> tuple[View, Candidates]:
+          predictor: RegionPredictor | None = None, known: Sequence[Box] = (),
+          liked: float = 0.375) -> tuple[View, Candidates]:
     """What the network sees of a picture, and `count` of its boxes, (count, 1, 4), each edited once.
 
-    Three eighths of the boxes are those that the edit-free terms like best, the others are drawn at random: those that
-    are right for replacing are wrong for adding. With a `predictor` half are those that it likes best: where it is
-    wrong, it shall learn so. `known`: boxes that have been edited before; `name` seeds the draw.
+    Three eighths of the boxes, or another share `liked`, are those whose patches look most like the source, the others
+    are drawn at random: those that are right for replacing are wrong for adding. With a `predictor` half are those that
+    it likes best: where it is wrong, it shall learn so. `known`: boxes that have been edited before; `name` seeds the
+    draw.
     """
     found = propose(models, canvas, source, METHOD.but(shortlist=0))
     view = view_of(models, canvas, source, prompt, (found.features, found.attention))
     boxes = found.boxes.reshape(-1, 4)
     draw = torch.Generator().manual_seed(crc32(name.encode()) + len(known))
     if predictor is None:
-        chosen = some_boxes(boxes, found.edit_free.flatten(), count, known, draw, round(0.375 * count))
+        chosen = some_boxes(boxes, found.edit_free.flatten(), count, known, draw, round(liked * count))
     else:
         with torch.no_grad():
             chosen = some_boxes(boxes, -predictor(view, boxes), count, known, draw, round(0.5 * count))
@@ -100,6 +104,12 @@ def example(files: Sequence[Path], weights: dict[str, float], scales: dict[str, 
                 tuple(first["shape"].tolist()))
     boxes = torch.cat([one["boxes"] for one in rounds]).long()
     return Example(view, boxes, weighed(terms_of(files), weights, scales))
+
+
+def editing_models(profile: Profile) -> dict[str, str]:
+    """What decides the edits that a training keeps: the profile's settings, and its models by their contents."""
+    known = key.identity(profile) or {}
+    return {part: known[part] for part in ("profile", "editor", "backbone", "clip") if part in known}
 
 
 @dataclass
@@ -153,9 +163,13 @@ class Collect(Study):
 
     def complete(self, job: Ask, about: dict) -> bool:
         found = read(self.record(job))
-        # Another list of pictures may have given the same name to something else.
-        return (found is not None and (found["source"], found["prompt"]) == (job.source, job.prompt)
-                and self.tensors(job).exists())
+        # Another list of pictures may have given the same name to something else, or another network have chosen boxes.
+        asked = {"source": job.source, "prompt": job.prompt, **self._from(job)}
+        return found is not None and asked == {key: found.get(key) for key in asked} and self.tensors(job).exists()
+
+    def _from(self, job: Ask) -> dict[str, str | None]:
+        """Digests of what decides a picture's edits beside its texts: its file, and the network that chooses boxes."""
+        return {"image": which(job.image), "network": which(self.network(self.round - 1)) if self.round else None}
 
     def processes(self) -> int:
         # A large model fills the GPU, or the memory, alone.
@@ -169,9 +183,7 @@ class Collect(Study):
     def about(self) -> dict:
         """"models" decide the edits; "encoders", as `predictor.models_of` gives them, are what a network depends on."""
         # Known for sure once they are loaded: before the first download they are not.
-        known = key.identity(self.training.profile) or {}
-        return {"models": {part: known[part] for part in ("profile", "editor", "backbone", "clip") if part in known},
-                "encoders": models_of(self.models)}
+        return {"models": editing_models(self.training.profile), "encoders": models_of(self.models)}
 
     def do(self, job: Ask) -> dict:
         before = self.models.editor.evaluations
@@ -180,7 +192,7 @@ class Collect(Study):
                        known=known)
         # The record comes last: a picture counts as done when both are there.
         self.output.write(self._name(job), save(found))
-        return {"name": job.name, "kind": job.kind, "source": job.source, "prompt": job.prompt,
+        return {"name": job.name, "kind": job.kind, "source": job.source, "prompt": job.prompt, **self._from(job),
                 "boxes": len(found["boxes"]), "evaluations": self.models.editor.evaluations - before}
 
     def summarise(self, done: Done) -> dict:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lr_helpers import plots
 from lr_helpers.across.asks import emoji_asks
-from lr_helpers.across.collect import Collect
+from lr_helpers.across.collect import Collect, editing_models
 from lr_helpers.across.settings import Training
 from lr_helpers.across.train import learn
 from lr_helpers.baselines import Edited
@@ -90,6 +90,9 @@ class Predictors(Study):
         if settings.get("training") != "regions" or self.there < 2:
             raise UserError(f"{self.training} holds no edits of emoji scenes; make some by: python -m lr_helpers "
                             f"train-regions --output {self.training}")
+        if settings["models"] != editing_models(get_profile("tiny")):
+            raise UserError(f"The edits in {self.training} are of other models than those that are here; make new ones "
+                            "by train-regions, in another folder.")
         if self.pictures and max(self.pictures) > self.there:
             raise UserError(f"{self.training} has edits of {self.there} pictures, not of {max(self.pictures)}; give "
                             "smaller numbers, or make more by train-regions.")

@@ -34,7 +34,7 @@ def pool_record(kind: str, seed: int, models: Models, judge: Judge, boxes: int, 
     """One task: all terms of the edits in so many boxes, and what the judge says of each."""
     one = task(kind, seed)
     canvas = Canvas.of(one.picture, models.editor.size)
-    _, table = tried(models, canvas, one.source, one.prompt, one.name, boxes, steps)
+    _, table = tried(models, canvas, one.source, one.prompt, one.name, boxes, steps, liked=0.0)
     found: dict[str, list] = {name: [] for name in MEASURES}
     for i, box in enumerate(table.boxes[:, 0].tolist()):
         said = {**measures.region(one, box), **measures.success(one, box, table.picture(i, 0), judge)}

@@ -12,17 +12,18 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from lr_helpers.across.asks import kinds_of
+from lr_helpers.across.asks import Ask, kinds_of
 from lr_helpers.across.collect import Collect, example, terms_of
 from lr_helpers.across.settings import Training
 from lr_helpers.errors import UserError
 from lr_helpers.files.writing import json_bytes
 from lr_helpers.learning import make_estimator
 from lr_helpers.losses import standardised
+from lr_helpers.machine.seeding import seeded
 from lr_helpers.models.libraries import versions
 from lr_helpers.models.loading import default_device, encoder_device
 from lr_helpers.predictor import Example, RegionPredictor, common_scales, fit
-from lr_helpers.study.run import read, work
+from lr_helpers.study.run import work
 
 HELD_OUT = 10
 """Every so manieth picture is kept back, to see whether what was learned holds for others."""
@@ -47,7 +48,7 @@ def train_regions(training: Training) -> RegionPredictor | None:
         collect = Collect(training, round_, rank, ranks)
         collect.output.require_pattern("networks/*", "history*.json", RESULT)
         if rank and round_:
-            _wait(collect.network(round_ - 1).exists, "rank 0's network")
+            _wait_for_network(training, Collect(training, round_ - 1, rank, ranks))
         done = work(collect, training.workers or (1 if ranks > 1 else None))
         if rank:
             continue
@@ -94,17 +95,14 @@ def _files(training: Training, collect: Collect) -> list[list[Path]]:
 
 def learn(training: Training, collect: Collect) -> tuple[RegionPredictor, list[float]]:
     """Train on all rounds so far: the predictor with its card, and the loss at each update."""
-    # Every HELD_OUT-th picture is kept back, and the last one, so that there is one.
-    files = _files(training, collect)
-    back = [i % HELD_OUT == HELD_OUT - 1 or i == len(files) - 1 for i in range(len(files))]
+    files, back = _files(training, collect), kept_back(training.asks)
     scales = common_scales([terms_of(one) for one, is_back in zip(files, back, strict=True) if not is_back],
                            {**training.weights_to_add, **training.weights})
     kept, held = [], []
     for ask, one, is_back in zip(training.asks, files, back, strict=True):
         (held if is_back else kept).append(example(one, training.weights_for(ask), scales))
     first = kept[0].view
-    with torch.random.fork_rng(devices=[]):  # the seed of the weights; the caller's generator stays as it is
-        torch.manual_seed(training.seed)
+    with seeded(training.seed):
         predictor = RegionPredictor(first.features.shape[0], first.texts.shape[1], without=training.without)
     # Where the encoders run, then back: what is stored and what `chosen_loss` asks is of no device.
     predictor.to(encoder_device(training.device or default_device(training.profile)))
@@ -130,6 +128,18 @@ def learn(training: Training, collect: Collect) -> tuple[RegionPredictor, list[f
     return predictor, [round(loss, 5) for loss in history]
 
 
+def kept_back(asks: Sequence[Ask]) -> list[bool]:
+    """Which pictures are kept back from training: every HELD_OUT-th of each kind, and the last of all, so that there is
+    one.
+    """
+    seen: dict[str, int] = {}
+    found = []
+    for ask in asks:
+        seen[ask.kind] = seen.get(ask.kind, 0) + 1
+        found.append(seen[ask.kind] % HELD_OUT == 0)
+    return [*found[:-1], True]
+
+
 @torch.no_grad()
 def chosen_loss(predictor: RegionPredictor, examples: Sequence[Example]) -> dict[str, float]:
     """The mean loss of the boxes that it chooses, in standard deviations of each picture's losses; and the lowest."""
@@ -142,12 +152,19 @@ def chosen_loss(predictor: RegionPredictor, examples: Sequence[Example]) -> dict
     return {"chosen": round(sum(chosen) / count, 4), "lowest": round(sum(lowest) / count, 4), "count": count}
 
 
+def _wait_for_network(training: Training, collect: Collect) -> None:
+    """Until rank 0 has trained on the edits that are there now: a folder may hold an earlier training's network."""
+    _wait_for_all(collect)
+    wanted, file = digest(training, collect), collect.network(collect.round)
+    _wait(lambda: file.exists() and RegionPredictor.load(file).card.get("digest") == wanted, "rank 0's network")
+
+
 def _wait_for_all(collect: Collect) -> None:
-    """Until every picture's record of this round is there."""
+    """Until every picture's edits of this round are there, and are those that are asked for now."""
     missing = list(collect.training.asks)
 
     def fewer() -> bool:
-        missing[:] = [ask for ask in missing if read(collect.record(ask)) is None]
+        missing[:] = [ask for ask in missing if not collect.complete(ask, {})]
         return not missing
 
     _wait(fewer, "other ranks' pictures", lambda: len(missing))

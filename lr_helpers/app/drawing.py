@@ -159,12 +159,13 @@ def edits_bar_html(edit: Edited) -> str:
 
 def title_of(edit: Edited) -> str:
     """A candidate in a few words."""
-    return f"{edit.number + 1}: loss {edit.loss:.2f}"
+    return f"{edit.number + 1}" if edit.loss is None else f"{edit.number + 1}: loss {edit.loss:.2f}"
 
 
 def table_html(edit: Edited) -> str:
     """A candidate's box and figures."""
-    rows = {"box (x0, y0, x1, y1)": str(edit.box), "loss": f"{edit.loss:.3f}", "S (eq. 7)": f"{edit.score:.3f}"}
+    loss = "known when all edits are made" if edit.loss is None else f"{edit.loss:.3f}"
+    rows = {"box (x0, y0, x1, y1)": str(edit.box), "loss": loss, "S (eq. 7)": f"{edit.score:.3f}"}
     rows |= {f"term {name}": f"{value:.3f}" for name, value in edit.terms.items() if value == value}
     cells = "".join(f'<tr><th scope="row" style="text-align:left;padding-right:1em">{escape(name)}</th>'
                     f"<td>{escape(value)}</td></tr>" for name, value in rows.items())

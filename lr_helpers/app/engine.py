@@ -8,9 +8,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -71,8 +71,9 @@ class Edited:
     """(x0, y0, x1, y1) in the picture's own pixels."""
     picture: torch.Tensor = field(repr=False)
     """(3, h, w) in 0..1: the frame with the edit pasted in."""
-    loss: float
-    """Where the method counts terms in deviations over all edits, this is the value so far."""
+    loss: float | None
+    """None while it is not known: a method that counts terms in deviations over all edits knows it when all are made.
+    Then `judged` tells it."""
     score: float
     """S of eq. 7."""
     terms: dict[str, float]
@@ -229,13 +230,22 @@ class _Teller:
     def _tell_new(self, table: Candidates) -> None:
         """Every box that was judged since the last time, once."""
         loss, score = table.loss, table.score
+        final = not table.method.standardise_terms or table.made == table.count
         for k, m in (~loss.isnan()).nonzero().tolist():
             box = tuple(table.boxes[k, m].tolist())
             if box in self.seen:
                 continue
             self.seen.add(box)
-            self.told.put(Edited(len(self.seen) - 1, table.count, box, table.picture(k, m).clone(), float(loss[k, m]),
-                                 float(score[k, m]), {name: float(v[k, m]) for name, v in table.terms.items()}))
+            self.told.put(Edited(len(self.seen) - 1, table.count, box, table.picture(k, m).clone(),
+                                 float(loss[k, m]) if final else None, float(score[k, m]),
+                                 {name: float(v[k, m]) for name, v in table.terms.items()}))
+
+
+def judged(edits: Sequence[Edited], result: EditResult) -> list[Edited]:
+    """The edits of a finished run, each with its loss among all of them."""
+    boxes, values = result.boxes.reshape(-1, 4).tolist(), result.loss.flatten().tolist()
+    losses = {tuple(box): loss for box, loss in zip(boxes, values, strict=True) if loss == loss}
+    return [replace(one, loss=losses.get(one.box)) for one in edits]
 
 
 # What is told before

@@ -239,12 +239,10 @@ def build(models: Models, folder: Path) -> Any:
             elif isinstance(stage, Proposed):
                 yield attention, gr.update(value=drawing.attention_picture(found.prepared, stage), visible=True)
             elif isinstance(stage, Edited):
-                shape = found.prepared.original.height, found.prepared.original.width
-                found.small.append((drawing.with_box(stage.picture, stage.box, shape, 192), drawing.title_of(stage)))
-                found.large.append((drawing.with_box(stage.picture, stage.box, shape), drawing.table_html(stage)))
+                found.add(stage)
                 yield status, drawing.edits_bar_html(stage)
-                yield gallery, gr.update(value=list(found.small), visible=True, selected_index=None)
-                yield edits, list(found.large)
+                yield gallery, gr.update(value=found.small, visible=True, selected_index=None)
+                yield edits, found.large
             elif isinstance(stage, Chosen):
                 found.chosen = stage
                 curve = drawing.history_picture(stage)
@@ -259,6 +257,10 @@ def build(models: Models, folder: Path) -> Any:
                 yield took, drawing.cost_html(result.cost)
                 yield download, gr.update(value=str(file))
                 yield result_column, gr.update(visible=True)
+                if any(one.loss is None for one in found.edits):
+                    found.edits = engine.judged(found.edits, result)
+                    yield gallery, gr.update(value=found.small, selected_index=None)
+                    yield edits, found.large
                 yield status, drawing.done_html(result.warnings)
             elif isinstance(stage, Stopped):
                 yield status, drawing.stopped_html(stage)
@@ -288,5 +290,22 @@ class _Shown:
     def __init__(self):
         self.prepared: Prepared | None = None
         self.chosen: Chosen | None = None
-        self.small: list[tuple[Image.Image, str]] = []
-        self.large: list[tuple[Image.Image, str]] = []
+        self.edits: list[Edited] = []
+        self._pictures: list[tuple[Image.Image, Image.Image]] = []
+
+    def add(self, edit: Edited) -> None:
+        """One more candidate, drawn once in both sizes."""
+        shape = self.prepared.original.height, self.prepared.original.width
+        self.edits.append(edit)
+        self._pictures.append((drawing.with_box(edit.picture, edit.box, shape, 192),
+                               drawing.with_box(edit.picture, edit.box, shape)))
+
+    @property
+    def small(self) -> list[tuple[Image.Image, str]]:
+        """All candidates as thumbnails with their titles."""
+        return [(small, drawing.title_of(edit)) for (small, _), edit in zip(self._pictures, self.edits, strict=True)]
+
+    @property
+    def large(self) -> list[tuple[Image.Image, str]]:
+        """All candidates with their figures."""
+        return [(large, drawing.table_html(edit)) for (_, large), edit in zip(self._pictures, self.edits, strict=True)]

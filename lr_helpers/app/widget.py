@@ -14,6 +14,7 @@ from lr_helpers.app.engine import Chosen, Edited, Finished, Prepared, Proposed, 
 from lr_helpers.errors import UserError
 from lr_helpers.files.writing import png_bytes
 from lr_helpers.models.loading import Models
+from lr_helpers.result import EditResult
 from tiny_world.sprites import SIZES
 from tiny_world.words import NAMES, PLACES
 
@@ -261,8 +262,17 @@ class EditorWidget(ipywidgets.VBox):
         self.candidates.children = (*self.candidates.children, cell)
         self._open("candidates")
 
+    def _tell_losses(self, result: EditResult) -> None:
+        """Titles and figures with the losses that are known now."""
+        self._edits = engine.judged(self._edits, result)
+        for edit, cell in zip(self._edits, self.candidates.children, strict=True):
+            cell.children[1].description = drawing.title_of(edit)
+        if self._shown is not None:
+            self.show_candidate(self._shown)
+
     def show_candidate(self, number: int) -> None:
         """What a click on a candidate does."""
+        self._shown = number
         edit = self._edits[number]
         _set(self.one, drawing.with_box(edit.picture, edit.box, self._shape))
         self.figures.value = f"<b>Candidate {number + 1}</b>{drawing.table_html(edit)}"
@@ -282,6 +292,8 @@ class EditorWidget(ipywidgets.VBox):
 
     def _show_result(self, stage: Finished) -> None:
         self.result = stage.result
+        if any(edit.loss is None for edit in self._edits):
+            self._tell_losses(self.result)
         self._show_region(self._chosen, self.result.box)
         self.compared.value = drawing.compared_html(self.result.original, self.result.image)
         self.took.value = drawing.cost_html(self.result.cost)
@@ -302,6 +314,7 @@ class EditorWidget(ipywidgets.VBox):
     def _clear(self) -> None:
         """Nothing of an earlier edit stays."""
         self.result, self._edits, self._chosen, self.candidates.children = None, [], None, ()
+        self._shown = None
         for block in self.blocks.values():
             block.layout.display = "none"
 

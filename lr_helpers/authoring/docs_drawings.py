@@ -14,7 +14,7 @@ from lr_helpers.authoring.docs_store import TITLES, Store
 from lr_helpers.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
 from lr_helpers.study.pie.emoji import recipe_of
 from tiny_world.scenes import scene
-from tiny_world.sprites import HELD_OUT_STYLE, STYLES, styles
+from tiny_world.sprites import HELD_OUT_STYLE, MORE_STYLES, styles
 from tiny_world.words import HELD_OUT_TEXTURES
 
 GREY, PALE = "#5b6370", "#d5d9e0"
@@ -264,7 +264,8 @@ STRANGE = (3023, 3097, 3103, 3058)
 
 def world_data(store: Store) -> dict:
     """What each picture is called, and its recipe: a scene in every style, every ground, and what is held out."""
-    hands = [(f"{style}{' (held out)' * (style not in STYLES)}", scene(HANDS, 2).styled(style)) for style in styles()]
+    notes = {HELD_OUT_STYLE: " (held out)", **dict.fromkeys(MORE_STYLES, " (only seen)")}
+    hands = [(style + notes.get(style, ""), scene(HANDS, 2).styled(style)) for style in styles()]
     grounds = [(one.place, one) for one in (scene(seed, 2) for seed in SCENES)]
     strange = [(name, scene(seed, 2).on(name, 0)) for name, seed in zip(HELD_OUT_TEXTURES, STRANGE, strict=True)]
     both = [(f"{name}, {HELD_OUT_STYLE}", one.styled(HELD_OUT_STYLE)) for name, one in strange]
@@ -274,9 +275,9 @@ def world_data(store: Store) -> dict:
 
 
 def draw_world(data: dict) -> Figure:
-    figure = plt.figure(figsize=(10, 7.3), layout="constrained")
-    hands, grounds, held_out = figure.subfigures(3, 1, height_ratios=(2.6, 2.85, 1.55), hspace=0.02)
-    hands.suptitle("One scene by four hands", fontsize=11.5)
+    figure = plt.figure(figsize=(10, 6.6), layout="constrained")
+    hands, grounds, held_out = figure.subfigures(3, 1, height_ratios=(1.95, 2.85, 1.55), hspace=0.02)
+    hands.suptitle("One scene by six hands", fontsize=11.5)
     grounds.suptitle("The grounds of the trainings", fontsize=11.5)
     held_out.suptitle("Grounds that no model was trained on", fontsize=11.5)
     parts = ((hands, data["hands"], 1), (grounds, data["grounds"], 2), (held_out, data["held out"], 1))
@@ -284,13 +285,13 @@ def draw_world(data: dict) -> Figure:
         grid = part.subplots(rows, len(shown) // rows, squeeze=False)
         for axes, (title, stored) in zip(grid.flat, shown, strict=True):
             axes.imshow(recipe_of(stored).render(), interpolation="lanczos")
-            axes.set_title(title, fontsize=11 if part is hands else 8.5, pad=2)
+            axes.set_title(title, fontsize=9.5 if part is hands else 8.5, pad=2)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
     names = [title for title, _ in data["hands"]]
     # A caption calls a held-out texture the ground, so its name is said instead.
     strange = [f"{stored['caption'].rsplit(' on ', 1)[0]} on {title}" for title, stored in data["held out"]]
-    figure.set_label(f"Scenes of the emoji world. One by four hands, {', '.join(names)}: "
+    figure.set_label(f"Scenes of the emoji world. One by six hands, {', '.join(names)}: "
                      f"{data['hands'][0][1]['caption']}. On the grounds of the trainings: "
                      + "; ".join(stored["caption"] for _, stored in data["grounds"])
                      + ". On grounds that no model was trained on: " + "; ".join(strange))

@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 from lr_helpers.authoring import diagram
 from lr_helpers.authoring import docs_drawings as drawings
 from lr_helpers.authoring.docs_store import TITLES, Store
+from lr_helpers.course.samples import sample
 from lr_helpers.files.writing import write_bytes
 from lr_helpers.method import METHODS
 from lr_helpers.study import photographs
@@ -48,7 +49,9 @@ class Drawing:
 
 def _method_data(store: Store) -> dict:
     weights = weights_digest(store.root / "data" / "tiny_world", ("clip", "dino", "inpainting"))
-    return {"weights": weights, "method": asdict(METHODS["learned"]), "seed": diagram.SEED}
+    shown = sample("tiny")
+    return {"weights": weights, "method": asdict(METHODS["learned"]), "seed": diagram.SEED,
+            "picture": sha256(shown.picture.tobytes()).hexdigest(), "texts": (shown.source, shown.prompt)}
 
 
 def _photographs_data(store: Store) -> dict:

@@ -14,7 +14,7 @@ FILES = {"regions": "studies/regions.json", "compare": "studies/compare.json", "
          "causes": "studies/causes.json", "pie": "studies/pie.json", "learning": "studies/learning.json",
          "photographs": "studies/photographs.json", "gaps": "studies/gaps.json", "weights": "studies/weights.json",
          "predictors": "studies/predictors.json", "objectives": "studies/objectives.json",
-         "confidence": "studies/confidence.json",
+         "confidence": "studies/confidence.json", "rivals": "studies/rivals.json",
          "zoo": "tiny_world/METRICS.json", "benchmarks": "benchmarks.json", "costs": "costs.json"}
 """Name → file in data/."""
 

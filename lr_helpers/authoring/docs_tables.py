@@ -11,6 +11,7 @@ from lr_helpers.authoring import docs_drawings as drawings
 from lr_helpers.authoring.docs_store import TITLES, Store
 from lr_helpers.authoring.notebooks import PATTERN
 from lr_helpers.errors import UserError
+from lr_helpers.study import rivals
 
 DECIMALS = {"psnr": 1, "iou": 2, "ceiling": 2, "seam": 1, "colour_shift": 1, "evaluations": 0, "seconds": 1}
 """Measures that are not shares, and how many decimals they are written with; all others are written in percent."""
@@ -222,6 +223,19 @@ def _compare(store: Store) -> str:
     return markdown(["", "task done", "background PSNR, dB", "denoiser evaluations", "seconds, one thread"], rows)
 
 
+def _rivals(store: Store) -> str:
+    """Each other editor with its usual settings (its pipeline's, and the profile's guidance), and with those that were
+    chosen for it.
+    """
+    found, rows = store.rivals, []
+    for row, usual in found["usual"].items():
+        for said, settings in (("usual", usual), ("chosen", found["chosen"][row])):
+            means = found["means"][rivals.named(row, settings)]
+            rows.append([TITLES[row], f"{said}: " + ", ".join(f"{name} {value:g}" for name, value in settings.items()),
+                         interval(means["success"], "success"), interval(means["psnr"], "psnr")])
+    return markdown(["", "settings", "task done", "background PSNR, dB"], rows)
+
+
 def _pie(store: Store) -> str:
     found = store.pie["groups"]["all"]
     titles = {**TITLES, "known_region": "the benchmark's own mask"}
@@ -242,9 +256,12 @@ ZOO = (
     ("editor", "its own frame outside the box, empty place, PSNR in dB", "own frame outside the box, PSNR dB, empty"),
     ("editor", "its own frame outside the box, replacing, PSNR in dB", "own frame outside the box, PSNR dB, replace"),
     ("editor", "the pasted edit is exact outside the box", "pasted edit exact outside the box, replace"),
-    ("editor", "jump across the box's edges less beside them, of 255",
-     "jump across the box's edges less beside them, of 255, replace"),
-    ("editor", "jump over twice that beside", "jump over twice that beside, replace"),
+    ("editor", "jump across the box's edges less beside them, of 255, pasted hard, as candidates are",
+     "jump across the box's edges less beside them, of 255, pasted hard, replace"),
+    ("editor", "the same blended, as a finished picture is",
+     "jump across the box's edges less beside them, of 255, blended, replace"),
+    ("editor", "jump over twice that beside, pasted hard", "jump over twice that beside, pasted hard, replace"),
+    ("editor", "the same blended", "jump over twice that beside, blended, replace"),
     ("editor", "paints the asked object, its style named", "judge sees the object, style named"),
     ("editor", "of the drawings the nearest is in the style named", "nearest drawing has the style named"),
     ("editor", "spread of its edits over seeds, as a share of that over styles",
@@ -348,7 +365,7 @@ def _batch_costs(store: Store) -> str:
 BLOCKS: Mapping[str, Callable[[Store], str]] = {
     "notebooks": _notebooks, "front": _front, "regions": _regions, "add": _add, "strange": _strange, "causes": _causes,
     "predictors": _predictors, "objectives": _objectives, "confidence": _confidence, "unseen": _unseen,
-    "photographs": _photographs, "prompts": _prompts, "compare": _compare, "pie": _pie, "zoo": _zoo,
+    "photographs": _photographs, "prompts": _prompts, "compare": _compare, "rivals": _rivals, "pie": _pie, "zoo": _zoo,
     "profiles": _profiles, "true size": _true_size, "course costs": _course_costs, "batch costs": _batch_costs,
 }
 """Blocks by name; each is a paragraph of its own."""

@@ -119,7 +119,7 @@ def settings_of(name: str) -> dict[str, tuple[Any, str]]:
 
 def load_baseline(name: str, profile: str | Profile, models: Models, *, parts: Parts | None = None,
                   **settings: Any) -> Baseline:
-    """The row of this name with its models loaded; `settings` replace its own.
+    """The row of this name with its models loaded; `settings` replace its own, and those that the profile has for it.
 
     `parts` holds what several rows need (`Parts(profile, models)`), so that each is loaded once; without it they
     are loaded for this one alone. Raises UserError, one sentence, for an unknown name or setting, a value out of
@@ -130,7 +130,7 @@ def load_baseline(name: str, profile: str | Profile, models: Models, *, parts: P
     if unknown := [setting for setting in settings if setting not in known]:
         raise UserError(f"The method {name!r} has no setting {unknown[0]!r}; choose from {', '.join(known)}.")
     parts = parts or Parts(profile, models)
-    baseline = row.make(row, models, parts, **{**row.settings, **settings})
+    baseline = row.make(row, models, parts, **{**row.settings, **profile.rivals.get(name, {}), **settings})
     # Load now what the row needs, so that a row that can't be run is told before any work.
     for part in row.needs:
         getattr(parts, part)

@@ -154,7 +154,7 @@ class EditFree(_Chooser):
         found = share.proposals(method)
         box = tuple(found.boxes[found.kept][0].tolist())
         picture = share.edits(method.steps, method.guidance, margin=method.margin)(torch.tensor([box]))[0]
-        return _inside(picture, box, method.margin)
+        return _inside(picture, box, method.margin, lambda: [(1, box)])  # one choice, for the one edit
 
 
 RANDOM_SEEDS = {"random": "by lot", "attended": "anchor by lot"}

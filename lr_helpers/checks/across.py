@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch.nn import functional as F
@@ -35,6 +36,13 @@ def _flat(patches: torch.Tensor) -> torch.Tensor:
     return patches[:, :1, :1].expand_as(patches).clone()
 
 
+def _with_epsilon(power: float, epsilon: float, patches: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+    """With another number, added to the deviation (power 1) or to the variance (power ½)."""
+    cosines = _cosines(patches, texts)
+    spread = cosines.std((1, 2), keepdim=True, correction=0)
+    return (cosines - cosines.mean((1, 2), keepdim=True)) / (spread ** (1 / power) + epsilon) ** power
+
+
 text_maps = Exercise(
     name="text_maps", reference=_maps,
     cases=lambda: [(3 * _random(6, 4, 4), _random(2, 6, seed=1)), (_random(8, 3, 5, seed=2), 5 * _random(2, 8, seed=3)),
@@ -42,7 +50,9 @@ text_maps = Exercise(
                    case(_random(4, 1, 6, seed=6), _random(3, 4, seed=7),
                         about="there may be any number of texts, and the grid need not be square"),
                    case(_flat(_random(6, 2, 2, seed=8)), _random(2, 6, seed=9),
-                        about="where all patches are alike the map is 0 everywhere: add 1e-6 to the deviation")],
+                        about="where all patches are alike the map is 0 everywhere: add 1e-6 to the deviation"),
+                   case(_flat(_random(6, 4, 4, seed=10)) + 0.003 * _random(6, 4, 4, seed=11), _random(2, 6, seed=12),
+                        about="patches may be nearly alike: add 1e-6 to the deviation, and nothing larger")],
     tolerance=1e-3,
     reminder="the cosine of each text with each patch, then minus its mean over the map, by its deviation over the map",
     mistakes={
@@ -79,6 +89,9 @@ text_maps = Exercise(
         "one map for each text, (T, h, w), not their sum": lambda patches, texts: _maps(patches, texts).sum(0),
         "the shape is (T, h, w): texts first": lambda patches, texts: _maps(patches, texts).permute(1, 2, 0),
         "the shape is (T, h, w): rows before columns": lambda patches, texts: _maps(patches, texts).transpose(1, 2),
+        "add 1e-6 to the deviation itself, neither more nor before the root": (
+            *(partial(_with_epsilon, 1.0, epsilon) for epsilon in (1e-2, 1e-3, 1e-4)),
+            *(partial(_with_epsilon, 0.5, epsilon) for epsilon in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6))),
         "no map into 0..1 here: mean 0 and deviation 1": (
             lambda patches, texts: _cosines(patches, texts).flatten(1).softmax(1).view_as(_cosines(patches, texts)),
             lambda patches, texts: (lambda c: (c - c.amin((1, 2), keepdim=True)) / (
@@ -211,8 +224,13 @@ def _even(count: int, seed: int) -> torch.Tensor:
 HALVES = torch.tensor([[0.0, 0, 20, 20], [0, 0, 20, 40], [60, 60, 80, 80]])
 """The second box overlaps the first with an IoU of exactly ½."""
 
+NEAR = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 9], [30, 30, 50, 50]])
+"""The second box overlaps the first with an IoU of 4/9; with a pixel more on each side it would be ½."""
+
 CHAIN = torch.tensor([[0.0, 0, 20, 20], [6, 0, 26, 20], [12, 0, 32, 20]])
 """Each overlaps the next by more than half; the first and the third don't."""
+
+APART = "boxes that share nothing have negative sides in common: keep them from falling below 0 before you multiply"
 
 IN_A_ROW = torch.tensor([[0.0, 0, 20, 20], [14, 0, 34, 20], [20, 0, 40, 20], [60, 0, 80, 20]])
 """The third overlaps the second by more than half, and not the first."""
@@ -235,7 +253,11 @@ confidence = Exercise(
                    case(HALVES, torch.tensor([0.5, 0.3, 0.2]), about="an IoU of exactly ½ is the same place: ≥, not >"),
                    case(_boxes(1, 6), torch.ones(1), about="of one box the confidence is 1"),
                    case(HALVES.flip(0), torch.tensor([0.1, 0.3, 0.6]),
-                        about="the best box is the most probable one; it need not stand first")],
+                        about="the best box is the most probable one; it need not stand first"),
+                   case(NEAR, torch.tensor([0.5, 0.3, 0.2]),
+                        about="the end of a box is exclusive: a side is x1 − x0, without a pixel more"),
+                   case(torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [0, 40, 10, 60]]),
+                        torch.tensor([0.5, 0.3, 0.2]), about=APART)],
     reminder="the sum of the probabilities of all boxes whose IoU with the most probable one is at least ½",
     mistakes={
         "a place is more than its best box: add the boxes that overlap it by half": (
@@ -302,6 +324,15 @@ def _without_end(boxes: torch.Tensor, probabilities: torch.Tensor, count: int) -
     return taken
 
 
+def _removed_by_0(boxes: torch.Tensor, probabilities: torch.Tensor, count: int) -> list[int]:
+    """Takes the most probable one and sets its place to 0, until all are 0."""
+    left, taken = probabilities.clone(), []
+    while len(taken) < count and left.max() > 0:
+        taken.append(int(left.argmax()))
+        left[iou(boxes[taken[-1]], boxes) >= SAME_PLACE] = 0
+    return taken
+
+
 places = Exercise(
     name="places", reference=_places,
     cases=lambda: [(_boxes(60, 0, 70), _even(60, 1), 6), (_boxes(80, 2), _even(80, 3), 4),
@@ -311,7 +342,22 @@ places = Exercise(
                         about="a box that was left out itself keeps no other one out: compare with those taken"),
                    case(HALVES, torch.tensor([0.5, 0.3, 0.2]), 3,
                         about="an IoU of exactly ½ is the same place: ≥, not >"),
-                   case(_boxes(9, 12), _even(9, 13), 1, about="a single place is the most probable box")],
+                   case(_boxes(9, 12), _even(9, 13), 1, about="a single place is the most probable box"),
+                   case(torch.tensor([[0.0, 0, 60, 60], [0, 13, 60, 73], [70, 70, 75, 75], [73, 73, 78, 78]]),
+                        torch.tensor([0.4, 0.3, 0.2, 0.1]), 4,
+                        about="the IoU says what one place is, not how far the centres are apart"),
+                   case(NEAR, torch.tensor([0.5, 0.3, 0.2]), 3,
+                        about="the end of a box is exclusive: a side is x1 − x0, without a pixel more"),
+                   case(torch.tensor([[0.0, 0, 20, 20], [7, 0, 27, 20]]), torch.tensor([0.6, 0.4]), 2,
+                        about="an IoU a little below ½ is another place: compare with ½ itself"),
+                   case(torch.tensor([[40.0, 40, 60, 60], [80, 80, 100, 100]]), torch.tensor([0.6, 0.4]), 2,
+                        about=APART),
+                   case(torch.tensor([[0.0, 0, 20, 20], [10, 0, 30, 20], [20, 0, 40, 20], [5, 0, 35, 20]]),
+                        torch.tensor([0.4, 0.02, 0.3, 0.28]), 4,
+                        about="the IoU with each box that is taken counts by itself: don't add them up"),
+                   case(torch.tensor([[0.0, 0, 20, 20], [60, 0, 80, 20], [2, 0, 22, 20]]),
+                        torch.tensor([0.7, 0.0, 0.3]), 3,
+                        about="a box of probability 0 is a box, too, and may be at a place of its own")],
     reminder="go through the boxes from the most probable one on; take one if its IoU with each that is taken is below "
              "½",
     mistakes={
@@ -337,6 +383,8 @@ places = Exercise(
         "return indices, not boxes": lambda boxes, probabilities, count: boxes[_places(boxes, probabilities, count)],
         "the most probable place comes first: don't sort the indices":
             lambda boxes, probabilities, count: sorted(_places(boxes, probabilities, count)),
+        "a box of probability 0 is a box, too: mark what is left out in another way, by −1 or in a list of its own":
+            _removed_by_0,
         "different places, so leave out what overlaps; you keep only what does":
             lambda boxes, probabilities, count: _taken(boxes, probabilities, count, same=lambda overlap: overlap < 0.5),
     })

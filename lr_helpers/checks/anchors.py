@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -246,7 +247,13 @@ def _points_and_boxes() -> list[tuple]:
                  about="the start of a box belongs to it: a point at x = x0 or y = y0 is inside"),
             case(one, torch.tensor([[0, 0, 64, 64], [5, 5, 5, 9], [12, 8, 31, 29], [2, 30, 40, 33]]),
                  about="a box may be flat or empty, and points may lie in several boxes"),
-            case(one[:1], box, about="one point and one box give the shape (1, 1)")]
+            case(one[:1], box, about="one point and one box give the shape (1, 1)"),
+            case(torch.tensor([[10.2, 20.0], [10.7, 20.0], [20.6, 20.0], [15.0, 30.3], [-0.4, 5.0]]),
+                 torch.tensor([[10.5, 8.0, 20.5, 30.5], [12.0, 10.0, 40.0, 40.0], [0.0, 0.0, 6.0, 9.0]]),
+                 about="points and boxes may have fractions, and lie outside of the picture: don't round or cut them"),
+            case(torch.tensor([[70.5, 90.2], [12.0, 12.0]]), torch.tensor([[0, 0, 100, 100], [60, 80, 99, 99]]),
+                 about="a point may lie in several boxes, and a picture may be larger than 64 pixels: compare each box "
+                       "by itself")]
 
 
 def _within(points: torch.Tensor, boxes: torch.Tensor, low: Callable = torch.ge,
@@ -287,7 +294,14 @@ points_in_boxes = Exercise(
             lambda points, boxes: ~_points_in_boxes(points, boxes),
         "Points have fractions: don't round them or cut them off.": (
             lambda points, boxes: _points_in_boxes(points.round(), boxes),
-            lambda points, boxes: _points_in_boxes(points.ceil(), boxes)),
+            lambda points, boxes: _points_in_boxes(points.ceil(), boxes),
+            lambda points, boxes: _points_in_boxes(points.floor(), boxes),
+            lambda points, boxes: _points_in_boxes(points.long(), boxes)),
+        "Boxes may have fractions, too: don't round them or cut them off.": (
+            lambda points, boxes: _points_in_boxes(points, boxes.long()),
+            lambda points, boxes: _points_in_boxes(points, boxes.float().round())),
+        "A point may lie in several boxes: don't stop at the first that holds it.":
+            lambda points, boxes: (lambda m: m & (m.cumsum(1) == 1))(_points_in_boxes(points, boxes)),
         "Each box has an answer of its own, (K, N): don't join them with any().": (
             lambda points, boxes: _points_in_boxes(points, boxes).any(1),
             lambda points, boxes: _points_in_boxes(points, boxes).any(1, keepdim=True)),
@@ -317,7 +331,11 @@ def _boxes_and_sizes() -> list[tuple]:
                  about="one box lies inside another: its pixels are covered already"),
             case(torch.tensor([[3, 4, 20, 9], [3, 4, 20, 9]]), 50, about="the same box twice covers its pixels once"),
             case(torch.tensor([[0, 0, 12, 30], [8, 0, 22, 30], [18, 0, 30, 30], [0, 10, 30, 14]]), 30,
-                 about="four boxes overlap in several places: mark the pixels, then count them once")]
+                 about="four boxes overlap in several places: mark the pixels, then count them once"),
+            case(torch.tensor([[0, 0, 20, 20], [5, 5, 25, 25], [10, 0, 30, 20], [0, 10, 20, 30]]), 40,
+                 about="four boxes share pixels here, all at once: mark the pixels, then count them once"),
+            case(torch.tensor([[10, 20, 190, 60], [150, 100, 200, 200]]), 200,
+                 about="the picture may be of any size: make the mask size × size, not 64 or 100 pixels wide")]
 
 
 def _pairwise(boxes: torch.Tensor, size: int) -> float:
@@ -388,6 +406,7 @@ def _attentions_and_distances() -> list[tuple]:
     hill = 200 - ((torch.arange(9.0)[:, None] - 3) ** 2 + (torch.arange(12.0)[None] - 7) ** 2)
     return [(hill[None], 6, 2.3), (_attention(0, 4, 9, 6), 5, 2.5), (_attention(4, 3, 10, 10), 8, 1.5),
             (_attention(7, 5, 12, 9), 7, 3.3), (_attention(8, 2, 14, 15), 5, 1.7),
+            (hill[None], 6, 3.0),
             case(hill[None], 6, 2.0, about="a patch exactly `distance` away is far enough: compare with >="),
             case(hill[None], 4, 5.0,
                  about="a patch exactly `distance` away is far enough, also across: √(3² + 4²) = 5"),
@@ -478,6 +497,13 @@ spread_anchors = Exercise(
         "Where fewer than `count` anchors can be placed, raise ValueError: don't fill up with patches that are too "
         "near.":
             _filled_up,
+        "Distances have fractions: don't round or cut off either of the two numbers that you compare.": (
+            _greedy(lambda p, chosen, d: ((chosen - p).norm(dim=1).round() >= d).all()),
+            _greedy(lambda p, chosen, d: ((chosen - p).norm(dim=1).ceil() >= d).all()),
+            _greedy(lambda p, chosen, d: ((chosen - p).norm(dim=1).floor() >= d).all()),
+            lambda attention, count, distance: _greedy(_far)(attention, count, math.ceil(distance)),
+            lambda attention, count, distance: _greedy(_far)(attention, count, round(distance)),
+            lambda attention, count, distance: _greedy(_far)(attention, count, int(distance))),
         "These are (column, row). An anchor is (row, column), as a matrix is indexed.":
             lambda attention, count, distance: _greedy(_far)(attention, count, distance).flip(1),
         "The least attended patches were taken first. Sort in descending order.":

@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+import numpy as np
 
 from lr_helpers.batch.run import share as _share
 from lr_helpers.checks.exercise import Exercise, case
@@ -26,6 +29,8 @@ TIDY = "nothing else is left in the folder"
 BESIDE = "it is written under another name in the same folder first, and whole there"
 MOVED = "that file gets its name by os.replace"
 SYNCED = "os.fsync() is called, after flush() and before the file gets its name"
+OWN = "os.fsync() is given the very file that gets the name, not another one or the folder"
+STAY = "the folder's other files stay as they were"
 AGAIN = "begun anew after a crash in the middle, it still works"
 
 
@@ -42,6 +47,10 @@ class _Watch:
     def __init__(self, path: Path, before: bytes | None, data: bytes, crash: bool = False):
         self.path, self.allowed, self.data, self.crash = path, (before, data), data, crash
         self.whole, self.beside, self.synced, self.moves = True, False, False, 0
+        self.asked: int | None = None
+        """The number (inode) of the file that is being synced, if it is known."""
+        self.numbers: set[int | None] = set()
+        """Of those that were synced in time; None stands for any file."""
 
     def __call__(self, _: Any, event: str, what: Any) -> None:
         if event not in ("c_call", "c_return"):
@@ -52,7 +61,9 @@ class _Watch:
             self.beside = self.beside or self.data in self.others()
         elif name in ("fsync", "fdatasync", "sync"):
             # The bytes are out of Python's buffer by now, if anybody looks at the file; and it has not its name yet.
-            self.synced = self.synced or (not self.moves and self.data in self.others())
+            if not self.moves and self.data in self.others():
+                self.synced = True
+                self.numbers.add(self.asked)
         elif name in ("replace", "rename", "link"):
             self.moves += 1
             if self.crash:
@@ -72,36 +83,63 @@ class _Watch:
                 found.append(file.read_bytes())
         return found
 
+    def noted(self, sync: Callable) -> Callable:
+        """`os.fsync` or the like, which also notes what file it is given."""
+        def sync_it(file: Any) -> None:
+            self.asked = os.fstat(file if isinstance(file, int) else file.fileno()).st_ino
+            try:
+                sync(file)
+            finally:
+                self.asked = None
+
+        return sync_it
+
     def run(self, function: Callable) -> None:
         before = sys.getprofile()
-        try:
-            sys.setprofile(self)
-            function(self.path, self.data)
-        except _Crash:
-            pass
-        finally:
-            sys.setprofile(before)
+        syncs = {name: self.noted(getattr(os, name)) for name in ("fsync", "fdatasync") if hasattr(os, name)}
+        with mock.patch.multiple(os, **syncs):
+            try:
+                sys.setprofile(self)
+                function(self.path, self.data)
+            except _Crash:
+                pass
+            finally:
+                sys.setprofile(before)
+
+    def own(self) -> bool:
+        """Was the file that has the name now among those synced? Also true where none was."""
+        if not self.synced or None in self.numbers:
+            return True
+        return self.path.exists() and self.path.stat().st_ino in self.numbers
 
 
-def _watched(function: Callable, before: bytes | None, data: bytes) -> dict[str, object]:
+OTHERS = {"notes.txt": b"mine", "other.tmp": b"half of another", "holiday.jpg": b"JPEG", ".hidden": b"hidden"}
+"""What else lies in the folder."""
+
+
+def _watched(function: Callable, before: bytes | None, data: bytes, name: str = "picture.png") -> dict[str, object]:
     """What can be seen while it writes, and what is there in the end."""
     shared = "/dev/shm"  # memory, where there is such a place: no disk to wait for
     place = shared if os.access(shared, os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
-        path = Path(folder) / "picture.png"
+        path = Path(folder) / name
+        for other, content in OTHERS.items():
+            path.with_name(other).write_bytes(content)
         if before is not None:
             path.write_bytes(before)
         watch = _Watch(path, before, data)
         watch.run(function)
-        ended, left = watch.content() == data, sorted(os.listdir(folder))
+        ended, own = watch.content() == data, watch.own()
+        found = {p.name: p.read_bytes() if p.is_file() else None for p in Path(folder).iterdir()}
     with tempfile.TemporaryDirectory(dir=place) as folder:
         again = _Watch(Path(folder) / "picture.png", None, data, crash=True)
         again.run(function)
         with contextlib.suppress(OSError):
             function(again.path, data)
         recovered = again.content() == data
-    return {WHOLE: watch.whole, ENDED: ended, TIDY: left == ["picture.png"], BESIDE: watch.beside,
-            MOVED: watch.moves > 0, SYNCED: watch.synced, AGAIN: recovered}
+    return {WHOLE: watch.whole, ENDED: ended, TIDY: set(found) <= {name, *OTHERS},
+            STAY: all(found.get(other) == content for other, content in OTHERS.items()), BESIDE: watch.beside,
+            MOVED: watch.moves > 0, SYNCED: watch.synced, OWN: own, AGAIN: recovered}
 
 
 def _direct(path: Path, data: bytes) -> None:
@@ -173,9 +211,40 @@ def _synced_after(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def _tidied(whose: Callable, first: bool = False) -> Callable:
+    """Removes other files of the folder, before or after."""
+    def tidy(path: Path) -> None:
+        for file in path.parent.iterdir():
+            if file != path and whose(file):
+                file.unlink()
+
+    def write(path: Path, data: bytes) -> None:
+        if first:
+            tidy(path)
+        os.replace(_temporary(path, data), path)
+        if not first:
+            tidy(path)
+
+    return write
+
+
+def _synced_instead(of: Callable) -> Callable:
+    """Syncs something else."""
+    def write(path: Path, data: bytes) -> None:
+        other = _temporary(path, data, sync=False)
+        handle = os.open(of(path), os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+        os.replace(other, path)
+
+    return write
+
+
 write_whole = Exercise(
     name="write_whole", reference=_write_bytes, observe=_watched,
-    cases=lambda: [(b"old", b"new content"), (None, b"new"), (b"a longer old content", bytes(100_000))],
+    cases=lambda: [(b"old", b"new content"), (None, b"new"), (b"a longer old content", bytes(100_000)),
+                   case(b"old", b"new content", "photo 1.jpeg",
+                        about="the file may have any name: take that of `path`")],
     reminder="write under another name in the same folder, flush(), os.fsync(), close, os.replace",
     mistakes={
         "opening a file for writing empties it: write under another name in the same folder first": (
@@ -189,6 +258,12 @@ write_whole = Exercise(
             _removed_first, _backup),
         "the temporary file has to lie in the same folder: from another disk a move is a copy, which can break off": (
             _elsewhere(shutil.move), _elsewhere(os.replace)),
+        "leave the folder's other files alone, whatever their names end in: only the temporary file is yours": (
+            _tidied(lambda path: True), _tidied(lambda path: path.suffix == ".tmp"),
+            _tidied(lambda path: path.name != ".hidden"), _tidied(lambda path: True, first=True)),
+        "os.fsync() takes the temporary file itself: another file, or the folder, brings none of its bytes to disk": (
+            _synced_instead(lambda path: path.parent), _synced_instead(lambda path: path.with_name("notes.txt")),
+            _synced_instead(lambda path: path if path.exists() else path.parent)),
         "the temporary file is left behind, or never gets the name": lambda path, data: _temporary(path, data),
         "a temporary file of an earlier crash may still be there: open it with \"wb\", which begins anew": (
             _replaced(mode="xb"), _replaced(mode="ab")),
@@ -215,20 +290,24 @@ def _key(picture: bytes, settings: dict[str, Any]) -> str:
 
 
 def _turned(value: Any, deep: bool) -> Any:
-    """The same dictionary with its keys in the other order, at every depth if `deep`."""
+    """The same dictionary with its keys in the other order, at every depth if `deep`; lists keep theirs."""
+    if isinstance(value, list) and deep:
+        return [_turned(v, deep) for v in value]
     if not isinstance(value, dict):
         return value
     return {k: _turned(v, deep) if deep else v for k, v in reversed(value.items())}
 
 
-def _facts_of_key(function: Callable, picture: bytes, settings: dict[str, Any]) -> dict[str, object]:
-    """What a key has to be good for, and at last the very text."""
+def _facts_of_key(function: Callable, picture: bytes, settings: dict[str, Any]) -> dict[str, object] | None:
+    """What a key has to be good for, and at last the very text. None where nothing was returned."""
     given = json.loads(json.dumps(settings))
 
     def key(picture: bytes, settings: dict) -> object:
         return function(picture, json.loads(json.dumps(settings)))
 
     found = function(picture, given)
+    if found is None:
+        return None
     facts: dict[str, object] = {
         SETTINGS: given == settings and list(given) == list(settings),
         HEX: isinstance(found, str) and len(found) == 64 and set(found) <= set("0123456789abcdef"),
@@ -254,7 +333,11 @@ def _keyed() -> list[tuple]:
             case(b"x", {"seed": 1, "prompt": "ein F\u00fcchslein \U0001f98a", "source": "\u72d0"},
                  about="texts may hold any letters: json.dumps writes \\u00fc for \u00fc unless told otherwise, so "
                        "leave "
-                       "ensure_ascii as it is")]
+                       "ensure_ascii as it is"),
+            case(b"x", {"seed": 2, "steps": [3, 1, 2], "turns": [{"source": "wolf", "prompt": "a fox"},
+                                                                 {"prompt": "a cake", "area": 1}]},
+                 about="dictionaries may lie in lists, too: sort_keys=True sorts them there as well, and leaves the "
+                       "order of the lists")]
 
 
 def _hash(value: Any, **options: Any) -> str:
@@ -346,6 +429,7 @@ dealt = Exercise(
                    case(["one"], 1, 2, about="there may be fewer items than processes: then some get none, an empty "
                                              "list"),
                    case([], 0, 3, about="there may be no items at all: an empty list"),
+                   case([5, 1, 5, 1, 5, 2, 5], 0, 2, about="a process may get items that are alike: it takes each"),
                    case([5, 5, 2, 5, 2], 1, 3, about="items may be alike: deal them out by their place in the list"),
                    case(list(range(10, 15)), 4, 5, about="the last process takes the last of each round")],
     reminder="the items at the places rank, rank + processes, rank + 2 · processes and so on",
@@ -413,6 +497,15 @@ def _pools() -> list[tuple]:
                        "workers"),
             case(36_000, 2.0, 2.5, 4.0, 8, 16.0,
                  about="where it comes out even nothing is rounded: 8 workers, 4 on a machine, are exactly 2 machines"),
+            case(10_800, 1.0, 1.0, 2.0, 4, 16.0,
+                 about="where it comes out even nothing is rounded: here 10800 s of work in an hour are exactly 3 "
+                       "workers"),
+            case(7_201, 1.0, 1.0, 2.0, 4, 16.0,
+                 about="a second of work that is left needs a worker, too: round up, however small the rest"),
+            case(36_001, 1.0, 1.0, 2.0, 5, 16.0,
+                 about="a second of work that is left needs a worker, too, and perhaps a machine: round both up"),
+            case(925_200, 1.0, 1.0, 1.0, 128, 1024.0,
+                 about="a worker that is left needs a machine, too: round up, however small the rest"),
             case(20_000, 9.0, 5.0, 5.0, 32, 19.0, about="memory holds whole workers only: round it down"),
             case(5_000, 2.0, 1.0, 8.0, 64, 8.0, about="memory for a single worker makes a machine of one worker")]
 
@@ -442,6 +535,16 @@ plan_pool = Exercise(
             lambda *given: _plan(*given, workers=lambda x: int(x) + 1),
             lambda *given: _plan(*given, machines=lambda x: int(x) + 1),
             lambda *given: _plan(*given, workers=lambda x: int(x) + 1, machines=lambda x: int(x) + 1)),
+        "math.ceil rounds up; to add a number below 1 and cut off misses small rests or rounds up what is even": (
+            lambda *given: _plan(*given, workers=lambda x: int(x + 0.99)),
+            lambda *given: _plan(*given, workers=lambda x: int(x + 0.9)),
+            lambda *given: _plan(*given, workers=lambda x: int(x + 0.999)),
+            lambda *given: _plan(*given, workers=lambda x: math.ceil(round(x, 2))),
+            lambda *given: _plan(*given, workers=lambda x: round(x + 0.5)),
+            lambda *given: _plan(*given, machines=lambda x: int(x + 0.99)),
+            lambda *given: _plan(*given, machines=lambda x: round(x + 0.5))),
+        "a whole number is an int: math.ceil gives one, np.ceil a float":
+            lambda *given: _plan(*given, workers=np.ceil, machines=np.ceil),
         "the number of machines is rounded up, too: the last workers need one": (
             _more(_up_down), lambda *given: _plan(*given, machines=int), lambda *given: _plan(*given, machines=round),
             lambda *given: _plan(*given, machines=lambda x: max(1, round(x)))),

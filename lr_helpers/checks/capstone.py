@@ -6,6 +6,7 @@ takes milliseconds, and every number of it is compared.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from lr_helpers.anchors import anchor_centres, spread_anchors
 from lr_helpers.boxes import area, box_mask
-from lr_helpers.checks.exercise import Exercise, case
+from lr_helpers.checks.exercise import Exercise, Instead, case
 from lr_helpers.editing import search
 from lr_helpers.inpainting import composite
 from lr_helpers.losses import clip_loss, direction_loss, structure_loss
@@ -113,6 +114,15 @@ def _found(models, picture: torch.Tensor, source: str, prompt: str, method: Meth
             "box": done.proposals.boxes[k, m], "image": done.candidates.picture(k, m)}
 
 
+def _watched(function: Callable, models, picture: torch.Tensor, source: str, prompt: str, method: Method,
+             seed: int) -> object:
+    """What it returns; a sentence in place of probabilities that are not detached."""
+    found = function(models, picture, source, prompt, method, seed)
+    if isinstance(found, dict) and getattr(found.get("probabilities"), "requires_grad", False):
+        return {**found, "probabilities": Instead("they are not detached: they still hang on the network")}
+    return found
+
+
 def _settings() -> Method:
     return METHOD.but(structure_weight=2.0, direction_weight=0.4, area_weight=0.5, lr=0.008, iterations=4, steps=7,
                       screening_steps=7, sizes=(0.3, 0.6), anchors=3, pool=3)
@@ -123,9 +133,12 @@ def _cases() -> list[tuple]:
         # Here the lowest loss of the table is another anchor's than the one whose choice is the best.
         case(stand_ins(0), _picture(0), "wolf", "a mushroom", METHOD.but(anchors=5), 1),
         case(stand_ins(1), _picture(1), "cake", "a fox", METHOD.but(anchors=5), 7),
-        case(stand_ins(2, (8, 6)), _picture(2), "tree", "a car", METHOD, 42),
+        # Here, and where the seed is 4, who rounds the distance of 2.7 patches, or takes the grid's other side, finds
+        # other anchors.
+        case(stand_ins(22, (8, 6)), _picture(22), "tree", "a car", METHOD.but(distance=0.45), 42),
         # Here the lowest expected loss is another one's, and so is the lowest mean loss.
         case(stand_ins(8), _picture(8), "wolf", "a mushroom", METHOD, 9),
+        case(stand_ins(11), _picture(11), "wolf", "a car", METHOD.but(distance=0.45), 4),
         case(stand_ins(3), _picture(3), "wolf", "an apple", _settings(), 3,
              about="every setting comes from `method`: weights, lr, iterations, steps, sizes, pool, distance"),
         case(stand_ins(4), _picture(4), "wolf", "a panda", METHOD.but(anchors=1), 5, 
@@ -143,6 +156,8 @@ def _by_hand(wrong: str = "") -> Callable:
         features, attention = models.backbone.encode_image(picture)
         grid = tuple(attention.shape[1:])
         distance = method.distance * {"distance": 0.0, "longer side": max(grid)}.get(wrong, min(grid))
+        distance = {"distance rounded": round, "distance up": math.ceil, "distance down": math.floor}.get(
+            wrong, float)(distance)
         anchors = spread_anchors(attention, method.anchors, distance)
         centres = anchor_centres(anchors.flip(1) if wrong == "rows" else anchors, grid, size)
         boxes = proposals(centres.flip(1) if wrong == "x and y" else centres, method.sizes, size)
@@ -223,16 +238,19 @@ def _learned(pooled: torch.Tensor, table: torch.Tensor, channels: int, method: M
         (-objective if wrong == "up" else objective).backward()
         optimiser.step()
     logits = logits if wrong == "stale" else network(pooled)
-    return (logits if wrong == "logits" else logits.softmax(0 if wrong == "last axis" else 1)).detach()
+    found = logits if wrong == "logits" else logits.softmax(0 if wrong == "last axis" else 1)
+    return found if wrong == "attached" else found.detach()
 
 
 whole_edit = Exercise(
-    name="whole_edit", reference=_found, cases=_cases, tolerance=1e-3,
+    name="whole_edit", reference=_found, observe=_watched, cases=_cases, tolerance=1e-3,
     reminder="go from the top: the first of boxes (K, M, 4), loss (K, M), probabilities (K, M), box and image that "
              "differs is where to look",
     mistakes={
         "anchors keep their distance: spread_anchors with method.distance times the grid's shorter side, in patches": (
             _by_hand("distance"), _by_hand("longer side")),
+        "the distance may have a fraction: give it to spread_anchors as it is, neither rounded nor cut off": (
+            _by_hand("distance rounded"), _by_hand("distance up"), _by_hand("distance down")),
         "an anchor is (row, column), a centre is (x, y): let anchor_centres turn them round, once": (
             _by_hand("rows"), _by_hand("x and y")),
         "standardise the pooled features over the anchors, each number by itself": (
@@ -271,6 +289,7 @@ whole_edit = Exercise(
         "probabilities are asked for: the softmax of the network's logits, each anchor's row with the sum 1": (
             _by_hand("logits"), _by_hand("last axis")),
         "ask the network once more after the last update: these logits are older": _by_hand("stale"),
+        "the probabilities are looked at, and nothing learns from them any more: detach() them": _by_hand("attached"),
         "the learned network chooses each anchor's box, not the minimum of the table": _by_hand("table"),
         "the best anchor wins, the one whose chosen box has the lowest loss": (
             _by_hand("first"), _by_hand("highest"), _by_hand("sure")),

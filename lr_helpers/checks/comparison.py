@@ -24,7 +24,13 @@ def _points() -> list[tuple]:
                  about="the frontier holds good compromises too, not only the best in each thing"),
             case(np.array([[0.1, 10.0, 1.0], [0.9, 30.0, 100.0]]),
                  about="a cost is better when it is lower: a cheap method may be worse and still worth it"),
-            case(np.array([[0.3, 12.0, 7.0]]), about="a single method is beaten by nobody")]
+            case(np.array([[0.3, 12.0, 7.0]]), about="a single method is beaten by nobody"),
+            case(np.array([[0.9, 30.0, 100.0], [0.9, 25.0, 100.0], [0.8, 30.0, 100.0], [0.9, 30.0, 150.0]]),
+                 about="to be beaten it is enough to be as good in two things and worse in one, whichever that is"),
+            case(np.array([[0.9, 30.0, 100.0], [0.91, 30.0, 100.0]]),
+                 about="a small difference is one, too: compare the numbers as they are"),
+            case(np.array([[0.9, 30.0, 100.0], [0.9, 30.004, 100.0], [0.9, 30.004, 99.996]]),
+                 about="a small difference is one, too: compare the numbers as they are")]
 
 
 def _frontier(points: np.ndarray, signs: tuple[int, int, int] = (1, 1, -1), strict: bool = True) -> list[int]:
@@ -48,6 +54,21 @@ def _by(beats: Callable) -> Callable:
     return find
 
 
+def _only_once(points: np.ndarray) -> list[int]:
+    """Of equal methods only the first."""
+    return [i for i in _frontier(points) if not any((points[i] == points[j]).all() for j in range(i))]
+
+
+def _by_those_before(points: np.ndarray, among_taken: bool = False) -> list[int]:
+    """Compares each with those above it, or with those of them that were taken."""
+    worth, found = points * np.array([1, 1, -1]), []
+    for i, mine in enumerate(worth):
+        others = worth[found if among_taken else range(i)].reshape(-1, 3)
+        if not ((others >= mine).all(1) & (others > mine).any(1)).any():
+            found.append(i)
+    return found
+
+
 def _champions(points: np.ndarray) -> list[int]:
     worth = points * np.array([1, 1, -1])
     return sorted({int(i) for i in worth.argmax(0)})
@@ -66,8 +87,9 @@ frontier = Exercise(
             lambda points: _frontier(points, (-1, -1, -1)), lambda points: _frontier(points, (-1, -1, 1)),
             lambda points: _frontier(points, (-1, 1, -1)), lambda points: _frontier(points, (1, -1, -1))),
         "two methods that are equal in everything do not beat each other": (
-            lambda points: _frontier(points, strict=False),
-            _by(lambda worth, mine: (worth >= mine).all(1) & (np.cumsum((worth == mine).all(1)) != 1))),
+            lambda points: _frontier(points, strict=False), _only_once),
+        "a method further down can beat one above it: compare each with all, not only with those before it": (
+            _by_those_before, lambda points: _by_those_before(points, among_taken=True)),
         "a method is as good as itself: that doesn't beat it": _by(lambda worth, mine: (worth >= mine).all(1)),
         "to beat another a method need not be better in everything: as good in all and better in one will do":
             _by(lambda worth, mine: (worth > mine).all(1)),
@@ -106,7 +128,8 @@ def _runs() -> list[tuple]:
             case([3, 4], 4, 5, about="a run may go on over the end of a row"),
             case([12, 8], 4, 5, about="a run may go to the last pixel"),
             case([], 4, 5, about="there may be no run at all: then nothing is in the mask"),
-            case([0, 20], 4, 5, about="a run may cover all of the mask")]
+            case([0, 20], 4, 5, about="a run may cover all of the mask"),
+            case([3, 4, 7, 2, 12, 3], 4, 5, about="runs may touch: then one begins right where another ends")]
 
 
 def _unrolled(runs: list[int], height: int, width: int, last: int = 0, base: int = 0) -> torch.Tensor:
@@ -190,11 +213,17 @@ def _pictures() -> list[tuple]:
         scale = torch.tensor([0.3, 0.2, 0.05])[:, None, None]
         cases.append((before, (before + scale * (noise - 0.5)).clamp(0, 1), mask))
     before, after = torch.rand(2, 3, 10, 10, generator=rng)
+    wide = torch.zeros(10, 10)
+    wide[2:4, 1:9] = 1
     return [*cases, case(before, after, torch.zeros(10, 10), about="without a region all pixels are background"),
             case(before, before + (after - before) * torch.eye(10), torch.eye(10),
                  about="where nothing differs outside the region there is no error, and the PSNR is float(\"inf\")"),
             case(before * 0.01, before * 0.01 + 0.001, torch.eye(10),
-                 about="small errors give many decibels; the peak is 1, whatever is the brightest pixel")]
+                 about="small errors give many decibels; the peak is 1, whatever is the brightest pixel"),
+            case(before, after, wide, about="rows of the mask are rows of the pictures: don't transpose it"),
+            case(before / 2 + 0.4, before / 2 + 0.400001, torch.zeros(10, 10),
+                 about="the smallest difference is one: only where nothing differs at all the PSNR is float(\"inf\"), "
+                       "and nothing is cut off")]
 
 
 def _psnr(error: torch.Tensor, peak: float = 1.0) -> float:

@@ -11,6 +11,12 @@ import torch
 TOLERANCE = 1e-4
 """Relative to the largest value expected."""
 
+NEARLY = 3e-3
+"""Relative to it, too: what differs by no more is nearly right."""
+
+NEARLY_RIGHT = "nearly right: look for rounding, for a small number that is added, and for what is cut off"
+NOTHING = "only zeros come out: is something multiplied by 0, or never filled in?"
+
 
 def diagnose(results: list[tuple[Any, Any]], inputs: list[tuple]) -> str | None:
     """The slip that explains every wrong result, in a sentence; None if no single one does.
@@ -18,10 +24,11 @@ def diagnose(results: list[tuple[Any, Any]], inputs: list[tuple]) -> str | None:
     `results`: (came, expected) of each case that went wrong; `inputs` of the same cases, whose lengths tell a sum from
     a mean.
     """
-    sentences = []
+    sentences, largest = [], 0.0
     for (came, expected), given in zip(results, inputs, strict=True):
         lengths = {n for value in given for n in _lengths(value) if n > 1}
         for a, b in _arrays(came, expected):
+            largest = max(largest, _largest_difference(a, b))
             found = _slips(a, b, lengths)
             # One factor in several cases is no length of an axis, since those differ.
             if len(results) > 1:
@@ -32,8 +39,17 @@ def diagnose(results: list[tuple[Any, Any]], inputs: list[tuple]) -> str | None:
     # The first sentence that all wrong results have in common.
     for sentence in sentences[0]:
         if all(sentence in others for others in sentences):
-            return sentence
+            return f"{sentence}; the largest difference is {largest:.2g}" if sentence == NEARLY_RIGHT else sentence
     return None
+
+
+def _largest_difference(came: np.ndarray, expected: np.ndarray) -> float:
+    """0 where the shapes differ."""
+    if came.shape != expected.shape:
+        return 0.0
+    with np.errstate(all="ignore"):
+        apart = np.abs(came - expected)
+    return float(apart[np.isfinite(apart)].max(initial=0.0))
 
 
 def _arrays(came: Any, expected: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -82,16 +98,26 @@ def _slips(came: np.ndarray, expected: np.ndarray, lengths: set[int]) -> list[st
         return list(_slips_of_shape(came, expected))
     if not np.isfinite(came[np.isfinite(expected)]).all():
         return ["NaN or ∞ comes out: look for 0 / 0, for the logarithm of 0, and for what may overflow"]
-    return [sentence for sentence, wrong in _changes(expected) if _same(came, wrong)] + list(
-        _factors(came, expected, lengths))
+    found = [sentence for sentence, wrong in _changes(expected) if _same(came, wrong) and not _same(expected, wrong)]
+    found += _factors(came, expected, lengths)
+    # Whole numbers are right or wrong.
+    if _same(came, expected, NEARLY) and not (_whole(came) and _whole(expected)):
+        found.insert(0, NEARLY_RIGHT)
+    elif not came.any() and expected.any():
+        found.insert(0, NOTHING)
+    return found
 
 
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
+def _whole(values: np.ndarray) -> bool:
+    return bool((values == np.round(values)).all())
+
+
+def _same(a: np.ndarray, b: np.ndarray, tolerance: float = TOLERANCE) -> bool:
     if a.shape != b.shape:
         return False
     with np.errstate(all="ignore"):
         scale = max(float(np.abs(b[np.isfinite(b)]).max(initial=0.0)), 1e-6)
-        return bool(np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * scale, equal_nan=True))
+        return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True))
 
 
 def _changes(right: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -145,9 +171,10 @@ def _factors(came: np.ndarray, expected: np.ndarray, lengths: set[int]) -> Itera
                 if abs(factor - known) < TOLERANCE * known:
                     yield f"everything is too large by the factor {name}" if known > 1 else (
                         f"everything comes out multiplied by {name}")
-            if abs(factor + 1) > TOLERANCE:  # that is the sign
+            if abs(abs(factor) - 1) > 10 * TOLERANCE:  # −1 is the sign, and 1 no factor
                 yield f"everything comes out multiplied by {factor:.4g}"
-    if came.ndim and came.size > 1 and _same(np.sort(came, axis=None), np.sort(expected, axis=None)):
+    in_order = _same(np.sort(came, axis=None), np.sort(expected, axis=None))
+    if came.ndim and came.size > 1 and in_order and not _same(came, expected):
         yield "the right numbers, but in another order"
 
 
@@ -219,4 +246,21 @@ _ERRORS: dict[str, str] = {
     "mat1 and mat2 shapes": "a linear layer (or @) gets rows of another length than it was made for: compare the two "
                             "numbers; flatten(1) keeps the first axis",
     "before Module.__init__() call": "call super().__init__() first in __init__",
+    "Sizes of tensors must match except in dimension": "what is joined by cat has to agree on all axes but one: bring "
+                                                       "the others to the same length first, and look at dim",
+    'missing 1 required positional arguments: "dim"': "say along which axis: dim=-1 is the last one",
+    "only one element tensors can be converted": "a whole tensor was used as one number: use torch's functions, as "
+                                                 "torch.log, and torch.stack for a list of tensors",
+    "only integer tensors of a single element": "an index or the end of a slice is a whole number: int(…), or tolist() "
+                                                "of a whole-number tensor",
+    "is invalid for input of size": "as many numbers have to come out of a reshape as went in: multiply the axes of "
+                                    "both",
+    "applicable to index tensor": "one_hot takes positions, whole numbers as argmax gives them, not the weights "
+                                  "themselves",
+    "NVIDIA driver": "this machine has no such graphics card: leave cuda away, and stay on the device of what is given",
+    "for -: 'list' and 'list'": "lists can't be calculated with: leave them as arrays or tensors, or make some of them",
+    "positional argument": "a function takes other arguments here than it is given: keep the stub's parameters as they "
+                           "are, and count those of the functions that you call",
+    "maximum recursion depth": "the function calls itself for ever: it needs a case in which it doesn't, or another "
+                               "name",
 }

@@ -9,6 +9,7 @@ import io
 import logging
 import math
 import numbers
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,6 +62,10 @@ class Outcome(NamedTuple):
     """The input that the function changed in place."""
 
 
+class Instead(str):
+    """What an `observe` puts in the place of a tensor: the sentence that says what is wrong with it."""
+
+
 NO_GRADIENT = "no gradient"
 
 STUBS = ("", "your code here")
@@ -70,15 +75,17 @@ BEGIN = "Hint 1 under the stub says how to begin"
 """For a function that breaks off for an unknown reason: what is asked for would only give the solution away."""
 
 
-def forward_and_gradient(function: Callable, values: torch.Tensor, *rest: Any) -> dict:
+def forward_and_gradient(function: Callable, values: torch.Tensor, *rest: Any) -> dict | None:
     """To be observed where gradients have to flow: the result, and what its random weighted sum sends back to the first
-    input; `NO_GRADIENT` if it is cut off on the way.
+    input; `NO_GRADIENT` if it is cut off on the way. None where nothing was returned.
     """
     leaf = values.clone().requires_grad_()
     given = leaf.clone()  # no leaf, so that a change in place is found by us and not by autograd
     result = function(given, *rest)
     if not torch.equal(given.detach(), values):
         raise _ChangedError
+    if result is None:
+        return None
     if not (isinstance(result, torch.Tensor) and result.requires_grad):
         return {"result": result, "gradient": NO_GRADIENT}
     weights = torch.rand(result.shape, generator=torch.Generator().manual_seed(5)).to(result.dtype)
@@ -127,7 +134,7 @@ class Exercise:
     def judge(self, function: Callable) -> str:
         """What is to be said of a right function; raises `CheckFailed` for a wrong one. It is not counted as a try."""
         cases = self.cases()
-        first, notes = None, set()
+        first, notes, defaults = None, set(), copy.deepcopy(_defaults(function))
         for number, given in enumerate(cases, 1):
             expected, came = self._outcome(self.reference, given), self._outcome(function, given)
             if _is_stub(came.value):
@@ -144,7 +151,10 @@ class Exercise:
             note = next((f" ({note})" for note in sorted(filter(None, notes))), "")
             return f"✓ {self.name}: right in all {len(cases)} cases{note}"
         with _quietly():
-            message = self._message(function, cases, *first)
+            # A list that is a default is made once: what one call puts into it is there in the next.
+            filled = next((name for name, now in _defaults(function).items()
+                           if now is first[3] or len(now) != len(defaults[name]) or _changed(now, defaults[name])), "")
+            message = self._message(function, cases, *first, filled)
         raise CheckFailed(message) from (first[3].error if isinstance(first[3], Raised) else None)
 
     def _outcome(self, function: Callable, case: tuple) -> Outcome:
@@ -159,8 +169,9 @@ class Exercise:
         return Outcome(value, next((name for name, a, b in pairs if _changed(a, b)), None))
 
     def _message(self, function: Callable, cases: list[tuple], number: int, case: tuple, expected: Any, came: Any,
-                 problem: str) -> str:
-        hints = [f"  hint      {hint}" for hint in self._hints(function, cases, case, came)]
+                 problem: str, filled: str) -> str:
+        found = [_filled(filled)] if filled else self._hints(function, cases, case, came)
+        hints = [f"  hint      {hint}" for hint in found]
         if isinstance(came, Raised):
             return "\n".join([f"✗ {self.name} raised {type(came.error).__name__}: {came.error}",
                               *_own_line(came.error), *self._given(case), *hints])
@@ -188,8 +199,9 @@ class Exercise:
 
     def _hints(self, function: Callable, cases: list[tuple], first: tuple, came: Any) -> list[str]:
         """Why it went wrong, the surest explanation that is found."""
-        if inspect.isgenerator(came):
-            return ["a list is asked for, not a generator: list(…)"]
+        if any(isinstance(part, Iterator) for part in (came.values() if isinstance(came, Mapping) else [came])):
+            return ["that gives its items one by one (a generator, map, zip, filter): make a list of them, list(…), or "
+                    "a tensor"]
         only = self._only_the_gradient(came, first)
 
         def shown(value: Any) -> Any:
@@ -205,8 +217,10 @@ class Exercise:
         known = self._agreeing(theirs, cases, range(len(cases)), shown)
         if known:
             return known
+        about = getattr(first, "about", "")
+        only_about = about and not set(failed) & set(plain)
         if isinstance(came, Raised) and (hint := hint_of_error(came.error)):
-            return [hint]
+            return [f"{about} ({hint})" if only_about else hint]
         if only and came["gradient"] is NO_GRADIENT:
             return [f"something on the way from {self._names(first)[0]} to the result left the graph: detach, item, "
                     f"float, "
@@ -217,8 +231,7 @@ class Exercise:
         if not isinstance(came, Raised) and difference(again, came, self.tolerance):
             return ["the same call gives another result each time: take what is given, and draw no numbers of your own"]
         # 2. Only the cases that are about one thing each went wrong: it is the first of these things.
-        about = getattr(first, "about", "")
-        if about and not set(failed) & set(plain):
+        if only_about:
             return [about]
         # 3. A known mistake in all plain cases; the edges may be another matter.
         known = self._agreeing(theirs, cases, plain, shown) if plain else []
@@ -242,12 +255,16 @@ class Exercise:
 
     def _agreeing(self, theirs: list, cases: list[tuple], where: Sequence[int], shown: Callable) -> list[str]:
         """The hints of which a mistake gives what the learner's function gives, in these cases."""
+        right = [self._known((), self.reference, i, case) for i, case in enumerate(cases)]
+        meant = tuple(_base(value.error) for value in right if isinstance(value, Raised))
+
+        def agrees(of: tuple, wrong: Callable, i: int) -> bool:
+            return self._same(theirs[i], shown(self._known(of, wrong, i, cases[i])), meant)
+
         found = []
         for hint, wrongs in self.mistakes.items():
             for number, wrong in enumerate(wrongs if isinstance(wrongs, tuple) else (wrongs,)):
-                if hint not in found and all(self._same(theirs[i], shown(self._known((hint, number), wrong, i,
-                    cases[i])))
-                                             for i in where):
+                if hint not in found and all(agrees((hint, number), wrong, i) for i in where):
                     found.append(hint)
         return found
 
@@ -257,9 +274,11 @@ class Exercise:
             self.outcomes[of, number] = self._outcome(function, case).value
         return self.outcomes[of, number]
 
-    def _same(self, came: Any, known: Any) -> bool:
+    def _same(self, came: Any, known: Any, meant: tuple[type, ...]) -> bool:
+        """Is it the same? Errors of a class that is `meant` to be raised are, whatever they say."""
         if isinstance(came, Raised) and isinstance(known, Raised):
-            return True
+            both = isinstance(came.error, meant) and isinstance(known.error, meant)
+            return both or _kind_of_error(came.error) == _kind_of_error(known.error)
         return difference(came, known, self.tolerance) is None
 
 
@@ -269,6 +288,24 @@ _PLAIN = Exercise.__dataclass_fields__["observe"].default
 def _is_stub(came: Any) -> bool:
     """Was nothing written yet?"""
     return isinstance(came, Raised) and isinstance(came.error, NotImplementedError) and str(came.error) in STUBS
+
+
+def _kind_of_error(error: Exception) -> tuple[type, str]:
+    """The class and the message, whatever names in quotes and numbers stand in it: two crashes may have two reasons."""
+    return type(error), re.sub(r"'[^']*'|\d+", "#", str(error))
+
+
+def _defaults(function: Callable) -> dict[str, list | dict | set]:
+    """The defaults that a call can change, by the names of their parameters."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some functions that are not written in Python have none
+        return {}
+    return {p.name: p.default for p in parameters if isinstance(p.default, (list, dict, set))}
+
+
+def _filled(name: str) -> str:
+    return f"the default of `{name}` is made once, and keeps what earlier calls put into it: make it in the function"
 
 
 def _named_pairs(came: Any, expected: Any, tolerance: float, name: str = "") -> list[tuple[str, Any, Any]]:
@@ -314,6 +351,8 @@ def describe(value: Any) -> str:
     """A value in a line or so: shape, type and range of a tensor, and all of a small one."""
     if isinstance(value, Raised):
         return f"{_base(value.error).__name__}: {value.error}"
+    if isinstance(value, Instead):
+        return str(value)
     if isinstance(value, (torch.Tensor, np.ndarray)):
         return _describe_array(value)
     if isinstance(value, Mapping):
@@ -454,14 +493,19 @@ def _leaf_difference(came: Any, expected: Any, tolerance: float) -> str | None:
         if isinstance(came, bool) or not isinstance(came, numbers.Number):
             shape = f" of shape {tuple(came.shape)}" if hasattr(came, "shape") else ""
             return f"a number was expected, not a {type(came).__name__}{shape}"
+        whole = isinstance(expected, numbers.Integral)
+        if whole and not isinstance(came, numbers.Integral) and came == expected:
+            return f"a whole number was expected, {expected}, not the {type(came).__name__} {came}"
         # Whole numbers have to agree to the last one, however large.
-        near = 0.0 if isinstance(expected, int) else tolerance
+        near = 0.0 if whole else tolerance
         close = math.isclose(came, expected, rel_tol=near, abs_tol=near) or (came != came and expected != expected)
         return None if close else f"{expected:.7g} was expected, {came:.7g} came"
     return None if type(came) is type(expected) and came == expected else f"{expected!r} was expected"
 
 
 def _tensor_difference(came: Any, expected: torch.Tensor, tolerance: float) -> str | None:
+    if isinstance(came, Instead):
+        return str(came)
     if isinstance(came, str) and came is NO_GRADIENT:
         return "no gradient comes back"
     if isinstance(came, tuple) and hasattr(came, "indices"):

@@ -34,7 +34,11 @@ def _proposals() -> list[tuple]:
             case(torch.tensor([[[0, 30, 9, 39], [30, 0, 39, 9]]]), [(0, 0, 9, 9), (30, 30, 39, 39)],
                  about="a box that shares only rows with a region, or only columns, is free"),
             case(boxes, [], about="without earlier regions all are free, with the shape (K, M)"),
-            case(boxes[:1, :1], [(0, 0, 64, 64)], about="one anchor with one proposal keeps its axes: (1, 1)")]
+            case(boxes[:1, :1], [(0, 0, 64, 64)], about="one anchor with one proposal keeps its axes: (1, 1)"),
+            case(torch.tensor([[[0, 0, 11, 11], [0, 0, 10, 10]], [[39, 39, 60, 60], [40, 40, 60, 60]]]),
+                 [(10, 10, 40, 40)], about="one shared pixel is enough to be in the way, however large the boxes are"),
+            case(torch.tensor([[[300, 300, 400, 400], [100, 300, 200, 400]]]), [(350, 350, 500, 500)],
+                 about="a picture may be larger than 64 pixels, and than 128: compare the boxes themselves")]
 
 
 def _free(boxes: torch.Tensor, before: list[tuple]) -> torch.Tensor:
@@ -125,7 +129,7 @@ free_proposals = Exercise(
             torch.stack([torch.ones(boxes.shape[:2], dtype=torch.bool), *((torch.minimum(boxes[..., 2:], torch.tensor(
                 r[2:])) - torch.maximum(boxes[..., :2], torch.tensor(r[:2]))).prod(-1) <= 0 for r in before)]).all(0)),
         "one shared pixel is enough to be in the way: no part of the area or of the IoU is asked for": tuple(
-            partial(_by_iou, least) for least in (0.5, 0.25, 0.1)),
+            partial(_by_iou, least) for least in (0.5, 0.25, 0.1, 0.05, 0.02, 0.01)),
         "return booleans, not 0 and 1": (
             lambda boxes, before: _free(boxes, before).float(), lambda boxes, before: _free(boxes, before).int()),
         "each proposal has an answer of its own, (K, M): don't join those of an anchor": (
@@ -158,7 +162,11 @@ def _tables() -> list[tuple]:
             case(iou * 0.5, ~none, (1, 0), about="no proposal fits: the proposals lost it, whatever was kept"),
             case(iou, ~none, (1, 0), about="the chosen box fits: found"),
             case(torch.tensor([[0.2, 0.5]]), torch.tensor([[True, False]]), (0, 0),
-                 about="an IoU of exactly 0.5 fits, wherever it is: compare with >=")]
+                 about="an IoU of exactly 0.5 fits, wherever it is: compare with >="),
+            case(torch.tensor([[0.4995, 0.1]]), torch.tensor([[True, True]]), (0, 0),
+                 about="an IoU a little below 0.5 doesn't fit"),
+            case(iou, none, (0, 0), about="where nothing was kept at all, and some box fits, the shortlist lost it"),
+            case(iou, others, (1, 0), about="the chosen box fits, so the region was found, whatever was kept")]
 
 
 def _stage(iou: torch.Tensor, kept: torch.Tensor, chosen: tuple[int, int], least: float = 0.5,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 from torch.nn import functional as F
 
 from lr_helpers.checks.exercise import Exercise, case
@@ -33,7 +33,9 @@ def _composite_cases() -> list[tuple]:
                 about="the mask may be soft: weigh frame and picture with its value, whatever it is")
     nothing = case(_random(3, 4, 4), _random(3, 4, 4, seed=1), torch.zeros(1, 4, 4),
                    about="where the mask is 0 everywhere, the picture comes back")
-    return [*small, several, each, soft, nothing]
+    shared = case(_random(3, 3, 4, 5), _random(3, 3, 4, 5, seed=1), _mask(4, 5, (1, 0, 4, 2)),
+                  about="one mask may stand for several frames: let it be broadcast")
+    return [*small, several, each, soft, nothing, shared]
 
 
 composite = Exercise(
@@ -100,6 +102,12 @@ def _area(mask: torch.Tensor, size: torch.Size) -> torch.Tensor:
     return F.interpolate(mask, size=size, mode="area")
 
 
+def _last(mask: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """The last pixel of each cell."""
+    high, wide = mask.shape[-2] // size[0], mask.shape[-1] // size[1]
+    return mask[..., high - 1::high, wide - 1::wide]
+
+
 denoiser_input = Exercise(
     name="denoiser_input", reference=_denoiser_input, cases=_input_cases,
     reminder="concatenate along axis 1: the noisy latents, the mask, the latents of the masked picture",
@@ -130,9 +138,26 @@ denoiser_input = Exercise(
         "the mask was cropped to the size of the latents: shrink all of it":
             lambda noisy, mask, masked: _denoiser_input(noisy, mask, masked,
             lambda m, size: m[..., :size[0], :size[1]]),
-        "one channel of mask, not four: concatenate it once":
+        "one channel of mask, not three or four: concatenate it once": (
             lambda noisy, mask, masked: _denoiser_input(
                 noisy, mask, masked, lambda m, size: F.interpolate(m, size=size).expand(-1, 4, -1, -1)),
+            lambda noisy, mask, masked: _denoiser_input(
+                noisy, mask, masked, lambda m, size: F.interpolate(m, size=size).expand(-1, 3, -1, -1))),
+        "that is the last pixel of each cell: the nearest one is its first, or one in its middle":
+            lambda noisy, mask, masked: _denoiser_input(noisy, mask, masked, _last),
+        "each picture of the batch has a mask of its own; that of the first is used for all":
+            lambda noisy, mask, masked: _denoiser_input(noisy, mask[:1].expand_as(mask), masked),
+        "the mask stays 0 or 1: only pictures go to −1 … 1":
+            lambda noisy, mask, masked: _denoiser_input(noisy, 2 * mask - 1, masked),
+        "the noisy latents go in as they are: don't multiply them by the mask": (
+            lambda noisy, mask, masked: _denoiser_input(
+                noisy * F.interpolate(mask, size=noisy.shape[-2:]), mask, masked),
+            lambda noisy, mask, masked: _denoiser_input(
+                noisy * (1 - F.interpolate(mask, size=noisy.shape[-2:])), mask, masked)),
+        "torch.cat joins along an axis that is there; torch.stack makes a new one": (
+            lambda noisy, mask, masked: torch.stack([noisy, masked], dim=1),
+            lambda noisy, mask, masked: torch.stack(
+                [noisy, F.interpolate(mask, size=noisy.shape[-2:]).expand_as(noisy), masked], dim=1)),
         "channels are axis 1: concatenate along it, not along the pictures of the batch":
             lambda noisy, mask, masked: torch.cat(
                 [noisy, F.interpolate(mask, size=noisy.shape[-2:]).expand(-1, 4, -1, -1), masked], dim=0),
@@ -155,7 +180,12 @@ guide = Exercise(
                    case(_random(2, 3, seed=3), _random(2, 3, seed=12), 1.0,
                         about="at scale 1 the prediction with prompt comes out as it is"),
                    case(_random(7, seed=4), _random(7, seed=13), 0.0,
-                        about="at scale 0 the prediction without prompt comes out as it is")],
+                        about="at scale 0 the prediction without prompt comes out as it is"),
+                   case(_random(3, 4, seed=5), _random(3, 4, seed=14), 0.4,
+                        about="a scale between 0 and 1 is a scale like others: the result lies between both "
+                              "predictions"),
+                   case(_random(3, 4, seed=6), _random(3, 4, seed=15), 15.0,
+                        about="the scale may be large: don't cut it off")],
     reminder="the prediction without prompt, plus the scale times the difference (with − without)",
     mistakes={
         "the two predictions are swapped: start from the one without prompt, and go towards the one with it":
@@ -204,9 +234,9 @@ def _denoise(predict: Predict, scheduler, latents: torch.Tensor, steps: int, sca
     return made
 
 
-def _pretended(latents: torch.Tensor, time: torch.Tensor, with_prompt: bool) -> torch.Tensor:
-    """Stands for the UNet: depends on all that it is given."""
-    return torch.tanh(latents) * (0.5 if with_prompt else -0.2) + float(time) / 2000
+def _pretended(scaled_latents: torch.Tensor, time: torch.Tensor, with_prompt: bool) -> torch.Tensor:
+    """Stands for the UNet: depends on all that it is given, also by these names."""
+    return torch.tanh(scaled_latents) * (0.5 if with_prompt else -0.2) + float(time) / 2000
 
 
 def _denoise_cases() -> list[tuple]:
@@ -215,7 +245,9 @@ def _denoise_cases() -> list[tuple]:
 
     return [one(DDIMScheduler, 7, 2.5), one(DDIMScheduler, 4, 5.0, n=2), one(EulerDiscreteScheduler, 4, 2.5),
             one(DDIMScheduler, 1, 1.0, about="a single step at scale 1 is a step too"),
-            one(EulerDiscreteScheduler, 6, 1.0, about="at scale 1 the prediction with prompt decides")]
+            one(EulerDiscreteScheduler, 6, 1.0, about="at scale 1 the prediction with prompt decides"),
+            one(HeunDiscreteScheduler, 5, 2.5,
+                about="some schedulers have more timesteps than steps: go through all of scheduler.timesteps")]
 
 
 def _slip(**options) -> Callable:
@@ -286,7 +318,8 @@ count_evaluations = Exercise(
                    case(7, 6, 0.5, about="at a guidance scale below 1 one evaluation a step is enough, too"),
                    case(5, 8, 0.0, about="at a guidance scale of 0 one evaluation a step is enough, too"),
                    case(0, 10, 5.0, about="no edits take no evaluations"),
-                   case(4, 11, 1.01, about="the model is asked twice wherever the scale is above 1, however little")],
+                   case(4, 11, 1.01, about="the model is asked twice wherever the scale is above 1, however little"),
+                   case(3, 7, -2.0, about="a scale below 0 is below 1, too: one evaluation a step is enough")],
     reminder="edits × steps, times 2 where the guidance is above 1",
     mistakes={
         "with guidance above 1 the model is asked twice a step": lambda edits, steps, guidance: edits * steps,
@@ -300,6 +333,11 @@ count_evaluations = Exercise(
         "any scale above 1 asks twice; what counts is not whether it is above 0": (
             lambda edits, steps, guidance: edits * steps * (2 if guidance > 0 else 1),
             lambda edits, steps, guidance: edits * steps * (2 if guidance else 1)),
+        "the scale itself is compared with 1, not its absolute value or its square": (
+            lambda edits, steps, guidance: edits * steps * (2 if abs(guidance) > 1 else 1)),
+        "any scale above 1 asks twice, however little it is above: don't round it": (
+            lambda edits, steps, guidance: edits * steps * (2 if int(guidance) > 1 else 1),
+            lambda edits, steps, guidance: edits * steps * (2 if round(guidance) > 1 else 1)),
         "the number of evaluations doesn't grow with the scale itself": (
             lambda edits, steps, guidance: round(edits * steps * guidance),
             lambda edits, steps, guidance: edits * steps * guidance),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
@@ -25,12 +26,25 @@ UNTOUCHED = "weights and gradients stay as they were"
 IN_ORDER = "the weights' names, in their order"
 
 
-def _observed_norms(function: Callable, backward_reached: str) -> dict:
-    """The norms of a small network after a backward pass that reached all, only the last layer, or nothing of it."""
+def _small_network(nested: bool) -> tuple[nn.Module, torch.Tensor]:
+    """A network and what goes into it; nested, there are layers in layers, a convolution, and a frozen bias."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
-    hidden = network[:2](_random(7, 5))
+        if not nested:
+            return nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), _random(7, 5)
+        look = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.Tanh())
+        network = nn.Sequential(OrderedDict(look=look, flat=nn.Flatten(), score=nn.Linear(12, 2)))
+    network.score.bias.requires_grad_(False)
+    return network, _random(5, 2, 2, 2)
+
+
+def _observed_norms(function: Callable, backward_reached: str) -> dict | None:
+    """The norms of a small network after a backward pass that reached all, only the last layer, or nothing of it.
+
+    None where nothing was returned.
+    """
+    network, given = _small_network(nested=backward_reached == "everything but a frozen bias")
+    hidden = network[:2](given)
     out = network[2](hidden.detach() if backward_reached == "the last layer" else hidden)
     if backward_reached != "nothing":
         (out.square().sum() * (0.0 if backward_reached == "everything, with zeros" else 1.0)).backward()
@@ -39,6 +53,8 @@ def _observed_norms(function: Callable, backward_reached: str) -> dict:
         return [(p.detach().clone(), None if p.grad is None else p.grad.clone()) for p in network.parameters()]
 
     before, found = state(), function(network)
+    if found is None:
+        return None
     same = all(torch.equal(a, c) and ((b is None) == (d is None)) and (b is None or torch.equal(b, d))
                for (a, b), (c, d) in zip(before, state(), strict=True))
     order = ", ".join(map(str, found)) if isinstance(found, dict) else ""
@@ -66,7 +82,10 @@ gradient_norms = Exercise(
                    case("the last layer", about="a weight whose `.grad` is None has the norm None: test for it first"),
                    case("nothing", about="a weight whose `.grad` is None has the norm None: test for it first"),
                    case("everything, with zeros",
-                        about="a gradient of exactly 0 did arrive: its norm is 0.0, not None")],
+                        about="a gradient of exactly 0 did arrive: its norm is 0.0, not None"),
+                   case("everything but a frozen bias",
+                        about="a network may hold other layers than linear ones, layers in layers, and weights that "
+                              "are frozen: named_parameters() names them all")],
     reminder="for each name and weight of network.named_parameters(): None where grad is None, else float(grad.norm())",
     mistakes={
         "a weight without gradient is not one with gradient 0: its norm is None": _norms(lambda p: p.grad.norm(), 0.0),
@@ -84,7 +103,7 @@ gradient_norms = Exercise(
         "that is a sum in which up and down cancel out; the norm is the root of the sum of squares":
             _norms(lambda p: p.grad.sum()),
         "a matrix counts as one long vector: its Euclidean norm, not its largest singular value":
-            _norms(lambda p: p.grad.norm() if p.ndim < 2 else torch.linalg.matrix_norm(p.grad, 2)),
+            _norms(lambda p: p.grad.norm() if p.ndim < 2 else torch.linalg.matrix_norm(p.grad, 2).norm()),
         "a gradient of exactly 0 did arrive: test for None, not for truth":
             lambda network: {n: v or None for n, v in _norms(lambda p: p.grad.norm())(network).items()},
         "name every weight, also those without a gradient: they are the point":
@@ -122,7 +141,13 @@ def _expected_loss(logits: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 def _tables() -> list[tuple]:
     sizes = ((9, 6, ""), (3, 7, ""), (6, 2, ""), (5, 5, ""), (1, 4, "there may be one anchor only"),
              (4, 1, "with one proposal there is nothing to choose: its probability is 1"))
-    return [case(_random(k, m, seed=k), 1 + _random(k, m, seed=m + 10), about=about) for k, m, about in sizes]
+    plain = [case(_random(k, m, seed=k), 1 + _random(k, m, seed=m + 10), about=about) for k, m, about in sizes]
+    middling = torch.tensor([[9.0, 6.0, 0.0], [0.0, -7.0, 1.0]])
+    large = torch.tensor([[200.0, 198.0, 0.0], [0.0, -150.0, 1.0]])
+    return [*plain,
+            case(middling, 1 + _random(2, 3, seed=30), about="logits are any numbers: don't cut them off"),
+            case(large, 1 + _random(2, 3, seed=31),
+                 about="logits may be large, and e to the power of hundreds is ∞: let softmax do it, which is safe")]
 
 
 expected_loss = Exercise(
@@ -147,6 +172,8 @@ expected_loss = Exercise(
             lambda logits, table: (logits.sigmoid() * table).sum(1).mean(),
         "probabilities sum to 1: divide e^logit by the sum over the proposals":
             lambda logits, table: (logits.exp() * table).sum(1).mean(),
+        "e to the power of hundreds is ∞, and ∞ / ∞ is NaN: let softmax do it, which is safe":
+            lambda logits, table: (logits.exp() / logits.exp().sum(1, keepdim=True) * table).sum(1).mean(),
         "high logits are probable: don't take the softmax of −logits": lambda logits, table: (
             (-logits).softmax(1) * table).sum(1).mean(),
         "a loss is to be expected, not a reward: the sign is wrong":
@@ -219,7 +246,10 @@ leave_one_out = Exercise(
     name="leave_one_out", reference=_leave_one_out,
     cases=lambda: [(1 + _random(4, 9),), (3 * _random(7, 3, seed=2),), (_random(5, 5, seed=5),),
                    case(_random(2, 5, seed=1), about="of two draws each is compared with the other"),
-                   case(_random(5, 1, seed=3), about="there may be one anchor only: (R, 1)")],
+                   case(_random(5, 1, seed=3), about="there may be one anchor only: (R, 1)"),
+                   case(torch.tensor([[1.0, 2.0], [1.0, 5.0], [4.0, 2.0], [1.0, 2.0]]),
+                        about="draws may have equal losses: leave out the draw itself, by its place and not by its "
+                              "value")],
     reminder="losses − (losses.sum(0) − losses) / (R − 1)",
     mistakes={
         "a draw's own loss is part of its baseline: leave it out, or the gradient is biased":
@@ -258,10 +288,12 @@ def _surrogate(logits: torch.Tensor, choices: torch.Tensor, advantages: torch.Te
     return (advantages * chosen).mean()
 
 
-def _gradient(function: Callable, logits: torch.Tensor, choices: torch.Tensor, advantages: torch.Tensor) -> dict:
-    """Is the result one number, and the gradient that goes back to the logits."""
+def _gradient(function: Callable, logits: torch.Tensor, choices: torch.Tensor, advantages: torch.Tensor) -> dict | None:
+    """Is the result one number, and the gradient that goes back to the logits. None where nothing was returned."""
     leaf = logits.clone().requires_grad_()
     result = function(leaf, choices, advantages)
+    if result is None:
+        return None
     gradient = NO_GRADIENT
     if isinstance(result, torch.Tensor) and result.requires_grad:
         gradient, = torch.autograd.grad(result.sum(), leaf, allow_unused=True)
@@ -376,5 +408,12 @@ entropy = Exercise(
         "π depends on the logits, too: don't detach it":
             lambda logits: -(logits.softmax(1).detach() * logits.log_softmax(1)).sum(1).mean(),
         "the tiny number that saves from log 0 is too large: it changes the rest": (
-            lambda logits: -(logits.softmax(1) * (logits.softmax(1) + 1e-2).log()).sum(1).mean()),
+            lambda logits: -(logits.softmax(1) * (logits.softmax(1) + 1e-2).log()).sum(1).mean(),
+            lambda logits: -(logits.softmax(1) * (logits.softmax(1) + 1e-3).log()).sum(1).mean(),
+            lambda logits: -(logits.softmax(1) * (logits.softmax(1) + 1e-4).log()).sum(1).mean(),
+            lambda logits: -(logits.softmax(1) * (logits.softmax(1) + 1e-5).log()).sum(1).mean(),
+            lambda logits: -(logits.softmax(1) * logits.softmax(1).clamp(min=1e-2).log()).sum(1).mean(),
+            lambda logits: -(logits.softmax(1) * logits.softmax(1).clamp(min=1e-3).log()).sum(1).mean()),
+        "log M less the entropy is asked for nowhere: the entropy itself is":
+            lambda logits: torch.tensor(float(logits.shape[1])).log() - _entropy(logits),
     })

@@ -36,7 +36,9 @@ def _distance_cases() -> list[tuple]:
             case(_random(4, 4, seed=9), _random(4, 4, seed=10),
                  about="vectors lie along the last axis, also where all axes are alike"),
             case(torch.stack([torch.zeros(3), torch.ones(3)]), torch.tensor([1.0, 0.0, 0.0]), about=zero),
-            case(_random(2, 3), torch.zeros(3), about=zero)]
+            case(_random(2, 3), torch.zeros(3), about=zero),
+            case(0.03 * _random(4, 6, seed=11), 0.05 * _random(6, seed=12),
+                 about="short vectors have a direction, too: the number that saves from 0 / 0 has to be tiny")]
 
 
 cosine_distance = Exercise(
@@ -190,6 +192,7 @@ structure_loss = Exercise(
 def _direction_cases() -> list[tuple]:
     image, source, prompt = _random(6), _random(6, seed=2), _random(6, seed=1)
     edited = torch.stack([image + prompt - source, image - prompt + source, _random(6, seed=3)])
+    step = 0.003 * (prompt - source)
     return [(_random(5, 8), _random(8, seed=1), _random(8, seed=2), _random(8, seed=3)),
             (F.normalize(_random(3, 4, seed=4), dim=-1), *F.normalize(_random(3, 4, seed=5), dim=-1)),
             case(edited, image, source, prompt,
@@ -197,7 +200,9 @@ def _direction_cases() -> list[tuple]:
             case(_random(1, 7, seed=6), _random(7, seed=7), _random(7, seed=8), _random(7, seed=9),
                  about="a single edit gives one number in a row: the shape is (1,)"),
             case(torch.stack([image, image, edited[0]]), image, source, prompt,
-                 about="an edit that changes nothing gives 0 / 0: its loss is 1")]
+                 about="an edit that changes nothing gives 0 / 0: its loss is 1"),
+            case(torch.stack([image + step, image - step, image]), image, source, prompt,
+                 about="a small change has a direction, too: only an edit that changes nothing at all has the loss 1")]
 
 
 direction_loss = Exercise(
@@ -265,7 +270,9 @@ best_proposals = Exercise(
                    case(_tables(5, 5, "clip area", 30), {"clip": 1.0, "area": 0.0},
                         about="a weight of 0 is a weight: the term counts nothing"),
                    case(_tables(1, 6, "source clip", 60), {"clip": 1.0},
-                        about="one anchor is a row of its own: the shape is (1,)")],
+                        about="one anchor is a row of its own: the shape is (1,)"),
+                   case(_tables(8, 5, "clip source", 70), {"clip": 0.5, "source": -2.0},
+                        about="the weights may sum to less than 0: add up, and divide by nothing")],
     reminder="the sum over the names of weights.get(name, 0) · table, then argmin along axis 1",
     mistakes={
         "low losses are good: take the smallest, not the largest":

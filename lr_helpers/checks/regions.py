@@ -49,7 +49,9 @@ def _proposal_cases() -> list[tuple]:
             (torch.tensor([[100.4, 131.6], [128.4, 120.6], [150.1, 97.4]]), (0.1, 0.33), 256),
             case(torch.tensor([[2.0, 50.3], [50.2, 9.7]]), (0.2, 0.7), 64, about=border),
             case(torch.tensor([[2.0, 250.0], [128.0, 128.0]]), (0.1, 0.33, 0.9, 1.0), 256, about=border),
-            case(_random(5, 2) * 96, (0.27, 0.61), 96, about=border)]
+            case(_random(5, 2) * 96, (0.27, 0.61), 96, about=border),
+            case(torch.tensor([[20.3, 41.8], [50.2, 35.7]]), (0.3,), 64,
+                 about="a single size keeps its axis: the shape is (K, 1, 4)")]
 
 
 proposals = Exercise(
@@ -109,7 +111,7 @@ def _sample_points(box: torch.Tensor, scale: float, side: int, offset: float = 0
 
 sample_points = Exercise(
     name="sample_points", reference=_sample_points,
-    cases=lambda: [(torch.tensor([8, 16, 40, 32]), 0.25, 2), (torch.tensor([0, 0, 64, 64]), 0.25, 7),
+    cases=lambda: [(torch.tensor([8, 16, 40, 32]), 0.25, 3), (torch.tensor([0, 0, 64, 64]), 0.25, 7),
                    (torch.tensor([3, 50, 20, 60]), 0.125, 3), (torch.tensor([10, 2, 12, 30]), 1.0, 4),
                    case(torch.tensor([0, 40, 8, 64]), 0.25, 6,
                         about="the picture's border lies at −0.5, so points near it may be negative: clamp them later"),
@@ -148,6 +150,9 @@ sample_points = Exercise(
             lambda box, scale, side: _sample_points(box, scale, side).transpose(0, 1),
         "x and y of the box are swapped: it is (x0, y0, x1, y1)":
             lambda box, scale, side: _sample_points(box[[1, 0, 3, 2]], scale, side),
+        "x and y of a point lie along the last axis: the shape is (side, side, 2)": (
+            lambda box, scale, side: _sample_points(box, scale, side).permute(2, 0, 1),
+            lambda box, scale, side: _sample_points(box, scale, side).unbind(-1)),
         "the last two numbers of a box are its other corner, not its width and height":
             lambda box, scale, side: _sample_points(torch.cat([box[:2], box[:2] + box[2:]]), scale, side),
         "the bins begin at the box's corner: add x0 and y0": (
@@ -183,7 +188,10 @@ def _pool_cases() -> list[tuple]:
                  about="a point beyond the outer tokens' middles takes the border's value: clamp the points to the "
                        "grid"),
             case(_random(3, 4, 3, seed=2), torch.tensor([[[-4.0, 1.2]]]),
-                 about="a point far outside takes the border's value too: clamp the points to the grid")]
+                 about="a point far outside takes the border's value too: clamp the points to the grid"),
+            case(_random(2, 3, 5, seed=4), torch.tensor([[[9.0, 1.2], [1.3, 8.0]], [[7.0, 6.0], [4.6, 2.9]]]),
+                 about="a point far beyond the right or the lower end takes the border's value too: clamp x to w − 1 "
+                       "and y to h − 1")]
 
 
 def _mixed(features: torch.Tensor, points: torch.Tensor, weights: Callable) -> torch.Tensor:
@@ -244,13 +252,18 @@ pool_box = Exercise(
 
 
 def _network_facts(kind: Callable[..., nn.Module], proposals: int, channels: int, pool: int, anchors: int,
-                   hidden: int | None = None) -> dict:
-    """What makes a region network: facts that hold for whatever weights it begins with."""
+                   hidden: int | None = None) -> dict | None:
+    """What makes a region network: facts that hold for whatever weights it begins with.
+
+    None where nothing was returned.
+    """
     state = torch.get_rng_state()
     torch.manual_seed(0)
     network = kind(proposals, channels, pool) if hidden is None else kind(proposals, channels, pool, hidden)
     pooled, weights = torch.randn(anchors, proposals * channels, pool, pool), torch.randn(anchors, proposals)
     torch.set_rng_state(state)
+    if network is None:
+        return None
     used: list[nn.Module] = []
     hooks = [m.register_forward_hook(lambda layer, *_: used.append(layer)) for m in network.modules()
              if next(m.parameters(recurse=False), None) is not None]
@@ -258,25 +271,41 @@ def _network_facts(kind: Callable[..., nn.Module], proposals: int, channels: int
     logits = network(pooled)
     for hook in hooks:
         hook.remove()
-    unchanged = torch.equal(pooled, before)
-    alone = torch.cat([network(before[k:k + 1].clone()) for k in (0, 2)])
-    (logits * weights).sum().backward()
+    if logits is None:
+        return None
     facts = {
         "layers in the order of their use": ", ".join(_layer(m) for m in used),
-        "the pooled features stay as they were": unchanged,
+        "the pooled features stay as they were": torch.equal(pooled, before),
         "shape of the logits": tuple(logits.shape),
-        "each anchor is scored by itself": torch.allclose(logits[[0, 2]], alone, atol=1e-4),
-        "every weight gets a gradient": all(p.grad is not None for p in network.parameters()),
+        "each anchor is scored by itself": True,
+        "every weight gets a gradient": True,
+        "the chain": _RIGHT_CHAIN,
     }
+    if logits.shape != weights.shape:
+        return facts  # the rest can't be asked of such logits
+    alone = torch.cat([network(before[k:k + 1].clone()) for k in (0, 2)])
+    (logits * weights).sum().backward()
+    facts["each anchor is scored by itself"] = alone.shape == logits[:2].shape and torch.allclose(
+        logits[[0, 2]], alone, atol=1e-4)
+    facts["every weight gets a gradient"] = all(p.grad is not None for p in network.parameters())
     with torch.no_grad():
-        return {**facts, "the chain": _chain(used, before, logits)}
+        chain, large = _chain(used, before, logits), _LARGE * before
+        if chain == _RIGHT_CHAIN and _chain(used, large, network(large.clone())) != chain:
+            chain = "something that differs from it where numbers are large"
+    return {**facts, "the chain": chain}
+
+
+_RIGHT_CHAIN = "convolution, ReLU, convolution, ReLU, flatten, linear, ReLU, linear"
+_LARGE = 300.0
+"""Features so many times as large show what cuts numbers off."""
 
 
 def _layer(layer: nn.Module) -> str:
     if isinstance(layer, nn.Conv2d):
-        return f"{' × '.join(map(str, layer.kernel_size))} convolution to {layer.out_channels}"
+        wide, deep, *kernel = layer.weight.shape
+        return f"{' × '.join(map(str, kernel))} convolution from {deep} to {wide}"
     if isinstance(layer, nn.Linear):
-        return f"linear to {layer.out_features}"
+        return f"linear from {layer.in_features} to {layer.out_features}"
     return type(layer).__name__
 
 
@@ -288,10 +317,10 @@ _ENDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "": lambda x: x, "softmax": lambda x: x.softmax(1), "log_softmax": lambda x: x.log_softmax(1), "ReLU": torch.relu,
     "sigmoid": torch.sigmoid, "tanh": torch.tanh, "softmax over the anchors": lambda x: x.softmax(0),
 }
-_FLAT: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "flatten": lambda x: x.flatten(1), "mean over the box": lambda x: x.mean((2, 3)),
-    "largest in the box": lambda x: x.amax((2, 3)),
-}
+_FLAT: list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = [
+    ("flatten", lambda x: x.flatten(1)), ("flatten", lambda x: x.permute(0, 2, 3, 1).flatten(1)),  # both are right
+    ("mean over the box", lambda x: x.mean((2, 3))), ("largest in the box", lambda x: x.amax((2, 3))),
+]
 
 
 def _chain(used: list[nn.Module], pooled: torch.Tensor, logits: torch.Tensor) -> str:
@@ -302,13 +331,14 @@ def _chain(used: list[nn.Module], pooled: torch.Tensor, logits: torch.Tensor) ->
     one = list(_FUNCTIONS)
     # The same function at all three places, or ReLU at some of them.
     between = [(name,) * 3 for name in one] + [(a, b, c) for a in one[:2] for b in one[:2] for c in one[:2]]
-    for (after_mix, after_narrow, after_look), flat in product(between, _FLAT):
-        x = _FLAT[flat](_FUNCTIONS[after_narrow](narrow(_FUNCTIONS[after_mix](mix(pooled)))))
+    near = 1e-4 * max(1.0, float(logits.abs().max()))
+    for (after_mix, after_narrow, after_look), (flat, flatten) in product(between, _FLAT):
+        x = flatten(_FUNCTIONS[after_narrow](narrow(_FUNCTIONS[after_mix](mix(pooled)))))
         if x.shape[1] != look.in_features:
             continue
         x = score(_FUNCTIONS[after_look](look(x)))
         for end, function in _ENDS.items():
-            if torch.allclose(function(x), logits, atol=1e-4):
+            if torch.allclose(function(x), logits, atol=near):
                 parts = "convolution", after_mix, "convolution", after_narrow, flat, "linear", after_look, "linear", end
                 return ", ".join(filter(None, parts))
     return "something else between the layers"
@@ -364,8 +394,9 @@ region_network = Exercise(
     name="region_network", reference=_regions.RegionNetwork, observe=_network_facts,
     cases=lambda: [(6, 12, 7, 5), (2, 5, 3, 8), (7, 8, 4, 3),
                    case(4, 6, 5, 6, 20, about="`hidden` is a width to be chosen: take it instead of a fixed 32, and "
-                                              "half of "
-                        "it for the second convolution")],
+                                              "half of it for the second convolution"),
+                   case(3, 4, 2, 5, 7, about="`hidden` may be odd or small: the second convolution leads to "
+                                             "hidden // 2, rounded down")],
     reminder="1×1 convolution to hidden, ReLU, 1×1 convolution to hidden // 2, ReLU, flatten, linear to hidden, ReLU, "
              "linear "
              "to M",
@@ -380,6 +411,9 @@ region_network = Exercise(
         "ReLU is asked for between the layers, no other function": (
             _network(between=(nn.Tanh,) * 3), _network(between=(nn.GELU,) * 3), _network(between=(nn.LeakyReLU,) * 3),
             _network(between=(nn.Sigmoid,) * 3)),
+        "ReLU cuts off only what is below 0: large numbers go through as they are": (
+            _network(between=(nn.ReLU6,) * 3), _network(between=(nn.Hardtanh,) * 3),
+            _network(nn.Hardtanh(-10.0, 10.0))),
         "batch normalisation mixes the anchors: each has to get the score it would get alone": _network(norm=True),
         "the anchors are mixed: each has to get the score it would get alone": _Standardised,
         "flatten instead of averaging: the network has to see where in the box something is": _network(mean=True),
@@ -410,7 +444,15 @@ def _gumbel_cases() -> list[tuple]:
             case(_random(4) * 2, 0.5, _random(4, seed=1) * 0.98 + 0.01,
                  about="logits may be a single row, (M,): softmax runs over the last axis, -1, however many there are"),
             case(_random(2, 3, 4) * 2, 0.7, _random(2, 3, 4, seed=1) * 0.98 + 0.01,
-                 about="there may be more axes before M: softmax runs over the last one, -1")]
+                 about="there may be more axes before M: softmax runs over the last one, -1"),
+            case(torch.tensor([[1.0, 1.02, 0.98]]), 0.05, torch.full((1, 3), 0.5),
+                 about="the temperature may be low: divide by it as it is"),
+            case(torch.tensor([[0.0, 1.0, 2.0, 3.0]]), 2.0, torch.tensor([[1e-4, 0.5, 0.9, 0.3]]),
+                 about="`uniform` may come near 0 or 1: take it as it is, or the noise is cut off"),
+            case(torch.tensor([[60.0, -60.0, 0.0, 58.0], [0.0, 1.0, 2.0, 3.0]]), 0.05,
+                 torch.tensor([[0.5, 0.9, 1e-5, 0.3], [1e-5, 0.99999, 0.4, 0.2]]),
+                 about="logits are any numbers, also large ones: take them as they are, and let softmax do the rest, "
+                       "for e to the power of hundreds is ∞")]
 
 
 def _gumbel_softmax(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> torch.Tensor:
@@ -450,6 +492,9 @@ gumbel_softmax = Exercise(
             lambda logits, temperature, uniform: ((logits + _gumbel(uniform)) / temperature).log_softmax(-1),
         "that is a hard sample: leave it soft, straight_through comes later":
             lambda logits, temperature, uniform: _hard(((logits + _gumbel(uniform)) / temperature).softmax(-1)),
+        "e to the power of hundreds is ∞, and ∞ / ∞ is NaN: let softmax do it, which is safe":
+            lambda logits, temperature, uniform: (lambda e: e / e.sum(-1, keepdim=True))(
+                ((logits + _gumbel(uniform)) / temperature).exp()),
         "a soft sample is no bare e to the power: divide by the sum over the proposals":
             lambda logits, temperature, uniform: ((logits + _gumbel(uniform)) / temperature).exp(),
         "no gradient comes back to the logits: don't detach them":
@@ -468,7 +513,9 @@ def _soft_cases() -> list[tuple]:
             case((_random(2, 3, 4, seed=3)).softmax(-1),
                  about="there may be more axes before M: look for the largest along the last one, -1"),
             case((_random(6, seed=4)).softmax(-1),
-                 about="there may be a single row, (M,): look along the last axis, -1")]
+                 about="there may be a single row, (M,): look along the last axis, -1"),
+            case(torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.4, 0.1, 0.4, 0.1]]),
+                 about="of equally large values the first alone gets the 1, as argmax does it")]
 
 
 straight_through = Exercise(
@@ -496,6 +543,8 @@ straight_through = Exercise(
             lambda soft: soft.round() + (soft - soft.detach())),
         "the gradient comes back only at the largest entry: it has to be that of all of `soft`": (
             lambda soft: _hard(soft) * (1 + soft - soft.detach()), lambda soft: _hard(soft) * soft / soft.detach()),
+        "of equally large values one alone gets the 1: argmax takes the first, == takes all": (
+            lambda soft: (soft == soft.amax(-1, keepdim=True)).to(soft) + (soft - soft.detach())),
         "that keeps the largest value as it is: forward it has to be exactly 1": lambda soft: _hard(soft) * soft,
         "that is the position of the largest: return a one-hot of the shape of `soft`": lambda soft: soft.argmax(-1),
     })
@@ -531,11 +580,14 @@ def _mask_cases() -> list[tuple]:
     weights = _random(2, 3).softmax(-1)
     return [(weights, boxes, 8), (_random(3, 2, seed=2), boxes[[0, 1, 0], 1:], 8),
             case(weights[0], boxes[0], 9, about="weights may be a single row, (M,), and boxes (M, 4)"),
+            case(torch.tensor([[0.5, -1.5]]), torch.tensor([[[0, 0, 6, 6], [3, 2, 6, 5]]]), 6,
+                 about="weights may be any numbers: add them up where boxes overlap, and cut nothing off"),
             case(torch.eye(3)[:2], boxes, 8, about="one-hot weights give the mask of one box"),
             case(_random(1, 1), torch.tensor([[[4, 1, 6, 2]]]), 12,
                  about="one anchor with one proposal keeps its axes"),
-            case(torch.tensor([[0.5, -1.5]]), torch.tensor([[[0, 0, 6, 6], [3, 2, 6, 5]]]), 6,
-                 about="weights may be any numbers: add them up where boxes overlap, and cut nothing off")]
+            case(_random(2, 2, 3), boxes.repeat(2, 1, 1, 1), 8,
+                 about="there may be any number of axes before M, here two: the sum is over the last axis of the "
+                       "weights")]
 
 
 region_mask = Exercise(

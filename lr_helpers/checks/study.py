@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ def _pairs() -> list[tuple]:
     return [(shifted, truths), (moved, others),
             (torch.cat([moved[:9], _boxes(8, 8)]), torch.cat([others[:9], _boxes(8, 9)])),
             pair([0, 0, 10, 10], [0, 0, 10, 20], "an IoU of exactly 0.5 is a hit too: compare with >="),
+            pair([0, 0, 10, 49], [0, 0, 10, 99], "an IoU a little below 0.5 is no hit"),
             pair([0, 0, 10, 10], [20, 20, 30, 30], apart), pair([50, 60, 60, 70], [20, 20, 30, 30], apart),
             pair([0, 0, 12, 9], [40, 0, 52, 9], apart),
             pair([0, 0, 4, 4], [0, 0, 4, 9], "the end of a box is exclusive: a side is x1 − x0, without a pixel more"),
@@ -108,6 +110,9 @@ hit_rate = Exercise(
         "a centre inside says nothing of the size: take the IoU": _centre_inside,
         "that is the number of hits: divide it by the number of boxes":
             lambda chosen, truths: float((_iou(chosen.float(), truths.float()) >= 0.5).sum()),
+        "a rate lies between 0 and 1: don't make a whole number of it": (
+            lambda chosen, truths: int(_hit_rate(chosen, truths)),
+            lambda chosen, truths: round(_hit_rate(chosen, truths))),
         "that is the share of misses": lambda chosen, truths: 1 - _hit_rate(chosen, truths),
         "a rate lies in 0..1: it is not asked for in per cent": lambda chosen, truths: 100 * _hit_rate(chosen, truths),
         "each chosen box has its own true box, in the same row: don't compare all with all": (
@@ -162,6 +167,17 @@ def _normal_of_means(ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray) ->
     return float(d.mean()), float(d.mean() - half), float(d.mean() + half)
 
 
+def _picked(values: np.ndarray, draws: np.ndarray, whole: Callable) -> tuple[float, float, float]:
+    """By places in the sorted means."""
+    means = np.sort(values[draws].mean(1))
+    return float(values.mean()), float(means[whole(0.025 * len(means))]), float(means[whole(0.975 * len(means))])
+
+
+def _by_method(method: str, ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray) -> tuple[float, float, float]:
+    low, high = np.percentile((ours - theirs)[draws].mean(1), (2.5, 97.5), method=method)
+    return float((ours - theirs).mean()), float(low), float(high)
+
+
 paired_difference = Exercise(
     name="paired_difference", reference=lambda ours, theirs, draws: _of(ours - theirs, draws), cases=_results,
     reminder="the mean of the differences on the same tasks, and the 2.5th and 97.5th percentile of the means of their "
@@ -198,6 +214,10 @@ paired_difference = Exercise(
             lambda ours, theirs, draws: (float(np.median(ours - theirs)), *_of(ours - theirs, draws)[1:])),
         "the interval comes from the resamples, not from 1.96 standard errors": (
             _normal, lambda ours, theirs, draws: _normal(ours, theirs, draws, 0), _normal_of_means),
+        "np.percentile interpolates between two of the sorted means: to pick one of them gives another number": (
+            lambda ours, theirs, draws: _picked(ours - theirs, draws, int),
+            lambda ours, theirs, draws: _picked(ours - theirs, draws, round),
+            *(partial(_by_method, method) for method in ("nearest", "lower", "higher"))),
         "the order is mean, low, high": (
             lambda ours, theirs, draws: tuple(_of(ours - theirs, draws)[i] for i in (0, 2, 1)),
             lambda ours, theirs, draws: tuple(_of(ours - theirs, draws)[i] for i in (1, 0, 2)),

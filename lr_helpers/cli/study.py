@@ -32,6 +32,7 @@ def add(commands) -> None:
     _add_regions(studies)
     _add_learning(studies)
     _add_compare(studies)
+    _add_rivals(studies)
     _add_pie(studies)
     _add_extended(studies)
     _add_photographs(studies)
@@ -150,6 +151,27 @@ def _run_compare(options: argparse.Namespace) -> int:
     _check_tasks(options)
     run(Compare(options.output, options.replace, options.add, options.methods, options.validation, options.regions,
                 options.onto), options.workers)
+    return 0
+
+
+# rivals
+
+
+def _add_rivals(studies) -> None:
+    rivals = add_command(studies, "rivals", _run_rivals,
+                         summary="settings of the other editors, on validation scenes")
+    _add_output(rivals, "rivals")
+    add_count(rivals, "--replace", low=0, default=24, help="scenes with 'replace this object by X' (default: 24)")
+    add_count(rivals, "--add", low=0, default=12, help="scenes with 'add X' (default: 12)")
+    _add_workers(rivals)
+
+
+def _run_rivals(options: argparse.Namespace) -> int:
+    from lr_helpers.study.rivals import Rivals
+    from lr_helpers.study.run import run
+
+    _check_tasks(options)
+    run(Rivals(options.output, options.replace, options.add), options.workers)
     return 0
 
 

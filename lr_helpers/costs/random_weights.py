@@ -46,6 +46,7 @@ from transformers import (
     ViTModel,
 )
 
+from lr_helpers.machine.seeding import seeded
 from lr_helpers.models.encoders import Backbone, Clip
 from lr_helpers.models.layouts import LORA_WEIGHTS
 from lr_helpers.models.libraries import quiet
@@ -294,8 +295,7 @@ def models(profile: str, device: str = "cpu", reduced: bool = False, dtype: torc
 def write(profile: str, folder: Path, seed: int = 0) -> Profile:
     """Write reduced checkpoints of a profile in the real file formats; returns a profile of edits of 64×64 pixels."""
     real = get_profile(profile)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         made = pipeline(profile, reduced=True)
         made.save_pretrained(folder / "editor")
         backbone(profile, reduced=True).save_pretrained(folder / "backbone")

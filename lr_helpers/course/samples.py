@@ -37,7 +37,7 @@ TIMEOUT = 20.0
 MAX_BYTES = 20_000_000
 FIX = "try again when the network lets you through (behind a proxy, set HTTPS_PROXY), or take a sample that is shipped"
 
-SCENE = 10547
+SCENE = 61074
 """The emoji scene of notebook 06: one wolf on the grass, which no model has seen."""
 SCENE_PROMPTS = ("a mushroom", "a burger", "a fox", "an apple", "a strawberry", "a penguin", "a cake", "a panda")
 

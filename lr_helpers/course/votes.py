@@ -29,7 +29,7 @@ from lr_helpers.files import locks
 from lr_helpers.files.paths import DATA
 from lr_helpers.files.pictures import flatten, read_image
 from lr_helpers.files.writing import write_json
-from lr_helpers.intervals import rate, share_with_interval
+from lr_helpers.intervals import share_with_interval
 
 CHOICES = ("left", "right", "tie")
 REPEATS = 4
@@ -352,27 +352,36 @@ def preferences(votes: Sequence[Vote], pairs: Sequence[Pair] | Mapping[str, Mapp
     for theirs, about in sorted(found.items()):
         decided = [v for v in about if v.choice != "tie"]
         if decided:
-            voters, keys = sorted({v.voter for v in about}), sorted({v.pair for v in about})
-            won, given = np.zeros((2, len(voters), len(keys)))
-            for v in decided:
-                place = voters.index(v.voter), keys.index(v.pair)
-                given[place] += 1
-                won[place] += made[v.pair][v.preferred] == ours
-            table[theirs] = {**share_with_interval(won, given), "ties": len(about) - len(decided), "pairs": len(keys),
-                             "voters": len(voters)}
+            won = [made[v.pair][v.preferred] == ours for v in decided]
+            table[theirs] = {**_share(decided, won), "ties": len(about) - len(decided),
+                             "pairs": len({v.pair for v in about}), "voters": len({v.voter for v in about})}
     return table
+
+
+def _share(votes: Sequence[Vote], right: Sequence[bool]) -> dict[str, float]:
+    """On how many of the votes it is so, with the interval over other voters and other pairs."""
+    voters, pairs = sorted({v.voter for v in votes}), sorted({v.pair for v in votes})
+    so, given = np.zeros((2, len(voters), len(pairs)))
+    for vote, is_so in zip(votes, right, strict=True):
+        place = voters.index(vote.voter), pairs.index(vote.pair)
+        given[place] += 1
+        so[place] += is_so
+    return share_with_interval(so, given)
 
 
 def agreement(votes: Sequence[Vote]) -> dict[str, dict]:
     """How far votes can be trusted: "again", the share of pairs that came back on which a voter said the same, sides
-    exchanged; and "left", the share of decided votes for the left edit, which is a half if sides don't matter. Each
-    with "low", "high" (Wilson's 95 %) and "count"; left out where there is none. By chance alone two votes agree in
-    half of the cases.
+    exchanged; and "left", the share of decided votes for the left edit, which is a half if sides don't matter (those of
+    the first round alone: of a pair that comes back exchanged, a firm voter says left once and right once). Each with
+    "low" and "high", its 95 % interval over other voters and other pairs, and "count"; left out where there is none.
+    Who votes by lot agrees with himself in half of the cases, or in a third if all three answers are as likely.
     """
     first = {(v.voter, v.pair): v.preferred for v in votes if v.round == 1}
-    again = [first[v.voter, v.pair] == v.preferred for v in votes if v.round == 2 and (v.voter, v.pair) in first]
-    left = [v.choice == "left" for v in votes if v.choice != "tie"]
-    return {name: rate(sum(found), len(found)) for name, found in (("again", again), ("left", left)) if found}
+    again = [v for v in votes if v.round == 2 and (v.voter, v.pair) in first]
+    decided = [v for v in votes if v.round == 1 and v.choice != "tie"]
+    found = {"again": (again, [first[v.voter, v.pair] == v.preferred for v in again]),
+             "left": (decided, [v.choice == "left" for v in decided])}
+    return {name: _share(about, right) for name, (about, right) in found.items() if about}
 
 
 def paper_preferences() -> dict[str, dict]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from lr_helpers.errors import UserError
 from lr_helpers.files.paths import DATA
@@ -73,6 +74,9 @@ class Profile:
     """By part, with licence and size; a profile of your own may leave them out."""
     comparison: dict[str, Extra] = field(default_factory=dict, hash=False)
     """What other editors and region choosers need, by part, e.g. "text_to_image"; only `baselines` loads it."""
+
+    rivals: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
+    """Settings of other editors that were chosen for these models, by the row's name; `study rivals` chooses them."""
 
     screening_steps: int | None = None
     """Denoising steps of a candidate, of which only the winner then gets a full edit; None: candidates are full."""

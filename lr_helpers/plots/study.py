@@ -58,7 +58,7 @@ def show_measures(means: dict[str, dict], titles: dict[str, str], measures: Sequ
         axes.grid(axis="x", color="#dddddd", linewidth=0.7)
         axes.set_axisbelow(True)
     grid[0, 0].set_yticks(range(len(names)), [titles[n] for n in names])
-    grid[0, 0].invert_yaxis()
+    grid[0, 0].set_ylim(len(names) - 0.4, -0.6)  # from above; the outer groups stand a little beside their line
     handles = {label: h for axes in grid[0] for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False)
     said = "; ".join(f"{titles[n]}: " + ", ".join(
@@ -95,15 +95,23 @@ def show_found(pictures: Sequence[Picture], titles: Sequence[str], known: Sequen
 
 
 def show_cost(curves: dict[str, dict], titles: dict[str, str]) -> Figure:
-    """Hit rate against the number of different edits that were paid, a line a row."""
-    figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
+    """Hit rate against the number of different edits that were paid, a line a row; at its end the 95 % interval.
+
+    Ends at the same number of edits stand side by side.
+    """
+    figure, axes = plt.subplots(figsize=(8.6, 3.8), layout="constrained")
+    step = max(curve["edits"][-1] for curve in curves.values()) / 60
+    at: dict[int, int] = {}  # how many curves have ended there
     for name, curve in curves.items():
         colour, style = LINES.get(name, (BLACK, "-"))
         axes.step(curve["edits"], curve["hit"], where="post", color=colour, linestyle=style, linewidth=1.8,
                   label=titles.get(name, name))
-        axes.plot(curve["edits"][-1], curve["hit"][-1], "o", color=colour, markersize=5)
+        last, end = curve["edits"][-1], curve["end"]
+        at[last] = at.get(last, -1) + 1
+        axes.errorbar(last + at[last] * step, end["value"], color=colour, fmt="o", markersize=4.5, elinewidth=1.1,
+                      yerr=[[end["value"] - end["low"]], [end["high"] - end["value"]]])
     axes.set(xlabel="different edits paid for", ylabel="hit rate (IoU ≥ 0.5)", ylim=(-0.02, 1))
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     ends = ", ".join(f"{titles.get(n, n)} {c['hit'][-1]:.2f} after {c['edits'][-1]}" for n, c in curves.items())
     figure.set_label(f"Hit rate over the number of edits: {ends}")
     return figure

@@ -163,7 +163,7 @@ class Compare(Study):
 
     def settings(self, about: dict) -> dict:
         return {"study": "compare", "validation": self.validation, "regions": which(self.profile.regions),
-                "methods": {name: asdict(method) for name, method in METHODS.items()}}
+                "rivals": self.profile.rivals, "methods": {name: asdict(method) for name, method in METHODS.items()}}
 
     def jobs(self) -> list[tuple[str, int, Variant]]:
         found = []

@@ -260,15 +260,18 @@ def _differences(records: Sequence[dict]) -> dict:
             if row != COMPARED_WITH}
 
 
-def overall(records: Sequence[dict], ours: str = "learned", measures: Sequence[str] = ("success", "evaluations")
+def overall(records: Sequence[dict], ours: str = "learned", measures: Sequence[str] = ("success", "hit", "evaluations")
             ) -> dict:
-    """Rows that were run on all tasks, over all kinds: means, and paired differences from `ours`; {} without it."""
+    """Rows that were run on all tasks, over all kinds: means, and paired differences from `ours`; {} without it. Tasks
+    come several to a scene (one object replaced, added, removed, drawn otherwise); "scenes" says how many there are.
+    """
     by_row = tables.rows_of(records)
     tasks = {record["task"] for record in records}
     whole = {row: own for row, own in by_row.items() if len(own) == len(tasks)}
     if ours not in whole:
         return {}
-    return {"means": {row: tables.means_of(own, measures) for row, own in whole.items()},
+    scenes = {tables.scene_of(record, i) for i, record in enumerate(whole[ours])}
+    return {"scenes": len(scenes), "means": {row: tables.means_of(own, measures) for row, own in whole.items()},
             "differences": {row: tables.differences(own, whole[ours], measures) for row, own in whole.items()
                             if row != ours}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -23,7 +24,8 @@ PAPER, LEARNED = METHODS["paper"], METHODS["learned"]
 
 
 def curves(records: Sequence[dict]) -> dict:
-    """By row, hit rate and mean IoU over the number of edits that were paid; {} for a row that has no traces.
+    """By row, hit rate and mean IoU over the number of edits that were paid, and "end", the last hit rate with its
+    interval; {} for a row that has no traces.
 
     A task without a choice by then counts as 0.
     """
@@ -33,11 +35,12 @@ def curves(records: Sequence[dict]) -> dict:
         if not all(traces):
             continue
         counts = sorted({edits for trace in traces for edits, _, _ in trace})
-        curve: dict[str, list] = {"edits": counts, "iou": [], "hit": []}
+        curve: dict[str, Any] = {"edits": counts, "iou": [], "hit": []}
         for count in counts:
             then = [_by(trace, count) for trace in traces]
             curve["iou"].append(round(sum(iou for _, iou, _ in then) / len(then), 4))
             curve["hit"].append(round(sum(hit for _, _, hit in then) / len(then), 4))
+        curve["end"] = mean_with_interval([hit for _, _, hit in then], share=True)
         found[row] = curve
     return found
 

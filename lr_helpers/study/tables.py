@@ -5,14 +5,16 @@ All tables are of plain data: means by row and measure, each with its 95 % inter
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Hashable, Mapping, Sequence
 
-from lr_helpers.intervals import mean_with_interval
+from lr_helpers.intervals import difference_with_interval, mean_with_interval
 
 Value = dict[str, float]
 """A mean: "value", "low", "high" and "count"."""
 
-SHARES = ("hit", "centre_inside", "target_seen", "source_gone", "others_kept", "success", "a target seen")
+SHARES = ("hit", "centre_inside", "target_seen", "source_gone", "others_kept", "success", "a target seen",
+          "listed", "first_hit")
 """Measures that are 0 or 1 on each task."""
 
 GROUPS = {"replace, one object": ("replace", 1), "replace, two objects": ("replace", 2), "add, empty scene": ("add", 0),
@@ -42,14 +44,25 @@ def rows_of(records: Sequence[dict]) -> dict[str, list[dict]]:
     return found
 
 
+def scene_of(record: dict, number: int) -> Hashable:
+    """Which scene a record is of. Tasks of one seed are asked of one scene, drawn as it is, in another style or on
+    other ground ("replace_400000", "add_400000"); other names are scenes of their own, and so are records without a
+    name (`number` tells them apart).
+    """
+    name = str(record.get("task", number))
+    found = re.fullmatch(r"(?:replace|add|remove|style|texture)(?:_.+)?_(\d+)", name)
+    return found[1] if found else name
+
+
 def means_of(records: Sequence[dict], measures: Sequence[str]) -> dict[str, Value]:
     """By measure, over the records to which it applies: those that have it, and not as None."""
     found = {}
     for measure in measures:
         # A scene of one object has no others to keep: such tasks don't count.
-        values = [r[measure] for r in records if r.get(measure) is not None]
-        if values:
-            found[measure] = mean_with_interval(values, share=measure in SHARES)
+        own = [(r[measure], scene_of(r, i)) for i, r in enumerate(records) if r.get(measure) is not None]
+        if own:
+            values, scenes = zip(*own, strict=True)
+            found[measure] = mean_with_interval(values, share=measure in SHARES, scenes=scenes)
     return found
 
 
@@ -63,14 +76,15 @@ def differences(ours: Sequence[dict], theirs: Sequence[dict], measures: Sequence
     other = {record["task"]: record for record in theirs}
     found = {}
     for measure in measures:
-        values = []
-        for record in ours:
+        values, scenes = [], []
+        for i, record in enumerate(ours):
             a, b = record.get(measure), other.get(record["task"], {}).get(measure)
             if a is not None and b is not None:
                 # Some tasks are hard for every row; the difference on the same task leaves that out.
                 values.append(a - b)
+                scenes.append(scene_of(record, i))
         if values:
-            found[measure] = mean_with_interval(values)
+            found[measure] = difference_with_interval(values, share=measure in SHARES, scenes=scenes)
     return found
 
 

@@ -20,7 +20,9 @@ from lr_helpers.anchors import anchor_centres, top_anchors
 from lr_helpers.baselines import Parts
 from lr_helpers.baselines.wording import instruction
 from lr_helpers.boxes import Box, box_mask
+from lr_helpers.editing import FEATHER
 from lr_helpers.files.outputs import Output, own_json
+from lr_helpers.files.pictures import paste_back, to_image, to_tensor
 from lr_helpers.files.writing import png_bytes, write_json
 from lr_helpers.inpainting import composite, seam
 from lr_helpers.intervals import mean_with_interval, rate
@@ -137,18 +139,23 @@ def evaluate_editor(models: Models, judge_model: Judge, count: int, pictures: Pa
             seen = sum(a == b for a, b in zip(judge_model.name(made, boxes), names, strict=True))
             kept = sum(bool(((e - tensor(r)).abs() * (1 - box_mask(b, SIZE, SIZE))).max() == 0)
                        for e, (r, b, _) in zip(made, chosen, strict=True))
-            seams = [seam(e, b) for e, b in zip(made, boxes, strict=True)]
+            # The candidates, whose edges are hard, and what a person gets, whose edges are blended.
+            final = [to_tensor(paste_back(to_image(tensor(r)), e, b, FEATHER))
+                     for e, (r, b, _) in zip(made, chosen, strict=True)]
             rows[f"judge sees the object, {row}"] = rate(seen, len(chosen))
             rows[f"own frame outside the box, PSNR dB, {row}"] = mean_with_interval(outside.tolist())
             rows[f"pasted edit exact outside the box, {row}"] = rate(kept, len(chosen))
-            rows[f"jump across the box's edges less beside them, of 255, {row}"] = mean_with_interval(
-                [across - beside for across, beside in seams])
-            rows[f"jump over twice that beside, {row}"] = rate(
-                sum(across > 2 * beside + 2 for across, beside in seams), len(chosen))
+            for name, pasted in (("pasted hard", made), ("blended", final)):
+                seams = [seam(e, b) for e, b in zip(pasted, boxes, strict=True)]
+                rows[f"jump across the box's edges less beside them, of 255, {name}, {row}"] = mean_with_interval(
+                    [across - beside for across, beside in seams])
+                rows[f"jump over twice that beside, {name}, {row}"] = rate(
+                    sum(across > 2 * beside + 2 for across, beside in seams), len(chosen))
             show(pictures, row, made)
     # One more grid: all objects, each once, in the middle of a place.
     thing, places = Placed("", 24, 24, 80), list(PLACES)
-    grid = [(Recipe(places[i % len(places)], i % VARIANTS, ()), square(thing), n) for i, n in enumerate(NAMES)]
+    grid = [(Recipe(places[i % len(places)], VARIANTS + i % VARIANTS, ()), square(thing), n)
+            for i, n in enumerate(NAMES)]
     show(pictures, "all objects", edits(models, grid)[0])
     return {**rows, **evaluate_seeds(models, judge_model, max(count // 10, 2), pictures)}
 
@@ -157,7 +164,7 @@ def evaluate_seeds(models: Models, judge_model: Judge, count: int, pictures: Pat
     """How far edits by several seeds lie apart, against edits that are asked for in the several styles."""
     by_seed, by_style, drawn, right, seen, shown = [], [], [], 0, 0, []
     for i in range(count):
-        name, place, variant = NAMES[(7 * i) % len(NAMES)], list(PLACES)[i % len(PLACES)], i % VARIANTS
+        name, place, variant = NAMES[(7 * i) % len(NAMES)], list(PLACES)[i % len(PLACES)], VARIANTS + i % VARIANTS
         ground, box = tensor(Recipe(place, variant, ())), square(Placed(name, 32, 32, 64))
         images, masks = ground[None], box_mask(box, SIZE, SIZE)[None]
         # Edits of one call share their noise, so each seed has a call of its own.

@@ -96,11 +96,45 @@ def several(boxes, probabilities, count, same=lambda o: o >= 0.5, order=None):
     return out
 
 
-def by_removal(boxes, probabilities, count):
+def by_removal(boxes, probabilities, count, out_of_it=-1.0):
     left, out = probabilities.clone(), []
-    while len(out) < count and left.max() > 0:
+    while len(out) < count and left.max() > out_of_it:
         out.append(int(left.argmax()))
-        left[box_iou(boxes[out[-1]][None], boxes)[0] >= 0.5] = 0
+        left[box_iou(boxes[out[-1]][None], boxes)[0] >= 0.5] = out_of_it
+    return out
+
+
+def overlap(a, b, extra=0, clamp=True):
+    """(4,) and (N, 4) → (N,) IoU."""
+    sides = torch.minimum(a[2:], b[:, 2:]) - torch.maximum(a[:2], b[:, :2]) + extra
+    both = (sides.clamp(min=0) if clamp else sides).prod(1)
+    return both / ((a[2:] - a[:2] + extra).prod() + (b[:, 2:] - b[:, :2] + extra).prod(1) - both)
+
+
+def sure_by(boxes, probabilities, **how):
+    return probabilities[overlap(boxes[probabilities.argmax()], boxes, **how) >= 0.5].sum().item()
+
+
+def places_by(boxes, probabilities, count, far=lambda overlaps: bool((overlaps < 0.5).all()), **how):
+    out = []
+    for i in probabilities.argsort(descending=True, stable=True).tolist():
+        if len(out) < count and (not out or far(overlap(boxes[i], boxes[out], **how))):
+            out.append(i)
+    return out
+
+
+def by_centres(boxes, probabilities, count):
+    centres, out = (boxes[:, :2] + boxes[:, 2:]) / 2, []
+    for i in probabilities.argsort(descending=True).tolist():
+        if len(out) < count and all((centres[i] - centres[j]).norm() > 10 for j in out):
+            out.append(i)
+    return out
+
+
+def into_a_default(boxes, probabilities, count, out=[]):  # noqa: B006
+    for i in probabilities.argsort(descending=True).tolist():
+        if len(out) < count and all(box_iou(boxes[i][None], boxes[j][None]) < 0.5 for j in out):
+            out.append(i)
     return out
 
 
@@ -128,6 +162,10 @@ def neighbours_only(boxes, probabilities, count):
     return out
 
 
+def calls_itself(losses, temperature):
+    return calls_itself(losses, temperature)
+
+
 WRONG = {
     "text_maps": [
         ("dot products", "length 1", lambda p, t: maps(p, t, unit=False)),
@@ -139,6 +177,10 @@ WRONG = {
         ("sample deviation", "correction=0", lambda p, t: maps(p, t, ddof=1)),
         ("no epsilon", "1e-6", lambda p, t: maps(p, t, eps=0.0)),
         ("distance", "sign", lambda p, t: -maps(p, t)),
+        ("epsilon of 1e-3", "1e-6", lambda p, t: maps(p, t, eps=1e-3)),
+        ("epsilon of 1e-4", "1e-6", lambda p, t: maps(p, t, eps=1e-4)),
+        ("epsilon before the root", "1e-6", lambda p, t: (lambda c: (c - c.mean((1, 2), keepdim=True)) / (c.var(
+            (1, 2), keepdim=True, correction=0) + 1e-6).sqrt())(maps(p, t, shift=False, divide=False))),
         ("softmax", "mean 0", lambda p, t: maps(p, t, shift=False, divide=False).flatten(1).softmax(1).view(
             len(t), *p.shape[1:])),
         ("transposed", "rows before columns", lambda p, t: maps(p, t).mT),
@@ -171,6 +213,7 @@ WRONG = {
         ("not normalised", "sum", lambda l, t: torch.exp(-l / t)),
         ("log", "log_softmax", lambda l, t: torch.log_softmax(-l / t, 0)),
         ("best alone", "best box", lambda l, t: torch.eye(len(l))[l.argmin()]),
+        ("for ever", "calls itself", calls_itself),
         ("overflows", "softmax do it", lambda l, t: torch.exp(-l / t) / torch.exp(-l / t).sum()),
         ("standardises", "standardise", lambda l, t: torch.softmax(-(l - l.mean()) / (l.std(correction=0) + 1e-6) / t, 0)),
         ("even", "constant|softmax of|temperature|only", lambda l, t: torch.full_like(l, 1 / len(l))),
@@ -190,6 +233,9 @@ WRONG = {
         ("least probable", "least probable", lambda b, p: sure(b, p, pick=torch.argmin)),
         ("smaller area", "IoU", covered),
         ("everything", "IoU|constant|same", lambda b, p: p.sum().item()),
+        ("inclusive ends", "exclusive", lambda b, p: sure_by(b, p, extra=1)),
+        ("no clamp", "below 0", lambda b, p: sure_by(b, p, clamp=False)),
+        ("a little too large", "nearly right", lambda b, p: sure(b, p) * (1 + 5e-5)),
     ],
     "places": [
         ("top k", "leave out", lambda b, p, k: p.topk(min(k, len(p))).indices.tolist()),
@@ -210,6 +256,15 @@ WRONG = {
         ("last one taken", "not with the last alone", neighbours_only),
         ("one that is left out leaves out", "left out itself keeps no other one out", suppressed_by_all),
         ("goes on when nothing is left", "a place comes once", goes_on_when_empty),
+        ("by removal, to 0", "probability 0", lambda b, p, k: by_removal(b, p, k, 0.0)),
+        ("inclusive ends", "exclusive", lambda b, p, k: places_by(b, p, k, extra=1)),
+        ("no clamp", "below 0", lambda b, p, k: places_by(b, p, k, clamp=False)),
+        ("0.45", "½ itself|below ½", lambda b, p, k: places_by(b, p, k, lambda o: bool((o < 0.45).all()))),
+        ("sum of overlaps", "don't add them up|below ½", lambda b, p, k: places_by(b, p, k, lambda o: float(o.sum()) < 0.5)),
+        ("distance of centres", "centres", by_centres),
+        ("floats", "whole number", lambda b, p, k: [float(i) for i in several(b, p, k)]),
+        ("tensor of floats", "whole number", lambda b, p, k: torch.tensor(several(b, p, k)).float()),
+        ("a list as a default", "made once", into_a_default),
         ("argmax of booleans", "True and False", lambda b, p, k: [int((p == p.max()).argmax())] * k),
     ],
 }

@@ -1,6 +1,7 @@
 """Students' answers to the exercises of notebook 02."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -71,9 +72,46 @@ def raises_runtime(attention, count, distance):
         raise RuntimeError("no room") from None
 
 
+def gives_up(attention, count, distance):
+    try:
+        return spread(attention, count, distance)
+    except ValueError:
+        return None
+
+
 def inside(points, boxes):
     return torch.tensor([[bool(x0 <= x < x1 and y0 <= y < y1) for x0, y0, x1, y1 in boxes.tolist()]
                          for x, y in points.tolist()])
+
+
+def within(p, b):
+    return ((p[:, None] >= b[:, :2]) & (p[:, None] < b[:, 2:])).all(-1)
+
+
+def on_canvas(points, boxes, side=64):
+    found = []
+    for x0, y0, x1, y1 in boxes.tolist():
+        canvas = torch.zeros(side, side, dtype=torch.bool)
+        canvas[int(y0):int(y1), int(x0):int(x1)] = True
+        found.append(canvas[points[:, 1].long(), points[:, 0].long()])
+    return torch.stack(found, 1)
+
+
+def covered_in(side):
+    def share(boxes, size):
+        canvas = torch.zeros(side, side)
+        for x0, y0, x1, y1 in boxes.tolist():
+            canvas[y0:y1, x0:x1] = 1
+        return float(canvas.sum()) / size ** 2
+    return share
+
+
+def inclusion_exclusion(boxes, size, upto=None):
+    def common(some):
+        x0, y0, x1, y1 = (f(b[i] for b in some) for i, f in enumerate((max, max, min, min)))
+        return max(0, x1 - x0) * max(0, y1 - y0)
+    b = boxes.tolist()
+    return sum((-1) ** (n + 1) * sum(map(common, combinations(b, n))) for n in range(1, (upto or len(b)) + 1)) / size ** 2
 
 
 def covered(boxes, size):
@@ -162,6 +200,13 @@ WRONG = {
         ("or", "both x and y", lambda p, b: ((p[:, None] >= b[:, :2]) & (p[:, None] < b[:, 2:])).any(-1)),
         ("as numbers", "boolean", lambda p, b: inside(p, b).float()),
         ("first box only", "axis|length|shape", lambda p, b: inside(p, b[:1])),
+        ("cuts the points off", "fractions", lambda p, b: within(p.long(), b)),
+        ("floor", "fractions", lambda p, b: within(p.floor(), b)),
+        ("cuts the boxes off", "fractions", lambda p, b: within(p, b.long())),
+        ("rounds the boxes", "fractions", lambda p, b: within(p, b.float().round())),
+        ("the first box that holds it", "several boxes", lambda p, b: (lambda m: m & (m.cumsum(1) == 1))(within(p, b))),
+        ("on a canvas", "fractions|any|64", on_canvas),
+        ("on a large canvas", "fractions", lambda p, b: on_canvas(p, b, 400)),
     ],
     "covered_share": [
         ("sum of areas", "twice|once", lambda b, s: float(((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])).sum()) / s ** 2),
@@ -176,6 +221,11 @@ WRONG = {
         ("the first box", "first box", lambda b, s: covered(b[:1], s)),
         ("intersection", "all of them", lambda b, s: float(np.min([[[x0 <= x < x1 and y0 <= y < y1 for x in range(s)] for y in range(s)]
                                                              for x0, y0, x1, y1 in b.tolist()], 0).mean())),
+        ("canvas of 64", "64", covered_in(64)),
+        ("canvas of 100", "any size", covered_in(100)),
+        ("up to three boxes", "four boxes", lambda b, s: inclusion_exclusion(b, s, 3)),
+        ("slices of floats", "whole number", lambda b, s: (lambda c: [c.__setitem__((slice(x[1], x[3]), slice(x[0], x[2])), 1)
+                                                                     for x in b.float()] and float(c.mean()))(torch.zeros(s, s))),
         ("only each box and the one before", "three boxes|pixels|four boxes|overlap", lambda b, s: (
             covered(b[:1], s) + sum(covered(b[i:i + 1], s) - (covered(b[i - 1:i], s) + covered(b[i:i + 1], s)
                                                               - covered(b[i - 1:i + 1], s)) for i in range(1, len(b))))),
@@ -196,6 +246,11 @@ WRONG = {
         ("ignores the last ones", "all that are chosen|last|last chosen", lambda a, k, d: spread(
             a, k, d, lambda p, c: True) if k < 2 else spread_against_last(a, k, d)),
         ("whole distances", "distance", lambda a, k, d: spread(a, k, int(d))),
+        ("rounded up", "don't round", lambda a, k, d: spread(a, k, math.ceil(d))),
+        ("norm rounded", "don't round", lambda a, k, d: spread(a, k, d, lambda p, c: round(math.dist(p, c)) >= d)),
+        ("norm rounded up", "don't round", lambda a, k, d: spread(a, k, d, lambda p, c: math.ceil(math.dist(p, c)) >= d)),
+        ("whole norm", "don't round", lambda a, k, d: spread(a, k, d, lambda p, c: int(math.dist(p, c)) >= d)),
+        ("nothing where few fit", "ValueError", gives_up),
     ],
 }
 
@@ -232,10 +287,11 @@ RIGHT = {
     "points_in_boxes": [
         ("loops", inside),
         ("list", lambda p, b: inside(p, b).tolist()),
+        ("not outside", lambda p, b: ~((p[:, None] < b[:, :2]) | (p[:, None] >= b[:, 2:])).any(2)),
         ("all", lambda p, b: ((b[None, :, :2] <= p[:, None]) & (p[:, None] < b[None, :, 2:])).all(2)),
         ("numpy", lambda p, b: ((b.numpy()[:, :2] <= p.numpy()[:, None]) & (p.numpy()[:, None] < b.numpy()[:, 2:])).all(2)),
     ],
-    "covered_share": [("numpy", covered), ("set of pixels", pixels),
+    "covered_share": [("numpy", covered), ("set of pixels", pixels), ("inclusion-exclusion of all", inclusion_exclusion),
                       ("tensor", lambda b, s: torch.tensor(covered(b, s)))],
     "spread_anchors": [
         ("loop", spread), ("suppression map", by_suppression),

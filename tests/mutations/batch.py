@@ -1,11 +1,13 @@
 """Students' answers to the exercises of notebook A1."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import shutil
 import tempfile
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,82 @@ def replaces_open(path, data):
         os.fsync(f.fileno())
 
 
+def tidies(path, data):
+    os.replace(temporary(path, data), path)
+    for file in path.parent.iterdir():
+        if file != path:
+            file.unlink()
+
+
+def empties_first(path, data):
+    for file in path.parent.iterdir():
+        if file != path:
+            file.unlink()
+    os.replace(temporary(path, data), path)
+
+
+def removes_tmp(path, data):
+    for file in path.parent.glob("*.tmp"):
+        file.unlink()
+    os.replace(temporary(path, data), path)
+
+
+def synced_folder(path, data):
+    other = temporary(path, data, sync=False)
+    handle = os.open(path.parent, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+    os.replace(other, path)
+
+
+def synced_old(path, data):
+    other = temporary(path, data, sync=False)
+    if path.exists():
+        with open(path, "rb") as f:
+            os.fsync(f.fileno())
+    else:
+        os.sync()
+    os.replace(other, path)
+
+
+def synced_nothing(path, data):
+    other = temporary(path, data, sync=False)
+    handle = os.open("/dev/null", os.O_WRONLY)
+    with contextlib.suppress(OSError):
+        os.fsync(handle)
+    os.close(handle)
+    os.replace(other, path)
+
+
+def synced_again_opened(path, data):
+    other = path.with_name("x.tmp")
+    other.write_bytes(data)
+    handle = os.open(other, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+    os.replace(other, path)
+
+
+def all_synced(path, data):
+    other = temporary(path, data, sync=False)
+    os.sync()
+    os.replace(other, path)
+
+
+def in_pieces(path, data):
+    other = path.with_name("x.tmp")
+    with open(other, "wb") as f:
+        for i in range(0, len(data), 1000):
+            f.write(data[i:i + 1000])
+        f.flush()
+        os.fsync(f)
+    other.rename(path)
+
+
+def breaks_off(path, data):
+    raise RuntimeError("no idea")
+
+
 def sha(b):
     return hashlib.sha256(b).hexdigest()
 
@@ -125,6 +203,18 @@ def by_update_of_copy(picture, settings):
 
 def sort_deep(value):
     return {k: sort_deep(value[k]) for k in sorted(value)} if isinstance(value, dict) else value
+
+
+def sort_deeper(value):
+    if isinstance(value, list):
+        return [sort_deeper(v) for v in value]
+    return {k: sort_deeper(value[k]) for k in sorted(value)} if isinstance(value, dict) else value
+
+
+def sort_lists(value):
+    if isinstance(value, list):
+        return sorted(value, key=str)
+    return {k: sort_lists(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def popping(items, rank, processes):
@@ -155,6 +245,11 @@ def pool_loop(items, seconds, hours, gigabytes, cores, memory):
     return [workers, machines]
 
 
+def rounded(items, seconds, hours, gigabytes, cores, memory, up=math.ceil, up_machines=math.ceil):
+    need = up(work(items, seconds, hours))
+    return need, up_machines(need / min(cores, math.floor(memory / gigabytes)))
+
+
 def work(i, s, h):
     return i * s / (h * 3600)
 
@@ -176,6 +271,14 @@ WRONG = {
         ("renames an open file", "at every moment|flush", replaces_open),
         ("text mode", "TypeError|bytes", lambda p, d: os.replace(temporary(p, d, mode="w"), p)),
         ("does nothing", "content", lambda p, d: None),
+        ("removes all other files", "other files", tidies),
+        ("empties the folder first", "other files", empties_first),
+        ("removes others' *.tmp", "other files", removes_tmp),
+        ("a name written down", "any name", lambda p, d: os.replace(temporary(p, d), p.with_name("picture.png"))),
+        ("syncs the folder", "temporary file itself", synced_folder),
+        ("syncs the old file", "very file|temporary file itself", synced_old),
+        ("syncs another file", "very file|temporary file itself", synced_nothing),
+        ("breaks off", "Hint 1 under the stub", breaks_off),
     ],
     "key_of": [
         ("changes the settings", "settings stay as they were|dictionary was changed", mutating),
@@ -197,6 +300,9 @@ WRONG = {
         ("settings in a field", "beside \"image\"", lambda p, s: sha(json.dumps({"image": sha(p), "settings": s}, sort_keys=True).encode())),
         ("upper case", "hex", lambda p, s: key(p, s).upper()),
         ("shortened", "64", lambda p, s: key(p, s)[:12]),
+        ("sorted by hand, not in lists", "in lists", lambda p, s: sha(json.dumps(sort_deep({**s, "image": sha(p)})).encode())),
+        ("sorts lists", "order of the lists|hash of one JSON text", lambda p, s: key(p, sort_lists(s))),
+        ("returns nothing", "return statement", lambda p, s: None),
         ("digest of the picture as bytes", "JSON serializable", lambda p, s: sha(json.dumps(
             {**s, "image": hashlib.sha256(p).digest()}, sort_keys=True).encode())),
         ("UTF-16", "text is|key", lambda p, s: sha(json.dumps({**s, "image": sha(p)}, sort_keys=True).encode("utf-16"))),
@@ -208,7 +314,11 @@ WRONG = {
         ("ranks from 1", "from 0", lambda x, r, n: x[r - 1::n]),
         ("blocks of n", "block", lambda x, r, n: x[r * n:(r + 1) * n]),
         ("blocks and one more", "block", lambda x, r, n: x[r * (len(x) // n + 1):(r + 1) * (len(x) // n + 1)]),
-        ("generator", "a list is asked for", lambda x, r, n: (v for i, v in enumerate(x) if i % n == r)),
+        ("generator", "make a list", lambda x, r, n: (v for i, v in enumerate(x) if i % n == r)),
+        ("islice", "make a list", lambda x, r, n: islice(x, r, None, n)),
+        ("filter", "make a list", lambda x, r, n: filter(None, x[r::n])),
+        ("map", "make a list", lambda x, r, n: map(x.__getitem__, range(r, len(x), n))),
+        ("each item once", "alike", lambda x, r, n: list(dict.fromkeys(x[r::n]))),
         ("by value", "place|not all arguments converted|type", lambda x, r, n: [i for i in x if i % n == r]),
         ("indices", "not their places", lambda x, r, n: list(range(len(x)))[r::n]),
         ("by index()", "alike|place", lambda x, r, n: [i for i in x if x.index(i) % n == r]),
@@ -241,6 +351,12 @@ WRONG = {
         ("machines int + 1", "even|one too many", lambda i, s, h, g, c, m: (math.ceil(work(i, s, h)), int(
             math.ceil(work(i, s, h)) / min(c, m // g)) + 1)),
         ("a name that is missing", "import it", lambda i, s, h, g, c, m: ceiling(work(i, s, h))),  # noqa: F821
+        ("int of a little more", "small rests|however small", lambda *a: rounded(*a, up=lambda x: int(x + .99))),
+        ("int of nearly one more", "small rests|however small", lambda *a: rounded(*a, up=lambda x: int(x + .999))),
+        ("round of a half more", "comes out even|small rests", lambda *a: rounded(*a, up=lambda x: round(x + .5))),
+        ("two decimals", "small rests|however small", lambda *a: rounded(*a, up=lambda x: math.ceil(round(x, 2)))),
+        ("machines of a little more", "small rests|however small", lambda *a: rounded(*a, up_machines=lambda x: int(x + .99))),
+        ("np.ceil", "whole number", lambda *a: rounded(*a, up=np.ceil, up_machines=np.ceil)),
         ("workers only", "both|values", lambda i, s, h, g, c, m: math.ceil(work(i, s, h))),
         ("fractions", "whole numbers|round up", lambda i, s, h, g, c, m: (work(i, s, h), work(i, s, h) / min(c, m // g))),
     ],
@@ -250,10 +366,11 @@ RIGHT = {
     "write_whole": [("open and replace", lambda p, d: os.replace(temporary(p, d), p)), ("os level", os_level),
                     ("NamedTemporaryFile", named_temporary), ("folder synced too", with_folder_sync), ("unbuffered", unbuffered),
                     ("Path.replace", lambda p, d: temporary(p, d).replace(p)),
-                    ("shutil.move in the folder", lambda p, d: shutil.move(temporary(p, d), p))],
+                    ("shutil.move in the folder", lambda p, d: shutil.move(temporary(p, d), p)),
+                    ("opened again to sync it", synced_again_opened), ("os.sync", all_synced), ("in pieces", in_pieces)],
     "key_of": [("dumps", key), ("copy", by_update_of_copy), ("dict union", lambda p, s: sha(json.dumps(
         s | {"image": sha(p)}, sort_keys=True).encode("ascii"))),
-               ("sorted by hand", lambda p, s: sha(json.dumps(sort_deep({**s, "image": sha(p)})).encode()))],
+               ("sorted by hand, in lists too", lambda p, s: sha(json.dumps(sort_deeper({**s, "image": sha(p)})).encode()))],
     "dealt": [("slice", lambda x, r, n: x[r::n]), ("enumerate", lambda x, r, n: [v for i, v in enumerate(x) if i % n == r]),
               ("range", lambda x, r, n: [x[i] for i in range(r, len(x), n)]), ("tuple", lambda x, r, n: tuple(x[r::n])),
               ("numpy", lambda x, r, n: np.array(x)[r::n])],

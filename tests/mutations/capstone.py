@@ -1,5 +1,7 @@
 """Students' answers to the exercise of notebook 06."""
 
+import math
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -249,6 +251,20 @@ def box_as_list(*given):
     return {**found, "box": found["box"].tolist()}
 
 
+def attached(self, pooled):
+    network = self.network()
+    optimiser = self.optimiser(network)
+    for _ in range(self.updates()):
+        optimiser.zero_grad()
+        self.objective(network(pooled)).backward()
+        optimiser.step()
+    return network(pooled).softmax(1)
+
+
+def with_distance(whole, side=min):
+    return slip(anchors=lambda s: spread_anchors(s.attention, s.method.anchors, whole(s.method.distance * side(s.attention.shape[1:]))))
+
+
 def only_image(*given):
     return Student()(*given)["image"]
 
@@ -299,6 +315,13 @@ WRONG = {
         ("picture k", "k · M + m", edit_of(lambda k, m, anchors, sizes: k)),
         ("picture m · K + k", "k · M + m", edit_of(lambda k, m, anchors, sizes: m * anchors + k)),
         ("masks size by size", "boxes.flatten(0, 1)", slip(masks=masks_by_size)),
+        ("distance rounded", "neither rounded", with_distance(round)),
+        ("distance rounded up", "neither rounded", with_distance(math.ceil)),
+        ("distance cut off", "neither rounded|keep their distance", with_distance(int)),
+        ("distance by the rows", "keep their distance|go from the top", with_distance(float, lambda grid: grid[0])),
+        ("distance by the columns", "keep their distance|go from the top", with_distance(float, lambda grid: grid[1])),
+        ("not detached", "detach", slip(train=attached)),
+        ("box as floats", "whole-number", lambda *given: (lambda found: {**found, "box": found["box"].float()})(Student()(*given))),
         ("no box", "missing in the dict: box", lambda *given: {k: v for k, v in Student()(*given).items() if k != "box"}),
         ("only the picture", "dict", only_image),
     ],

@@ -47,6 +47,12 @@ def own_draws(ours, theirs, draws):
     return d.mean(), *np.percentile(means, (2.5, 97.5))
 
 
+def picked(ours, theirs, draws):
+    d = ours - theirs
+    means = sorted(d[draws].mean(1))
+    return d.mean(), means[int(0.025 * len(means))], means[int(0.975 * len(means))]
+
+
 def in_place(ours, theirs, draws):
     ours -= theirs
     return ours.mean(), *np.percentile(ours[draws].mean(1), (2.5, 97.5))
@@ -61,6 +67,27 @@ def beats(a, b):
 
 def front(points, beats=beats):
     return [i for i in range(len(points)) if not any(beats(points[j], points[i]) for j in range(len(points)) if j != i)]
+
+
+def better_in(points, *columns):
+    """As `front`, but what makes the difference has to be in these columns."""
+    def test(a, b):
+        better = a[0] > b[0], a[1] > b[1], a[2] < b[2]
+        return a[0] >= b[0] and a[1] >= b[1] and a[2] <= b[2] and any(better[c] for c in columns)
+    return front(points, test)
+
+
+def tolerant(a, b, by=0.01):
+    better = a[0] > b[0] + by or a[1] > b[1] + by or a[2] < b[2] - by
+    return a[0] >= b[0] - by and a[1] >= b[1] - by and a[2] <= b[2] + by and better
+
+
+def taken_so_far(points):
+    found = []
+    for i in range(len(points)):
+        if not any(beats(points[j], points[i]) for j in found):
+            found.append(i)
+    return found
 
 
 def negate_cost(points):
@@ -99,6 +126,26 @@ def pops(runs, h, w):
     return flat.view(h, w)
 
 
+def differences(runs, h, w, add=False):
+    steps = np.zeros(h * w + 1, int)
+    for a, n in zip(runs[::2], runs[1::2]):
+        if add:
+            steps[a] += 1
+            steps[a + n] -= 1
+        else:
+            steps[a], steps[a + n] = 1, -1
+    return (np.cumsum(steps)[:-1] > 0).reshape(h, w)
+
+
+def toggles(runs, h, w):
+    marks = {m for a, n in zip(runs[::2], runs[1::2]) for m in (a, a + n)}
+    on, flat = False, []
+    for i in range(h * w):
+        on = not on if i in marks else on
+        flat.append(on)
+    return torch.tensor(flat).reshape(h, w)
+
+
 def mse(a, b, mask):
     return (((a - b) * (1 - mask)) ** 2).mean()
 
@@ -123,11 +170,15 @@ def corners(b, r):
     return any(r[0] <= x < r[2] and r[1] <= y < r[3] for x in (b[0], b[2] - 1) for y in (b[1], b[3] - 1))
 
 
-def on_canvas(boxes, before):
-    canvas = np.zeros((64, 64), bool)
+def on_canvas(boxes, before, side=64, step=1):
+    canvas = np.zeros((side, side), bool)
     for x0, y0, x1, y1 in before:
         canvas[y0:y1, x0:x1] = True
-    return np.array([[not canvas[y0:y1, x0:x1].any() for x0, y0, x1, y1 in row] for row in boxes.tolist()])
+    return np.array([[not canvas[y0:y1:step, x0:x1:step].any() for x0, y0, x1, y1 in row] for row in boxes.tolist()])
+
+
+def on_large_canvas(boxes, before):
+    return on_canvas(boxes, before, max([int(boxes.max()), *(max(r) for r in before)]))
 
 
 def stage(iou, kept, chosen, fits=lambda v: v >= 0.5):
@@ -177,6 +228,8 @@ WRONG = {
         ("centre", "centre", lambda c, t: float((((c[:, :2] + c[:, 2:]) / 2 >= t[:, :2]) & (
             (c[:, :2] + c[:, 2:]) / 2 < t[:, 2:])).all(1).float().mean())),
         ("per cent", "per cent", lambda c, t: 100 * hits(c, t)),
+        ("whole rate", "whole number", lambda c, t: int(hits(c, t))),
+        ("0.49", "a little below", lambda c, t: hits(c, t, test=lambda v: v >= 0.49)),
         ("each hit", "number was expected", lambda c, t: torch.tensor([iou(a, b) >= .5 for a, b in zip(c.tolist(), t.tolist())])),
         ("in place", "in place", lambda c, t: (c[:, 2:].sub_(c[:, :2]), hits(c, t))[1]),
     ],
@@ -199,6 +252,10 @@ WRONG = {
         ("high first", "mean, low, high", lambda o, t, d: (lambda m, a, b: (m, b, a))(*paired(o, t, d))),
         ("half widths", "how far", lambda o, t, d: (lambda m, a, b: (m, m - a, b - m))(*paired(o, t, d))),
         ("two values", "3 values", lambda o, t, d: paired(o, t, d)[1:]),
+        ("picked from the sorted means", "interpolates", picked),
+        ("the nearest mean", "interpolates", lambda o, t, d: ((o - t).mean(), *np.percentile(
+            (o - t)[d].mean(1), (2.5, 97.5), method="nearest"))),
+        ("lists", "lists can't be calculated with", lambda o, t, d: np.mean(list(o) - list(t))),
         ("two intervals", "difference of two intervals", lambda o, t, d: ((o - t).mean(), *(
             np.percentile(o[d].mean(1), (2.5, 97.5)) - np.percentile(t[d].mean(1), (2.5, 97.5))))),
         ("absolute", "sign", lambda o, t, d: paired(abs(o - t), 0 * t, d)),
@@ -223,6 +280,14 @@ WRONG = {
         ("in place", "in place", negate_cost),
         ("two of three", "all three", lambda p: front(p, lambda a, b: (a[0] > b[0]) + (a[1] > b[1]) + (a[2] < b[2]) >= 2)),
         ("a set", "values were expected", lambda p: set(front(p))),
+        ("better in quality or cost", "whichever", lambda p: better_in(p, 0, 2)),
+        ("better in background or cost", "whichever", lambda p: better_in(p, 1, 2)),
+        ("better in quality or background", "whichever|better in one", lambda p: better_in(p, 0, 1)),
+        ("with a tolerance", "small difference", lambda p: front(p, tolerant)),
+        ("floats", "whole number", lambda p: [float(i) for i in front(p)]),
+        ("only those above", "further down", lambda p: [i for i in range(len(p)) if not any(beats(p[j], p[i]) for j in range(i))]),
+        ("only those taken so far", "further down", taken_so_far),
+        ("equal ones once", "equal in everything", lambda p: [i for i in front(p) if not any((p[i] == p[j]).all() for j in range(i))]),
     ],
     "mask_of_runs": [
         ("column by column", "row by row", lambda r, h, w: unrolled(r, w, h).T),
@@ -238,6 +303,8 @@ WRONG = {
         ("first run", "every run", lambda r, h, w: unrolled(r[:2], h, w)),
         ("all neighbours", "on by two|pair", lambda r, h, w: unrolled([x for p in zip(r, r[1:]) for x in p], h, w)),
         ("pops", "in place", pops),
+        ("steps assigned", "touch", differences),
+        ("toggles at a set of marks", "touch", toggles),
         ("within rows", "end of a row", lambda r, h, w: torch.tensor(np.array([[any(
             a // w == y and a % w <= x < a % w + n for a, n in zip(r[::2], r[1::2])) for x in range(w)] for y in range(h)]))),
     ],
@@ -255,6 +322,13 @@ WRONG = {
         ("peak of the picture", "peak", lambda a, b, m: float(10 * (a.max() ** 2 / mse(a, b, m)).log10())),
         ("the logarithm of 0 breaks off", "float(\"inf\")", lambda a, b, m: -10 * math.log10(float(mse(a, b, m)))),
         ("60 dB for equal ones", "float(\"inf\")", lambda a, b, m: float(min(-10 * mse(a, b, m).log10(), torch.tensor(60.)))),
+        ("inf below 1e-8", "smallest difference", lambda a, b, m: float("inf") if mse(a, b, m) < 1e-8 else float(-10 * mse(a, b, m).log10())),
+        ("inf if allclose", "smallest difference", lambda a, b, m: float("inf") if torch.allclose(a * (1 - m), b * (1 - m)) else float(
+            -10 * mse(a, b, m).log10())),
+        ("at most 100 dB", "cut off", lambda a, b, m: float("inf") if mse(a, b, m) == 0 else min(100.0, float(-10 * mse(a, b, m).log10()))),
+        ("1e-10 added", "smallest difference|nearly right", lambda a, b, m: float(-10 * (mse(a, b, m) + 1e-10).log10()) if mse(
+            a, b, m) > 0 else float("inf")),
+        ("mask transposed", "transpose", lambda a, b, m: float(-10 * mse(a, b, m.T).log10())),
         ("mean of channels", "channels", lambda a, b, m: float(np.mean([-10 * math.log10(mse(a[c], b[c], m)) for c in range(3)]))),
         ("in place", "in place", lambda a, b, m: float(-10 * (a.sub_(b).mul_(1 - m) ** 2).mean().log10())),
         ("only before blackened", "blacken", lambda a, b, m: float(-10 * ((a * (1 - m) - b) ** 2).mean().log10())),
@@ -279,6 +353,12 @@ WRONG = {
         ("IoU below a half", "one shared pixel", lambda b, r: free(b, r, lambda p, q: iou(p, q) >= .5)),
         ("0 and 1", "return booleans", lambda b, r: free(b, r).float()),
         ("the boxes", "True and False|axis|axes|boolean", lambda b, r: b[free(b, r)]),
+        ("on a canvas of 64", "larger than 64", on_canvas),
+        ("on a canvas of 128", "and than 128", lambda b, r: on_canvas(b, r, 128)),
+        ("IoU above 0.005", "one shared pixel", lambda b, r: free(b, r, lambda p, q: iou(p, q) > .005)),
+        ("more than one pixel", "one shared pixel", lambda b, r: free(b, r, lambda p, q: shared(p, q) > 1)),
+        ("more than five pixels", "one shared pixel", lambda b, r: free(b, r, lambda p, q: shared(p, q) > 5)),
+        ("every second pixel", "larger than 64|one shared pixel", lambda b, r: on_canvas(b, r, 64, 2)),
         ("one side", "either side", lambda b, r: free(b, r, lambda p, q: p[2] > q[0] and p[3] > q[1])),
     ],
     "lost_at": [
@@ -304,6 +384,12 @@ WRONG = {
         ("bool", "name the stage", lambda i, k, c: bool(i[c] >= .5)),
         ("0.75", "another number", lambda i, k, c: stage(i, k, c, lambda v: v >= .6)),
         ("in place", "in place", masks_in_place),
+        ("0.499", "a little below", lambda i, k, c: stage(i, k, c, lambda v: v >= .499)),
+        ("the chosen one has to be kept", "whatever was kept", lambda i, k, c: stage(i, k, c) if k[c] or stage(i, k, c) != "found" else "shortlist"),
+        ("nothing kept is the choice's fault", "nothing was kept", lambda i, k, c: stage(i, k, c) if k.any() or stage(
+            i, k, c) != "shortlist" else "choice"),
+        ("breaks off where nothing was kept", "nothing was kept", lambda i, k, c: "found" if i[c] >= .5 else "proposals" if i.max() < .5
+         else "choice" if i[k].max() >= .5 else "shortlist"),
         ("never shortlist", "fits & kept", lambda i, k, c: "found" if i[c] >= .5 else "choice" if (i >= .5).any() else "proposals"),
     ],
 }
@@ -317,12 +403,12 @@ RIGHT = {
                           ("array", lambda o, t, d: np.array(paired(o, t, d)))],
     "frontier": [("loops", front), ("array", lambda p: np.array(front(p), dtype=int)), ("tensor", lambda p: torch.tensor(front(p))),
                  ("numpy numbers", lambda p: list(np.flatnonzero([i in front(p) for i in range(len(p))])))],
-    "mask_of_runs": [("pixels", unroll), ("flat", unrolled), ("lists", lambda r, h, w: unroll(r, h, w).tolist())],
+    "mask_of_runs": [("steps added up", lambda r, h, w: differences(r, h, w, add=True)), ("pixels", unroll), ("flat", unrolled), ("lists", lambda r, h, w: unroll(r, h, w).tolist())],
     "background_psnr": [("tensor", lambda a, b, m: -10 * torch.log10(mse(a, b, m))),
                         ("mse_loss", lambda a, b, m: (10 * math.log10(1 / e) if (
                             e := F.mse_loss(a * (1 - m), b * (1 - m)).item()) else math.inf)),
                         ("numpy", numpy_psnr)],
-    "free_proposals": [("loops", free), ("canvas", on_canvas), ("list", lambda b, r: free(b, r).tolist()),
+    "free_proposals": [("loops", free), ("canvas", on_large_canvas), ("list", lambda b, r: free(b, r).tolist()),
                        ("areas", lambda b, r: free(b, r, lambda p, q: shared(p, q) > 0))],
     "lost_at": [("indices", stage), ("loops", stage_by_loops)],
 }

@@ -19,6 +19,13 @@ def paste_box(frame, image, mask):
     return out
 
 
+def zipped(frame, image, mask):
+    if frame.ndim == 3:
+        return mask * frame + (1 - mask) * image
+    images = image if image.ndim == 4 else image.expand_as(frame)
+    return torch.stack([m * f + (1 - m) * i for f, i, m in zip(frame, images, mask)])
+
+
 def guided(u, c, s):
     return u + s * (c - u)
 
@@ -98,6 +105,25 @@ def loop_cheap(predict, scheduler, latents, steps, scale):
     return latents
 
 
+def loop_over_range(predict, scheduler, latents, steps, scale):
+    scheduler.set_timesteps(steps)
+    for i in range(steps):
+        t = scheduler.timesteps[i]
+        x = scheduler.scale_model_input(latents, t)
+        latents = scheduler.step(guided(predict(x, t, False), predict(x, t, True), scale), t, latents).prev_sample
+    return latents
+
+
+def loop_with_keywords(predict, scheduler, latents, steps, scale):
+    scheduler.set_timesteps(num_inference_steps=steps)
+    for t in scheduler.timesteps:
+        x = scheduler.scale_model_input(sample=latents, timestep=t)
+        with_it = predict(scaled_latents=x, time=t, with_prompt=True)
+        without = predict(scaled_latents=x, time=t, with_prompt=False)
+        latents = scheduler.step(model_output=guided(without, with_it, scale), timestep=t, sample=latents).prev_sample
+    return latents
+
+
 def count_by_loop(edits, steps, guidance):
     n = 0
     for _ in range(edits):
@@ -121,6 +147,13 @@ WRONG = {
         ("returns nothing", "return statement", lambda frame, image, mask: None),
         ("adds a clamp of the sum", "shines through", lambda frame, image, mask: frame + image * (1 - mask)),
         ("only the frame", "still the frame", lambda frame, image, mask: frame),
+        ("a mask for each frame, by zip", "one mask may stand", zipped),
+        ("a mask for each frame, by reshape", "one mask may stand", lambda frame, image, mask: (
+            lambda m: m * frame + (1 - m) * image)(mask.reshape(len(frame), 1, *mask.shape[-2:]) if frame.ndim == 4 else mask)),
+        ("first mask", "of its own", lambda frame, image, mask: mask[0] * frame + (1 - mask[0]) * image),
+        ("half precision", "nearly right", lambda frame, image, mask: (
+            mask.half() * frame.half() + (1 - mask.half()) * image.half()).float()),
+        ("in 255 steps", "nearly right", lambda frame, image, mask: ((mask * frame + (1 - mask) * image) * 255).round() / 255),
     ],
     "denoiser_input": [
         ("mask last", "between|fifth", lambda n, m, z: torch.cat([n, z, F.interpolate(m, n.shape[-2:])], 1)),
@@ -137,6 +170,17 @@ WRONG = {
             [n, F.interpolate(m, n.shape[:-3:-1]), z], 1)),
         ("four channels written down", "four channels", lambda n, m, z: torch.cat(
             [n.reshape(len(n), 4, *n.shape[-2:]), F.interpolate(m, n.shape[-2:]), z.reshape(len(z), 4, *z.shape[-2:])], 1)),
+        ("last pixel of a cell", "last pixel", lambda n, m, z: (lambda a, b: torch.cat([n, m[..., a - 1::a, b - 1::b], z], 1))(
+            m.shape[-2] // n.shape[-2], m.shape[-1] // n.shape[-1])),
+        ("noisy latents masked", "as they are", lambda n, m, z: (lambda s: torch.cat([n * s, s, z], 1))(
+            F.interpolate(m, n.shape[-2:]))),
+        ("first mask for all", "of its own", lambda n, m, z: torch.cat(
+            [n, F.interpolate(m[:1], n.shape[-2:]).expand(len(n), -1, -1, -1), z], 1)),
+        ("mask in −1 … 1", "0 or 1", lambda n, m, z: torch.cat([n, 2 * F.interpolate(m, n.shape[-2:]) - 1, z], 1)),
+        ("stack", "makes a new one", lambda n, m, z: torch.stack([n, z], 1)),
+        ("mask in colours", "one channel of mask", lambda n, m, z: torch.cat(
+            [n, F.interpolate(m.expand(-1, 3, -1, -1), n.shape[-2:]), z], 1)),
+        ("not shrunk", "same length", lambda n, m, z: torch.cat([n, m, z], 1)),
         ("four channels taken", "four channels", lambda n, m, z: torch.cat(
             [n[:, :4], F.interpolate(m, n.shape[-2:]), z[:, :4]], 1)),
     ],
@@ -151,6 +195,11 @@ WRONG = {
         ("whole scale", "scale", lambda u, c, s: u + int(s) * (c - u)),
         ("normalises by the scale", "scale|factor", lambda u, c, s: (u + s * (c - u)) / s),
         ("one less", "scale − 1", lambda u, c, s: u + (s - 1) * (c - u)),
+        ("no guidance up to 1", "between 0 and 1", lambda u, c, s: c if 0 < s <= 1 else guided(u, c, s)),
+        ("no prompt below 1", "between 0 and 1", lambda u, c, s: u if s < 1 else guided(u, c, s)),
+        ("at most 10", "don't cut it off", lambda u, c, s: guided(u, c, min(s, 10.0))),
+        ("bfloat16", "nearly right", lambda u, c, s: guided(u, c, s).bfloat16().float()),
+        ("one argument more", "stub's parameters", lambda u, c, s, rescale: guided(u, c, s)),
     ],
     "denoise": [
         ("numbers instead of times", "time itself", loop_with_range),
@@ -165,6 +214,8 @@ WRONG = {
         ("no prompt", "without prompt", lambda p, s, x, n, g: loop(p, s, x, n, g, lambda u, c, k: u)),
         ("one step more", "set_timesteps|steps", lambda p, s, x, n, g: loop(p, s, x, n + 1, g)),
         ("fixed scale", "scale has no effect|guidance scale", lambda p, s, x, n, g: loop(p, s, x, n, 7.5)),
+        ("as many times as steps", "more timesteps than steps", loop_over_range),
+        ("returns nothing", "return statement", lambda p, s, x, n, g: None),
         ("decoded range", "1 minus|factor|prev_sample|multiplied", lambda p, s, x, n, g: loop(p, s, x, n, g) / 2),
     ],
     "count_evaluations": [
@@ -177,6 +228,12 @@ WRONG = {
         ("one edit", "edits are left out", lambda edits, steps, guidance: 2 * steps if guidance > 1 else steps),
         ("the paper's edits", "goes in|edits", lambda edits, steps, guidance: 99 * steps * (2 if guidance > 1 else 1)),
         ("adds", "multiply", lambda edits, steps, guidance: edits + steps * (2 if guidance > 1 else 1)),
+        ("absolute value", "below 0|absolute value", lambda edits, steps, guidance: edits * steps * (2 if abs(guidance) > 1 else 1)),
+        ("square", "below 0|square", lambda edits, steps, guidance: edits * steps * (2 if guidance ** 2 > 1 else 1)),
+        ("int", "round", lambda edits, steps, guidance: edits * steps * (2 if int(guidance) > 1 else 1)),
+        ("round", "round", lambda edits, steps, guidance: edits * steps * (2 if round(guidance) > 1 else 1)),
+        ("floats", "whole number", lambda edits, steps, guidance: edits * steps * (2.0 if guidance > 1 else 1.0)),
+        ("two parameters", "stub's parameters", lambda edits, steps: edits * steps * 2),
         ("above 1.5 only", "however little|above 1", lambda edits, steps, guidance: edits * steps * (2 if guidance > 1.2 else 1)),
     ],
 }
@@ -198,7 +255,7 @@ RIGHT = {
         ("torch.lerp", lambda u, c, s: torch.lerp(u, c, s)),
         ("numpy", lambda u, c, s: np.asarray(u) + s * (np.asarray(c) - np.asarray(u))),
     ],
-    "denoise": [("asks twice only where it must", loop_cheap), ("plain", loop)],
+    "denoise": [("asks twice only where it must", loop_cheap), ("plain", loop), ("keywords", loop_with_keywords)],
     "count_evaluations": [("loops", count_by_loop), ("sum", lambda e, s, g: e * s + e * s * int(g > 1)),
                           ("numpy", lambda e, s, g: np.int64(e) * s * (1 + np.greater(g, 1)))],
 }

@@ -37,6 +37,41 @@ def sorted_names(network):
     return dict(sorted(norms(network).items(), key=lambda kv: kv[0], reverse=True))
 
 
+def of_children(network):
+    """One level deep."""
+    return {f"{a}.{b}": None if p.grad is None else p.grad.norm().item()
+            for a, m in network.named_children() for b, p in m.named_parameters(recurse=False)}
+
+
+def of_modules(network):
+    return {f"{a}.{b}": None if p.grad is None else p.grad.norm().item()
+            for a, m in network.named_modules() for b, p in m.named_parameters(recurse=False)}
+
+
+def by_another_value(losses):
+    out = torch.empty_like(losses)
+    for r in range(len(losses)):
+        for k in range(losses.shape[1]):
+            rest = losses[:, k][losses[:, k] != losses[r, k]]
+            out[r, k] = losses[r, k] - (rest.mean() if len(rest) else 0)
+    return out
+
+
+def by_set(losses):
+    def of(k, loss):
+        rest = set(losses[:, k].tolist()) - {loss}
+        return loss - (sum(rest) / len(rest) if rest else 0)
+    return torch.tensor([[of(k, loss) for k, loss in enumerate(row)] for row in losses.tolist()])
+
+
+def by_list(losses):
+    def of(k, loss):
+        rest = losses[:, k].tolist()
+        rest.remove(loss)
+        return loss - sum(rest) / len(rest)
+    return torch.tensor([[of(k, loss) for k, loss in enumerate(row)] for row in losses.tolist()])
+
+
 def expected(logits, table):
     return (F.softmax(logits, -1) * table).sum(-1).mean()
 
@@ -114,6 +149,15 @@ WRONG = {
         ("None for 0 of one weight", "0 did arrive|None came", lambda n: {k: v if v else None for k, v in norms(n).items()}),
         ("a name is left out", "missing in the dict: 2.bias", lambda n: {k: v for k, v in norms(n).items() if k != "2.bias"}),
         ("one more", "not asked for in the dict: all", lambda n: {**norms(n), "all": 1.0}),
+        ("one level deep", "layers in layers", of_children),
+        ("linear layers alone", "layers in layers", lambda n: {f"{i}.{w}": None if getattr(m, w).grad is None else getattr(
+            m, w).grad.norm().item() for i, m in enumerate(n) if isinstance(m, torch.nn.Linear) for w in ("weight", "bias")}),
+        ("written-down names", "layers in layers", lambda n: {k: norms(n)[k] for k in ("0.weight", "0.bias", "2.weight", "2.bias")}),
+        ("norms of rows and columns", "layers in layers", lambda n: norms(n, lambda g: g.norm(dim=-1).norm().item() if g.ndim < 3
+         else g.norm(dim=-1).norm(dim=-1).sum().item())),
+        ("without the frozen ones", "frozen", lambda n: {k: v for k, v in norms(n).items() if dict(n.named_parameters())[k].requires_grad}),
+        ("rounded", "nearly right", lambda n: norms(n, lambda g: round(g.norm().item(), 3))),
+        ("prints only", "return statement", lambda n: print(norms(n))),
         ("one norm", "dict", lambda n: sum(v or 0 for v in norms(n).values())),
     ],
     "expected_loss": [
@@ -132,6 +176,11 @@ WRONG = {
         ("probabilities as constants", "left the graph|gradient", lambda l, t: (torch.tensor(l.softmax(1).tolist()) * t).sum(1).mean()),
         ("negative", "sign", lambda l, t: -expected(l, t)),
         ("keeps an axis", "axis", lambda l, t: expected(l, t)[None]),
+        ("exp without care", "safe", lambda l, t: (l.exp() / l.exp().sum(1, keepdim=True) * t).sum(1).mean()),
+        ("logits cut off", "cut them off", lambda l, t: expected(l.clamp(-5, 5), t)),
+        ("a little too large", "nearly right", lambda l, t: expected(l, t) * (1 + 5e-5)),
+        ("softmax without an axis", "dim=-1", lambda l, t: (torch.softmax(l) * t).sum(1).mean()),
+        ("gradient times 0", "only zeros", lambda l, t: expected(l.detach(), t) + 0 * l.sum()),
     ],
     "expected_gradient": [
         ("no 1/K", "divide by K", lambda l, t: gradient(l, t) * len(l)),
@@ -147,6 +196,8 @@ WRONG = {
         ("only the diagonal of the Jacobian", "other proposals|1 − π", lambda l, t: l.softmax(1) * (1 - l.softmax(1)) * t / len(l)),
         ("broadcast the wrong way", "size of tensor|own anchor|average|shape", lambda l, t: l.softmax(1) * (
             t - (l.softmax(1) * t).sum(1)) / len(l)),
+        ("exp without care", "safe", lambda l, t: (lambda p: p * (t - (p * t).sum(1, keepdim=True)) / len(l))(
+            l.exp() / l.exp().sum(1, keepdim=True))),
         ("log π", "π|logits", lambda l, t: l.log_softmax(1) * (t - (l.softmax(1) * t).sum(1, keepdim=True)) / len(l)),
         ("summed", "nothing is added up|axis", lambda l, t: gradient(l, t).sum(1)),
         ("in place", "in place", lambda l, t: l.softmax(1) * t.sub_((l.softmax(1) * t).sum(1, keepdim=True)) / len(l)),
@@ -165,6 +216,8 @@ WRONG = {
         ("sum of others", "divide", lambda x: x - (x.sum(0) - x)),
         ("in place", "in place", lambda x: x.sub_((x.sum(0) - x) / (len(x) - 1))),
         ("averaged", "average|axis", lambda x: others(x).mean(0)),
+        ("those with another value", "equal losses", by_another_value),
+        ("set of the others", "equal losses", by_set),
     ],
     "reinforce_surrogate": [
         ("π", "logarithm", lambda l, c, a: surrogate(l, c, a, lambda x: x.softmax(-1))),
@@ -182,6 +235,7 @@ WRONG = {
         ("absolute advantages", "negative|sign", lambda l, c, a: surrogate(l, c, a.abs())),
         ("gather by row", "rows are anchors", lambda l, c, a: (a * F.log_softmax(l, -1).gather(1, c)).mean()),
         ("float", "gradient", lambda l, c, a: float(surrogate(l, c, a))),
+        ("backward inside", "return statement", lambda l, c, a: surrogate(l, c, a).backward()),
     ],
     "entropy": [
         ("detached", "gradient|left the graph", lambda l: entropy(l.detach())),
@@ -196,6 +250,10 @@ WRONG = {
         ("nan_to_num", "NaN|log", lambda l: (-(l.softmax(1) * l.softmax(1).log())).nan_to_num(0).sum(1).mean()),
         ("axis 0", "last axis", lambda l: -(l.softmax(0) * l.log_softmax(0)).sum(0).mean()),
         ("large eps", "too large", lambda l: -(l.softmax(1) * (l.softmax(1) + 1e-2).log()).sum(1).mean()),
+        ("a small eps", "too large|nearly right", lambda l: -(l.softmax(1) * (l.softmax(1) + 1e-5).log()).sum(1).mean()),
+        ("clamped at 0.001", "too large", lambda l: -(l.softmax(1) * l.softmax(1).clamp(min=1e-3).log()).sum(1).mean()),
+        ("less than log M", "log M", lambda l: np.log(l.shape[1]) - entropy(l)),
+        ("returns nothing", "return statement", lambda l: None),
         ("of logits", "normalised", lambda l: -(l.softmax(1) * l).sum(1).mean()),
         ("in shares", "log M", lambda l: entropy(l) / np.log(l.shape[1])),
         ("per anchor", "one number|average", lambda l: -(l.softmax(1) * l.log_softmax(1)).sum(1)),
@@ -206,14 +264,15 @@ WRONG = {
 RIGHT = {
     "gradient_norms": [("loop", norms), ("flat", lambda n: norms(n, lambda g: float(g.flatten().pow(2).sum().sqrt()))),
                        ("numpy", lambda n: norms(n, lambda g: np.linalg.norm(g.numpy()))),
-                       ("0-d tensors", lambda n: norms(n, lambda g: torch.linalg.vector_norm(g)))],
+                       ("0-d tensors", lambda n: norms(n, lambda g: torch.linalg.vector_norm(g))),
+                       ("module by module", of_modules)],
     "expected_loss": [("sum", expected), ("loops", expected_by_loops),
                       ("einsum", lambda l, t: torch.einsum("km,km->", l.softmax(-1), t) / len(l)),
                       ("exp of log_softmax", lambda l, t: (l.log_softmax(1).exp() * t).sum() / len(t))],
     "expected_gradient": [("by hand", gradient), ("Jacobian", by_jacobian), ("autograd", by_autograd),
                           ("numpy", lambda l, t: gradient(l, t).numpy())],
     "leave_one_out": [("loop", others), ("scaled mean", lambda x: (x - x.mean(0)) * len(x) / (len(x) - 1)),
-                      ("list", lambda x: others(x).tolist())],
+                      ("list", lambda x: others(x).tolist()), ("list.remove", by_list)],
     "reinforce_surrogate": [("stack", surrogate), ("cross entropy", cross_entropy),
                             ("gather, turned", lambda l, c, a: (a * F.log_softmax(l, -1).gather(1, c.T).T).mean()),
                             ("Categorical", lambda l, c, a: (a * torch.distributions.Categorical(logits=l).log_prob(c)).mean()),

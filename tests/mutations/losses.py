@@ -60,6 +60,10 @@ WRONG = {
         ("normalises in place", "in place", lambda a, b: 1 - (a.div_(a.norm(dim=-1, keepdim=True).clamp(min=1e-8)) * F.normalize(b, dim=-1)).sum(-1)),
         ("keeps the axis", "axis|keepdim", lambda a, b: (1 - cos(a, b)).unsqueeze(-1)),
         ("half", "multiplied|1/2", lambda a, b: (1 - cos(a, b)) / 2),
+        ("product of lengths at least 0.1", "short vectors|tiny", lambda a, b: 1 - (a * b).sum(-1) / (
+            a.norm(dim=-1) * b.norm(dim=-1)).clamp(min=0.1)),
+        ("1e-5 added", "nearly right|short vectors|tiny", lambda a, b: 1 - (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1) + 1e-5)),
+        ("1e-6 added", "short vectors", lambda a, b: 1 - (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1) + 1e-6)),
     ],
     "self_similarity": [
         ("dot products", "length", lambda t: t @ t.mT),
@@ -75,6 +79,8 @@ WRONG = {
         ("zero diagonal", "diagonal", lambda t: q(t) - torch.eye(t.shape[1])),
         ("clipped", "negative", lambda t: q(t).clamp(0, 1)),
         ("in place", "in place", lambda t: t.div_(t.norm(dim=-1, keepdim=True)) @ t.mT),
+        ("a little too large", "nearly right", lambda t: q(t) * (1 + 5e-5)),
+        ("rounded", "nearly right|rounding", lambda t: (q(t) * 200).round() / 200),
         ("centred", "off the tokens", lambda t: q(t - t.mean(1, keepdim=True))),
     ],
     "structure_loss": [
@@ -104,6 +110,9 @@ WRONG = {
         ("CLIP loss", "L_Clip", lambda e, i, s, p: 1 - cos(e, p[None])),
         ("0 for no change", "not 0|loss is 1", lambda e, i, s, p: torch.where((e == i).all(-1), 0.0, direction(e, i, s, p))),
         ("in place", "in place", lambda e, i, s, p: 1 - cos(e.sub_(i), p - s)),
+        ("1 for small changes", "small change", lambda e, i, s, p: torch.where((e - i).norm(dim=-1) < 1e-1, 1.0, direction(e, i, s, p))),
+        ("0.01 added", "small change|nearly right|length|0 / 0", lambda e, i, s, p: 1 - ((e - i) @ (p - s)) / (
+            (e - i).norm(dim=-1) * (p - s).norm() + 1e-2)),
     ],
     "best_proposals": [
         ("argmax", "smallest", lambda t, w: total(t, w).argmax(1)),
@@ -120,6 +129,8 @@ WRONG = {
         ("absolute weights", "sign", lambda t, w: total(t, {n: abs(v) for n, v in w.items()}).argmin(1)),
         ("min returns both", "tensor was expected", lambda t, w: total(t, w).min(1)),
         ("one-hot", "position|axis|axes", lambda t, w: F.one_hot(total(t, w).argmin(1), next(iter(t.values())).shape[1])),
+        ("weighted mean", "divide by nothing", lambda t, w: (total(t, w) / sum(w.values())).argmin(1)),
+        ("a tensor of tensors", "torch.stack", lambda t, w: torch.tensor([w.get(n, 0) * v for n, v in t.items()]).sum(0).argmin(1)),
         ("pops the weights", "in place", lambda t, w: sum(w.pop(n, 0) * t[n] for n in t).argmin(1)),
     ],
     "score": [

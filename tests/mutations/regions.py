@@ -52,6 +52,15 @@ def read(f, p, clamp=True, right=1):
     return out
 
 
+def beyond(f, x, y):
+    """Reads wherever the points are; only the token to the right or below is kept inside."""
+    j, i = x.floor().long(), y.floor().long()
+    a, b = x - j, y - i
+    right, below = (j + 1).clamp(max=f.shape[2] - 1), (i + 1).clamp(max=f.shape[1] - 1)
+    return ((1 - a) * (1 - b) * f[:, i, j] + a * (1 - b) * f[:, i, right] + (1 - a) * b * f[:, below, j]
+            + a * b * f[:, below, right])
+
+
 def read_past_the_end(f, p):
     _, h, w = f.shape
     x, y = p[..., 0].clamp(0, w - 1), p[..., 1].clamp(0, h - 1)
@@ -93,6 +102,25 @@ class Clamped(Net):
         x = self.b(self.a(x).clamp(min=0))
         x = torch.maximum(x, torch.zeros_like(x)).reshape(len(x), -1)
         return self.d(self.c(x).clamp_min(0))
+
+
+class ByToken(Net):
+    """Flattens token by token."""
+
+    def forward(self, x):
+        x = F.relu(self.b(F.relu(self.a(x))))
+        return self.d(F.relu(self.c(x.permute(0, 2, 3, 1).flatten(1))))
+
+
+class Padded(Net):
+    def __init__(self, proposals, channels, pool, hidden=32):
+        super().__init__(proposals, channels, pool + 4, hidden)
+        self.a.padding = self.b.padding = (1, 1)
+
+
+class Silent(Net):
+    def forward(self, x):
+        super().forward(x)
 
 
 class NoSuper(nn.Module):
@@ -171,6 +199,18 @@ def mask_of_one_row(weights, boxes, size):
     return mask
 
 
+def mask_of_one_or_two_axes(weights, boxes, size):
+    if weights.ndim == 1:
+        return mask_by_slices(weights, boxes, size)
+    rows = []
+    for k in range(weights.shape[0]):
+        total = 0
+        for m in range(weights.shape[1]):
+            total = total + weights[k, m] * mask_by_slices(torch.ones(1), boxes[k, m][None], size)
+        rows.append(total)
+    return torch.stack(rows)
+
+
 def corners(centres, half, size):
     return torch.cat([centres[:, None] - half, centres[:, None] + half], -1).round().clamp(0, size).long()
 
@@ -198,6 +238,7 @@ WRONG = {
         ("inclusive ends", "exclusive", lambda c, s, n: squares(c, s, n, finish=lambda b, z: (
             b.round() - torch.tensor([0, 0, 1, 1])).clamp(0, z).long())),
         ("flattened", "axis|axes", lambda c, s, n: squares(c, s, n).flatten(0, 1)),
+        ("a single size squeezed", "single size", lambda c, s, n: squares(c, s, n).squeeze(1)),
     ],
     "sample_points": [
         ("no half token", "half token", lambda b, s, n: points(b, s, n, offset=0)),
@@ -214,6 +255,8 @@ WRONG = {
         ("from the origin", "begin at", lambda b, s, n: points(b - b[[0, 1, 0, 1]], s, n)),
         ("flat list of points", "axis|axes", lambda b, s, n: points(b, s, n).reshape(-1, 2)),
         ("in pixels", "scale", lambda b, s, n: points(b, 1.0, n)),
+        ("x and y first", "last axis", lambda b, s, n: points(b, s, n).permute(2, 0, 1)),
+        ("x and y apart", "last axis", lambda b, s, n: tuple(points(b, s, n).unbind(-1))),
     ],
     "pool_box": [
         ("x, y swapped", "row|swapped|y chooses", lambda f, p: F.grid_sample(
@@ -237,6 +280,13 @@ WRONG = {
             f, torch.stack([p[..., 0].clamp(min=0).floor(), p[..., 1].ceil()], -1)) + read(
                 f, torch.stack([p[..., 0].ceil(), p[..., 1].clamp(min=0).floor()], -1))) / 4),
         ("one point", "axis|axes", lambda f, p: read(f, p)[:, 0, 0]),
+        ("clamps below only", "right or the lower end", lambda f, p: beyond(f, p[..., 0].clamp(min=0), p[..., 1].clamp(min=0))),
+        ("clamps y below only", "right or the lower end", lambda f, p: beyond(
+            f, p[..., 0].clamp(0, f.shape[2] - 1), p[..., 1].clamp(min=0))),
+        ("clamps by the longer side", "right or the lower end|clamp", lambda f, p: beyond(
+            f, *p.clamp(0, max(f.shape[1:]) - 1).unbind(-1))),
+        ("clamps to w and h", "right or the lower end|clamp", lambda f, p: beyond(
+            f, p[..., 0].clamp(0, f.shape[2]), p[..., 1].clamp(0, f.shape[1]))),
         ("clamps in place", "in place", lambda f, p: (p.clamp_(min=0), read(f, p))[1]),
     ],
     "region_network": [
@@ -259,6 +309,16 @@ WRONG = {
             nn.Conv2d(c, hidden, 1), *list(Net(p, c, s, hidden).children())[1:])),
         ("flattens the anchors too", "flatten(1)", FlatAltogether),
         ("layers in a list", "ModuleList", InAList),
+        ("padding", "layers in the order", Padded),
+        ("ReLU6", "large numbers", net(acts=(F.relu6,) * 3)),
+        ("clamped logits", "large numbers", net(last=lambda self, x: x.clamp(-10, 10))),
+        ("half rounded up", "hidden // 2|rounded down", net(narrow=lambda self, hidden: -(-hidden // 2))),
+        ("at least four", "hidden // 2|small", net(narrow=lambda self, hidden: max(hidden // 2, 4))),
+        ("forward returns nothing", "return statement", Silent),
+        ("a function that returns nothing", "return statement", lambda p, c, s, hidden=32: None),
+        ("turned", "shape of the logits", net(last=lambda self, x: x.T)),
+        ("squeezed", "by itself", net(last=lambda self, x: x.squeeze())),
+        ("a network instead of its class", "stub's parameters", nn.Linear(3, 3)),
         ("one logit", "shape|layers", lambda p, c, s, hidden=32: nn.Sequential(*list(Net(p, c, s, hidden).children())[:2], nn.Flatten(),
                                                                        nn.Linear(hidden // 2 * s * s, 1))),
     ],
@@ -278,6 +338,13 @@ WRONG = {
         ("in place", "in place", lambda l, t, u: (l.add_(gumbel(u)) / t).softmax(-1)),
         ("numpy", "stay in torch|gradient", lambda l, t, u: np.exp((l.numpy() + gumbel(u).numpy()) / t)),
         ("not normalised", "divide by the sum", lambda l, t, u: ((l + gumbel(u)) / t).exp()),
+        ("by exp", "power of hundreds", lambda l, t, u: (lambda e: e / e.sum(-1, keepdim=True))(((l + gumbel(u)) / t).exp())),
+        ("noise cut off", "near 0 or 1", lambda l, t, u: ((l + gumbel(u.clamp(1e-2, 1 - 1e-2))) / t).softmax(-1)),
+        ("noise cut off a little", "near 0 or 1", lambda l, t, u: ((l + gumbel(u.clamp(1e-3, 1 - 1e-3))) / t).softmax(-1)),
+        ("temperature at least 0.1", "low", lambda l, t, u: ((l + gumbel(u)) / max(t, 0.1)).softmax(-1)),
+        ("logits cut off", "any numbers", lambda l, t, u: ((l.clamp(-10, 10) + gumbel(u)) / t).softmax(-1)),
+        ("math.log", "torch's functions", lambda l, t, u: ((l - math.log(-math.log(u))) / t).softmax(-1)),
+        ("returns nothing", "return statement", lambda l, t, u: None),
     ],
     "straight_through": [
         ("plain one-hot", "gradient", one_hot),
@@ -295,6 +362,11 @@ WRONG = {
         ("smallest", "smallest", lambda s: one_hot(-s) + s - s.detach()),
         ("times soft", "exactly 1", lambda s: one_hot(s) * s),
         ("gradient of one entry", "all of|gradient", lambda s: one_hot(s) * (1 + s - s.detach())),
+        ("equality", "equally large|one alone", lambda s: (s == s.amax(-1, keepdim=True)).to(s) - s.detach() + s),
+        ("sharp softmax", "equally large", lambda s: (s * 1e6).softmax(-1) + s - s.detach()),
+        ("above the second", "equally large|lie in", lambda s: (s - s.topk(2, -1).values[..., 1:]).sign().clamp(min=0)
+         + s - s.detach()),
+        ("one_hot of the weights", "takes positions", lambda s: F.one_hot(s, s.shape[-1])),
         ("gradient doubled", "gradient|detached", lambda s: one_hot(s) + 2 * (s - s.detach())),
     ],
     "region_mask": [
@@ -310,6 +382,12 @@ WRONG = {
         ("softmax once more", "softmax", lambda w, b, n: mask_by_slices(w.softmax(-1), b, n)),
         ("unweighted", "weight", lambda w, b, n: mask_by_slices(torch.ones_like(w) + 0 * w, b, n)),
         ("a loop over the first axis", "axes before M", mask_of_one_row),
+        ("one axis before M, or none", "axes before M", mask_of_one_or_two_axes),
+        ("einsum of one axis before M", "axes before M", lambda w, b, n: (lambda masks: torch.einsum(
+            "km,kmhw->khw" if w.ndim == 2 else "m,mhw->hw", w, masks).unsqueeze(-3))(
+                mask_by_slices(torch.ones(b.shape[:-1])[..., None], b[..., None, :], n, keep=False))),
+        ("no negative weights", "any numbers", lambda w, b, n: mask_by_slices(w.relu(), b, n)),
+        ("times 0", "only zeros", lambda w, b, n: mask_by_slices(w.detach(), b, n) + 0 * w.sum()),
         ("no sum", "add them up|axis", lambda w, b, n: mask_by_slices(w[..., None], b[..., None, :], n)),
     ],
 }
@@ -324,7 +402,7 @@ RIGHT = {
     "pool_box": [("loops", read), ("grid_sample", lambda f, p: F.grid_sample(
         f[None], (2 * p / (torch.tensor([f.shape[2], f.shape[1]]) - 1) - 1)[None], align_corners=True, padding_mode="border")[0]),
                  ("numpy", lambda f, p: read(f, p).numpy())],
-    "region_network": [("module", Net), ("clamps", Clamped), ("inplace ReLU", net(acts=(lambda x: F.relu(x, inplace=True),) * 3)),
+    "region_network": [("module", Net), ("clamps", Clamped), ("flattened token by token", ByToken), ("inplace ReLU", net(acts=(lambda x: F.relu(x, inplace=True),) * 3)),
                        ("Sequential", lambda p, c, s, hidden=32: nn.Sequential(
                            nn.Conv2d(p * c, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, hidden // 2, (1, 1)), nn.ReLU(), nn.Flatten(),
                            nn.LazyLinear(hidden), nn.ReLU(), nn.Linear(hidden, p))),
@@ -332,10 +410,12 @@ RIGHT = {
                            nn.Conv2d(p * c, hidden, 1, bias=False), nn.ReLU(), nn.Conv2d(hidden, hidden // 2, 1), nn.ReLU(),
                            nn.Flatten(), nn.Linear(hidden // 2 * s * s, hidden), nn.ReLU(), nn.Linear(hidden, p)))],
     "gumbel_softmax": [("plain", lambda l, t, u: torch.softmax((l + gumbel(u)) / t, -1)),
-                       ("by exp", lambda l, t, u: (lambda e: e / e.sum(-1, keepdim=True))(((l + gumbel(u)) / t).exp())),
+                       ("by exp, less the largest", lambda l, t, u: (lambda z: (lambda e: e / e.sum(-1, keepdim=True))(
+                           (z - z.amax(-1, keepdim=True)).exp()))((l + gumbel(u)) / t)),
                        ("clamped", lambda l, t, u: F.softmax((l - (-u.clamp(1e-9, 1 - 1e-7).log()).log()) / t, dim=-1))],
     "straight_through": [("one_hot", lambda s: one_hot(s) + s - s.detach()), ("detached difference", lambda s: s + (one_hot(s) - s).detach()),
-                         ("equality", lambda s: (s == s.amax(-1, keepdim=True)).to(s) - s.detach() + s)],
+                         ("scatter", lambda s: (lambda h: (h - s).detach() + s)(
+                             torch.zeros_like(s).scatter(-1, s.argmax(-1, keepdim=True), 1.0)))],
     "region_mask": [("slices", mask_by_slices),
                     ("einsum", lambda w, b, n: (lambda at: torch.einsum(
                         "...m,...my,...mx->...yx", w, ((b[..., 1, None] <= at) & (at < b[..., 3, None])).float(),

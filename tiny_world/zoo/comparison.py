@@ -30,7 +30,7 @@ from tiny_world import GRID, SIZE
 from tiny_world.scenes import Recipe, random_recipe
 from tiny_world.words import INSTRUCTION_WORDS, NAMES, held_out, instruction, vocabulary
 from tiny_world.zoo import tokenizer
-from tiny_world.zoo.inpainting import CROP, build_scheduler, build_text_encoder, window
+from tiny_world.zoo.inpainting import CROP, build_scheduler, build_text_encoder, kept, window
 from tiny_world.zoo.training import save_half, train
 from tiny_world.zoo.vae import CHANNELS
 
@@ -172,10 +172,8 @@ def run(name: str, folder: Path, out: Path, steps: int, size: int, device: str, 
     words, scheduler = tokenizer.build(vocabulary(kind.words)), build_scheduler()
     caches = {}
     for crop, number in ((CROP, examples), (SIZE, examples * 3 // 10)) if kind.crops else ((SIZE, examples),):
-        file = folder / f"examples_{crop}.pt"
-        if not file.exists():
-            torch.save(prepare(vae, kind.example, words, number, crop, kind.outside, f"{name} {crop}", device), file)
-        caches[crop] = torch.load(file, weights_only=True)
+        make = partial(prepare, vae, kind.example, words, number, crop, kind.outside, f"{name} {crop}", device)
+        caches[crop] = kept(folder, str(crop), vae, make)
     empty = words("", padding="max_length", return_tensors="pt").input_ids
     unet, text_encoder = build_unet(kind.channels), build_text_encoder(words)
     with torch.no_grad():

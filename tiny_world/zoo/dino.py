@@ -3,11 +3,15 @@
 Its views know where objects are: each is cut around one object, and the second view shows the same
 object on another background. That stands in for DINO's ImageNet, whose photos are centred on objects
 too, and it must be said wherever the result is shown.
+
+Two trainings, one after the other, as DINOv2 ends with larger pictures: `run` looks at views of 64 and 40 pixels,
+`run_whole` at whole scenes, as the method does, and the same objects elsewhere on other ground.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -20,7 +24,8 @@ from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
 from tiny_world import SIZE
 from tiny_world.places import VARIANTS
-from tiny_world.scenes import Recipe, random_recipe
+from tiny_world.scenes import Placed, Recipe, overlap, random_placed, random_recipe
+from tiny_world.sprites import SEEN_STYLES, SIZES
 from tiny_world.words import PLACES
 from tiny_world.zoo.looks import Lots, bent, recoloured, worn
 from tiny_world.zoo.training import save_half, train
@@ -76,13 +81,51 @@ def views(step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
             picture = recipe.render()
             large[i].append(_window(picture, thing.box, GLOBAL, 16, rng))
             small[i].append(_window(picture, thing.box, LOCAL, 12, rng))
-    out = []
-    for pair in (large, small):
-        pictures = torch.from_numpy(np.array(pair)).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
-        lots = Lots(2 * size, step)
-        pictures = worn(recoloured(bent(pictures, lots, 0.1, 0.1, 0.0), lots), lots) * 2 - 1
-        out.append(pictures.unflatten(0, (2, size)))
-    return out[0], out[1]
+    return _looks(large, step, 0.1), _looks(small, step, 0.1)
+
+
+def rearranged(recipe: Recipe, rng: Random) -> Recipe:
+    """The same objects in the same styles, at other places and sizes on other ground."""
+    where = rng.choice([name for name in PLACES if name != recipe.place])
+    while True:  # a first object in the middle can leave no room
+        objects: list[Placed] = []
+        for thing in recipe.objects:
+            for _ in range(40):
+                moved = random_placed(thing.name, rng, SIZES[:5 - len(recipe.objects)], thing.style, where)
+                if all(overlap(moved, other) < 0.05 for other in objects):
+                    objects.append(moved)
+                    break
+        if len(objects) == len(recipe.objects):
+            return Recipe(where, rng.randrange(VARIANTS), tuple(sorted(objects, key=lambda o: o.y + o.size)))
+
+
+def whole_recipes(rng: Random) -> tuple[Recipe, Recipe, str]:
+    """A scene, the same objects elsewhere, and the name of one of them."""
+    one = random_recipe(rng, combinations="all", hands=SEEN_STYLES)
+    return one, rearranged(one, rng), rng.choice(one.objects).name
+
+
+def whole_views(step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(2, size, 3, 128, 128) scenes and the same objects elsewhere, and (2, size, 3, 64, 64) views of one of these
+    objects in both, augmented, in -1..1."""
+    rng = Random(f"dino whole {step}")
+    large, small = ([], []), ([], [])
+    for _ in range(size):
+        *pair, name = whole_recipes(rng)
+        for i, recipe in enumerate(pair):
+            picture = recipe.render()
+            thing = next(o for o in recipe.objects if o.name == name)
+            large[i].append(picture)
+            small[i].append(_window(picture, thing.box, GLOBAL, 12, rng))
+    return _looks(large, step, 0.0), _looks(small, step, 0.1)
+
+
+def _looks(pictures: tuple[list, list], step: int, turn: float) -> torch.Tensor:
+    """Two lists of (h, w, 3) uint8 pictures → (2, N, 3, h, w), augmented, in -1..1."""
+    batch = torch.from_numpy(np.array(pictures)).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+    lots = Lots(len(batch), step)
+    batch = worn(recoloured(bent(batch, lots, turn, 0.1, 0.0), lots), lots) * 2 - 1
+    return batch.unflatten(0, (2, -1))
 
 
 @torch.no_grad()
@@ -100,7 +143,21 @@ def sinkhorn(scores: torch.Tensor, temperature: float = 0.05, rounds: int = 3) -
 def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
     """Train student and teacher; write `out/dino`."""
     torch.manual_seed(0)
-    vit = build().to(device)
+    _learn(build(), folder, out, steps, size, device, views, rate=1e-3)
+
+
+def run_whole(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
+    """Goes on from the weights in `out/dino`, with whole scenes."""
+    torch.manual_seed(0)
+    vit = ViTModel.from_pretrained(out / "dino", add_pooling_layer=False, attn_implementation="eager",
+                                   torch_dtype=torch.float32)
+    _learn(vit, folder, out, steps, size, device, whole_views, rate=5e-4)
+
+
+def _learn(vit: ViTModel, folder: Path, out: Path, steps: int, size: int, device: str, views_of: Callable,
+           rate: float) -> None:
+    """Both trainings; writes `out/dino`."""
+    vit = vit.to(device)
     head = Head(vit.config.hidden_size).to(device)
     teacher, teacher_head = copy.deepcopy(vit).requires_grad_(False), copy.deepcopy(head).requires_grad_(False)
 
@@ -115,7 +172,7 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
 
     def loss_of(step: int) -> dict[str, torch.Tensor]:
         follow()
-        large, small = (v.to(device) for v in views(step, size))
+        large, small = (v.to(device) for v in views_of(step, size))
         with torch.no_grad():
             targets = [sinkhorn(teacher_head(token(teacher, v))[0]) for v in large]
         students = [head(token(vit, v)) for v in (*large, *small)]
@@ -134,4 +191,4 @@ def run(folder: Path, out: Path, steps: int, size: int, device: str) -> None:
                           image_std=[0.5] * 3).save_pretrained(out / "dino")
 
     train({"vit": vit, "head": head, "teacher": teacher, "teacher_head": teacher_head}, loss_of,
-          folder=folder, steps=steps, rate=1e-3, decay=0.99, weight_decay=0.04, export=export, every=100, log_every=25)
+          folder=folder, steps=steps, rate=rate, decay=0.99, weight_decay=0.04, export=export, every=100, log_every=25)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -20,7 +21,7 @@ from tiny_world.scenes import Placed, Recipe, paint, random_placed, random_recip
 from tiny_world.sprites import STYLES
 from tiny_world.words import NAMES, held_out, prompt_for, prompt_for_place
 from tiny_world.zoo import tokenizer
-from tiny_world.zoo.training import save_half, train
+from tiny_world.zoo.training import digest_of, save_half, train
 from tiny_world.zoo.vae import CHANNELS
 
 CROP = 96
@@ -190,14 +191,21 @@ SHELF = 4000
 """Encoded examples in one file."""
 
 
+def kept(folder: Path, name: str, vae: AutoencoderKL, make: Callable[[], dict]) -> dict:
+    """Examples that this autoencoder has encoded: those in the folder, or newly made. Another autoencoder has others,
+    so its weights are part of the file's name.
+    """
+    file = folder / f"examples_{name}_{digest_of(vae)}.pt"
+    if not file.exists():
+        torch.save(make(), file.with_suffix(".part"))
+        file.with_suffix(".part").rename(file)  # whole or not at all
+    return torch.load(file, weights_only=True)
+
+
 def shelf(folder: Path, vae: AutoencoderKL, number: int, crop: int, device: str, size: int = SHELF) -> dict:
     """The encoded examples of one file, which is made if it isn't there."""
-    file = folder / f"examples_{crop}_{number}.pt"
-    if not file.exists():
-        made = prepare(vae, size if crop < SIZE else size // 4, crop, f"inpainting two {crop} {number}", device)
-        torch.save(made, file.with_suffix(".part"))
-        file.with_suffix(".part").rename(file)
-    return torch.load(file, weights_only=True)
+    return kept(folder, f"{crop}_{number}", vae, lambda: prepare(
+        vae, size if crop < SIZE else size // 4, crop, f"inpainting two {crop} {number}", device))
 
 
 def run(folder: Path, out: Path, steps: int, size: int, device: str, shelves: int = 8, examples: int = SHELF) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -152,3 +153,11 @@ def save_half(module: nn.Module, folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config.pop("_name_or_path", None)  # the folder it was loaded from, on the machine that trained it
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def digest_of(module: nn.Module) -> str:
+    """Which weights a network has, in 12 hexadecimal digits."""
+    found = sha256()
+    for values in module.state_dict().values():
+        found.update(values.detach().float().cpu().numpy().tobytes())
+    return found.hexdigest()[:12]

@@ -59,7 +59,7 @@ def edit(kind: int, seed: int) -> tuple[Recipe, Recipe, int | None]:
         less = full.removed(index)
         return (less, full, index) if kind == 2 else (full, less, index)
     places = [p for p in PLACES if p != full.place and not any(held_out(t.name, p) for t in full.objects)]
-    return full, Recipe(rng.choice(places), rng.randrange(VARIANTS), full.objects), None
+    return full, Recipe(rng.choice(places), VARIANTS + rng.randrange(VARIANTS), full.objects), None
 
 
 def true_mask(before: Recipe, after: Recipe, index: int | None) -> np.ndarray:

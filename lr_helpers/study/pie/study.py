@@ -74,7 +74,7 @@ class Pie(Study):
         return {"profile": self.profile.name, "models": about["origins"], "steps": self.profile.steps,
                 "screening_steps": self.profile.screening_steps, "solver": self.profile.solver,
                 "seed": self.seed, "data": self.benchmark.digest, "regions": which(self.profile.regions),
-                "presets": {name: asdict(method) for name, method in METHODS.items()}}
+                "rivals": self.profile.rivals, "presets": {name: asdict(method) for name, method in METHODS.items()}}
 
     def weights(self) -> str | None:
         return super().weights() if self.profile.name == "tiny" else None
@@ -160,8 +160,8 @@ class Pie(Study):
         few = self.profile.screening_steps
         screened = f" ({few} for candidates)" if few else ""
         setting = (f"{len(self.items)} items of {len(self.benchmark.items)} in `{self.data.name}`, profile "
-                   f"`{self.profile.name}`, {self.profile.steps} denoising steps{screened}, seed {self.seed}, on "
-                   f"{summary['device']}.")
+                   f"`{self.profile.name}`, {self.profile.steps} denoising steps{screened} where a row has none of its "
+                   f"own, seed {self.seed}, on {summary['device']}.")
         self.output.write("edits.csv", csv_bytes(table.COLUMNS, table.flat(done.records, percent=True)))
         self.output.write("table.md", table.page(summary, setting).encode(errors="backslashreplace"))
         print(table.page({**summary, "groups": {"all": summary["groups"]["all"]}}, setting))

@@ -64,7 +64,7 @@ def published() -> dict:
 def page(summary: dict, setting: str) -> str:
     """The tables of a study's summary as Markdown, with what is needed to read them; `setting`: how it was run."""
     of = summary["of"]
-    parts = [f"# PIE-Bench study\n\n{setting}\n\nMeans with 95 % bootstrap intervals; n counts edits. ↑ more is "
+    parts = [f"# PIE-Bench study\n\n{setting}\n\nMeans with 95 % intervals; n counts edits. ↑ more is "
              f"better, ↓ less is. A background PSNR of {EXACT:g} dB stands for “no pixel differs” (or more). Cost: as "
              "counted and timed on this machine."]
     if of:
