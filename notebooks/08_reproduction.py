@@ -263,7 +263,7 @@ for name in ways:
 # DINO's anchors with random sizes in 71.0 ± 3.2 % (user study, 60 inputs, table 2). The same question to our judge:
 # among the tasks where just one of the two does the job, how often is it the learned region?
 
-# %% tags=["nbval-check-output"]
+# %%
 from lr_helpers.intervals import rate
 
 

@@ -213,7 +213,7 @@ def test_sdedit_keeps_the_picture_the_nearer_the_weaker(load, one, copies):
 
 def test_diffedit_keeps_the_background_up_to_the_autoencoder(load, one, copies):
     """Its pipeline ends the background on the first inverted latents, which must be almost clean."""
-    edited = load("diffedit", maps=4, steps=12)(one.picture, one.source, one.prompt, 0)
+    edited = load("diffedit", maps=4, steps=12, ratio=3.0, guidance=2.5)(one.picture, one.source, one.prompt, 0)
     far = F.max_pool2d(edited.region[None], 33, 1, 16)[0] == 0
     assert 0 < edited.region.mean() < 0.1
     assert psnr(edited.picture[:, far], copies["tiny"][:, far]) > 45

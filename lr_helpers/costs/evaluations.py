@@ -62,7 +62,9 @@ def search(profile: Profile, method: Method | str = "learned", what: str = "") -
 def row(profile: Profile, name: str, steps: int | None = None) -> Part:
     """One edit by a row of the comparison; raises KeyError for one that is not counted here."""
     own = steps or profile.steps
-    strong = int(0.8 * own)  # DiffEdit and SDEdit make so many of their steps
+    # DiffEdit and SDEdit make a part of their steps.
+    chosen = [profile.rivals.get(editor, {}).get("strength", 0.8) for editor in ("diffedit", "sdedit")]
+    strong, noisy = (int(strength * own) for strength in chosen)
     if name in ("learned", "fast", "predicted"):
         part = search(profile, METHODS[name].but(steps=steps))
         return Part(name, part.evaluations, part.at_most)
@@ -72,7 +74,7 @@ def row(profile: Profile, name: str, steps: int | None = None) -> Part:
         "instruct_pix2pix": (3 * own, False),  # text and picture, picture, nothing
         "diffedit": (4 * 10 + strong + 2 * strong, True),  # mask, inversion, edit; no more where the mask is empty
         "ledits_pp": (4 * (steps or 50), False),  # inversion; then source, prompt and nothing
-        "sdedit": (2 * (strong + 1), True),  # one more by schedulers that make a step twice
+        "sdedit": (2 * (noisy + 1), True),  # one more by schedulers that make a step twice
     }
     return Part(name, *known[name])
 

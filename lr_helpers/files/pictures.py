@@ -312,6 +312,10 @@ def to_image(tensor: torch.Tensor) -> Image.Image:
     return Image.fromarray(array.permute(1, 2, 0).numpy())
 
 
+BAND = 128
+"""Rows that are blended at once."""
+
+
 def paste_back(original: Image.Image, edited: torch.Tensor, box: Sequence[float], feather: float = 0.0,
                window: Box | None = None) -> Image.Image:
     """Put the inside of `box` of an edited square into the original at its own resolution.
@@ -333,14 +337,20 @@ def paste_back(original: Image.Image, edited: torch.Tensor, box: Sequence[float]
         patch = patch.crop(tuple(int(v) for v in box))
     else:
         patch = patch.resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=tuple(box))
-    weight = _ramp(x0, x1, y0, y1, w, h, feather)
+    rows, columns = _ramps(x0, x1, y0, y1, w, h, feather)
     result = original.copy()
-    result.paste(_blended(original.crop((x0, y0, x1, y1)), patch, weight), (x0, y0))
+    # A band at a time: of a large region, numbers for all pixels at once would take many times what the picture takes.
+    for y in range(y0, y1, BAND):
+        below, above = (x0, y, x1, min(y + BAND, y1)), (0, y - y0, x1 - x0, min(y + BAND, y1) - y0)
+        weight = np.minimum.outer(rows[above[1]:above[3]], columns)
+        result.paste(_blended(original.crop(below), patch.crop(above), weight), (x0, y))
     return result
 
 
-def _ramp(x0: int, x1: int, y0: int, y1: int, width: int, height: int, feather: float) -> np.ndarray:
-    """(y1 − y0, x1 − x0) weights of a patch: 1 inside, falling towards each edge that is not the picture's own."""
+def _ramps(x0: int, x1: int, y0: int, y1: int, width: int, height: int, feather: float) -> list[np.ndarray]:
+    """Weights of a patch's rows (y1 − y0,) and columns (x1 − x0,): 1 inside, falling towards each edge that is not the
+    picture's own. A pixel has the smaller of its two.
+    """
     edge = max(1, round(feather * min(x1 - x0, y1 - y0))) if feather else 0
     sides = []
     for low, high, end in ((y0, y1, height), (x0, x1, width)):
@@ -350,7 +360,7 @@ def _ramp(x0: int, x1: int, y0: int, y1: int, width: int, height: int, feather: 
         if edge and high < end:
             ramp = np.minimum(ramp, (at[::-1] + 1) / (edge + 1))
         sides.append(ramp)
-    return np.minimum.outer(*sides)
+    return sides
 
 
 def _blended(below: Image.Image, above: Image.Image, weight: np.ndarray) -> Image.Image:
